@@ -1,0 +1,311 @@
+"""Binary32 arithmetic that no compiler may rewrite: one text, two lanes.
+
+Every function takes arrays of either library and answers in the same one: ``numpy.ndarray`` in, NumPy out (the
+definition: each operation rounds once, subnormals are kept, nothing is fused); ``jax.Array`` in, JAX out (the
+acceleration: the same bits, or a mask that says where they are not guaranteed). This module never imports jax.
+
+Three things an optimising compiler does to exact arithmetic, and what stands against each:
+
+* It fuses ``a*b + c`` into one rounding. ``mul`` **seals** its product: the bits are XORed with a zero before they
+  meet an add. The zero is ``operand == one particular NaN``: false for every value that arithmetic produces, and
+  harmless where true (the product is then a NaN anyway), but no compiler can prove it false, at top level or inside a
+  caller's ``jax.jit``.
+* It turns ``a / b`` into ``a * (1/b)`` where b is a constant or a broadcast. ``div`` seals the divisor per element, and
+  the quotient, so that chains such as ``(a/b)/c`` stay two divisions.
+* It flushes subnormals to zero (XLA:CPU and TPU do). No seal helps; ``is_faint`` and ``least_magnitude`` let an
+  encoder prove that its arithmetic stayed clear of the range below 2^-126, and blocks that did not go to NumPy.
+
+Profiles: ``madd`` rounds twice ("strict"), as llama.cpp's x86-64 release does. Every ``a*b + c`` of the formats is written
+with it, so that a fused profile is one change here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Array = Any  # numpy.ndarray or jax.Array; the formats annotate shapes with jaxtyping
+
+SMALLEST_NORMAL = np.float32(2.0**-126)
+# A quiet NaN with a payload that neither hardware nor a compiler's constant folding ever makes.
+_ALIEN_NAN = np.uint32(0x7FABCDEF)
+
+
+# LANES
+
+
+def is_jax(x: Array) -> bool:
+    """True for a jax.Array, traced or concrete."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(x, jax.Array)
+
+
+def library(x: Array) -> Any:
+    """The array library that x belongs to: the module ``numpy`` or ``jax.numpy``."""
+    if is_jax(x):
+        return sys.modules["jax"].numpy
+    return np
+
+
+def fold(n: int, body: Callable[[Any, Any], Any], init: Any, unroll: int = 1) -> Any:
+    """body(n-1, ... body(1, body(0, init))): the one loop, in order, in both lanes.
+
+    init is an array or a tuple of arrays; body must keep shapes and dtypes. In the JAX lane this is a compiled loop
+    whose carried values are materialised at each turn, ``unroll`` steps apart.
+    """
+    leaves = init if isinstance(init, tuple) else (init,)
+    if any(is_jax(leaf) for leaf in leaves):
+        return sys.modules["jax"].lax.fori_loop(0, n, body, init, unroll=min(unroll, n))
+    for i in range(n):
+        init = body(i, init)
+    return init
+
+
+# BITS
+
+
+def bits(x: Array) -> Array:
+    """float32 -> its uint32 bit pattern."""
+    if is_jax(x):
+        jax = sys.modules["jax"]
+        return jax.lax.bitcast_convert_type(x, jax.numpy.uint32)
+    return np.asarray(x, np.float32).view(np.uint32)
+
+
+def from_bits(u: Array) -> Array:
+    """uint32 bit pattern -> float32."""
+    if is_jax(u):
+        jax = sys.modules["jax"]
+        return jax.lax.bitcast_convert_type(u, jax.numpy.float32)
+    return np.asarray(u, np.uint32).view(np.float32)
+
+
+def f32(x: Array) -> Array:
+    """Integers (exact below 2^24) or float16 widened to float32."""
+    return x.astype(np.float32)
+
+
+def i32(x: Array) -> Array:
+    return x.astype(np.int32)
+
+
+def _hidden_zero(witness: Array) -> Array:
+    return (bits(witness) == _ALIEN_NAN).astype(np.uint32)
+
+
+def _seal(value: Array, witness: Array) -> Array:
+    return from_bits(bits(value) ^ _hidden_zero(witness))
+
+
+def _witness(a: Any, b: Any) -> Array:
+    return a if is_jax(a) else b
+
+
+# ARITHMETIC
+
+
+def mul(a: Array, b: Array) -> Array:
+    """a*b, rounded once, and never part of a fused multiply-add. Put the less predictable operand first."""
+    if is_jax(a) or is_jax(b):
+        return _seal(a * b, _witness(a, b))
+    return a * b
+
+
+def mul_int(d: Array, q: Array) -> Array:
+    """d*q for any float32 d and integers abs(q) <= 255, exact down to subnormal d and results in both lanes."""
+    if not (is_jax(d) or is_jax(q)):
+        return d * f32(q)
+    lib = library(d)
+    u = bits(d)
+    # Below 2^-125 d is a multiple of 2^-149: multiply integers, round once as a float, and move the exponent back.
+    units = i32(lib.where((u >> 23) & 0xFF == 0, u & 0x007FFFFF, u & 0x007FFFFF | 0x00800000)) * abs(i32(q))
+    as_float = bits(f32(units))
+    small = lib.where(units < 2**24, units.astype(np.uint32), as_float - np.uint32(149 << 23))
+    negative = (u >> 31 != 0) ^ (q < 0)
+    small = small | lib.where(negative, np.uint32(0x80000000), np.uint32(0))
+    return lib.where(u & 0x7FFFFFFF < np.uint32(2 << 23), from_bits(small), d * f32(q))
+
+
+def madd(a: Array, b: Array, c: Array) -> Array:
+    """a*b + c in the strict profile: the product rounds, then the sum."""
+    return mul(a, b) + c
+
+
+def div(a: Array, b: Array) -> Array:
+    """a/b, correctly rounded. a or b may be a Python number, not both."""
+    if is_jax(a) or is_jax(b):
+        witness = _witness(a, b)
+        numpy_like = library(witness)
+        zero = _hidden_zero(witness)
+        divisor = from_bits(bits(numpy_like.asarray(b, np.float32)) ^ zero)
+        return from_bits(bits(a / divisor) ^ zero)
+    return np.divide(a, b, dtype=np.float32)
+
+
+def sqrt(x: Array) -> Array:
+    """Square root, correctly rounded; sealed so that 1/sqrt(x) stays two operations."""
+    if is_jax(x):
+        return _seal(library(x).sqrt(x), x)
+    return np.sqrt(x)
+
+
+def sum_in_order(terms: Array, unroll: int = 8) -> Array:
+    """((0 + terms[0]) + terms[1]) + ...: float32 sum over axis 0, first to last, as a C loop adds."""
+    zero = library(terms).zeros(terms.shape[1:], np.float32)
+    return fold(terms.shape[0], lambda i, total: total + terms[i], zero, unroll)
+
+
+def reciprocal_or_zero(d: Array) -> Array:
+    """1/d, and 0 where d is 0."""
+    lib = library(d)
+    return lib.where(d != 0, div(np.float32(1), lib.where(d != 0, d, np.float32(1))), np.float32(0))
+
+
+def int_dot(q: Array, p: Array) -> Array:
+    """Exact sums of products of small integers: [rows, blocks, *k] with [blocks, *k] -> int32[rows, blocks].
+
+    k may be several axes; each sum must stay below 2^24.
+    """
+    if is_jax(q) or is_jax(p):
+        return (i32(q) * i32(p)).sum(axis=tuple(range(2, q.ndim)), dtype=np.int32)
+    rows, blocks = q.shape[:2]
+    # Integers below 2^24 add exactly in binary32, in any order.
+    return i32(np.einsum("rbk,bk->rb", f32(q.reshape(rows, blocks, -1)), f32(p.reshape(blocks, -1))))
+
+
+# ROUNDING
+
+
+def nearest_int(x: Array) -> Array:
+    """int32 nearest to x, halves to even, by adding 1.5 * 2^23 and reading the low 23 bits.
+
+    Right for abs(x) < 2^22. Beyond it the answer is what those bits hold, as in C: infinities give -2^22, NaN gives 0.
+    Source: nearest_int (ggml-quants.c).
+    """
+    return i32(bits(x + np.float32(12582912.0)) & np.uint32(0x007FFFFF)) - np.int32(0x00400000)
+
+
+def round_half_away(x: Array) -> Array:
+    """float32 integer nearest to x, halves away from zero: C's roundf, right also for 0.49999997."""
+    numpy_like = library(x)
+    whole = numpy_like.trunc(x)
+    away = numpy_like.copysign(np.float32(1), x)
+    return numpy_like.where(abs(x - whole) >= np.float32(0.5), whole + away, whole)
+
+
+def truncate(x: Array) -> Array:
+    """(int32)x, towards zero. Outside int32, and for NaN, the answer is -2^31, as x86-64's conversion gives."""
+    numpy_like = library(x)
+    inside = (x >= np.float32(-(2.0**31))) & (x < np.float32(2.0**31))
+    return numpy_like.where(inside, i32(numpy_like.where(inside, x, np.float32(0))), np.int32(-(2**31)))
+
+
+def as_int8(x: Array) -> Array:
+    """(int8_t)x of an int32: the low byte, sign extended."""
+    return x.astype(np.int8).astype(np.int32)
+
+
+def at_most(bound: int, x: Array) -> Array:
+    """MIN(bound, x)."""
+    return library(x).minimum(x, np.int32(bound))
+
+
+# CLEAR OF UNDERFLOW
+
+
+def is_comfortable(x: Array, axis: int = -1) -> Array:
+    """True along an axis that is all zero, or holds no subnormal number and a largest magnitude of 2^-90 to 2^90.
+
+    Enough for encoders that only divide by a scale and round: the scale, its inverse and every difference that can
+    reach a code are then normal numbers.
+    """
+    lib = library(x)
+    size = bits(x) & np.uint32(0x7FFFFFFF)
+    largest = lib.max(size, axis=axis)
+    middle = (largest >= bits(np.float32(2.0**-90))) & (largest <= bits(np.float32(2.0**90)))
+    subnormal = lib.any((size > 0) & (size < np.uint32(0x00800000)), axis=axis)
+    return (largest == 0) | (middle & ~subnormal)
+
+
+def is_faint(x: Array) -> Array:
+    """abs(x) < 2^-126: zero, or a value that some back ends flush to zero."""
+    return ~(abs(x) >= SMALLEST_NORMAL) & (x == x)
+
+
+def least_magnitude(x: Array, axis: int) -> Array:
+    """The smallest nonzero abs(x) along an axis; infinity where all are zero. Reads bits, so subnormals count."""
+    numpy_like = library(x)
+    # Minus one turns the zeros into the largest unsigned integers; the minimum then never picks them.
+    rank = numpy_like.min((bits(x) & np.uint32(0x7FFFFFFF)) - np.uint32(1), axis=axis)
+    return from_bits(numpy_like.minimum(rank, np.uint32(0x7F7FFFFF)) + np.uint32(1))
+
+
+def exponent(x: Array) -> Array:
+    """int32 e with 2^e <= abs(x) < 2^(e+1) for normal x; -127 for zero and subnormals, 128 for infinities and NaN."""
+    return i32((bits(x) >> np.uint32(23)) & np.uint32(0xFF)) - np.int32(127)
+
+
+# CONVERSIONS
+
+
+def widen_f16(h: Array) -> Array:
+    """uint16 bits of binary16 -> float32, exact."""
+    if is_jax(h):
+        jax = sys.modules["jax"]
+        return jax.lax.bitcast_convert_type(h, jax.numpy.float16).astype(np.float32)
+    return h.view(np.float16).astype(np.float32)
+
+
+def narrow_f16(x: Array) -> Array:
+    """float32 -> uint16 bits of binary16, nearest even, overflow to infinity; every NaN becomes 0x7E00 with its sign."""
+    numpy_like = library(x)
+    if is_jax(x):
+        jax = sys.modules["jax"]
+        half = jax.lax.bitcast_convert_type(x.astype(np.float16), jax.numpy.uint16)
+    else:
+        half = np.asarray(x, np.float32).astype(np.float16).view(np.uint16)
+    quiet = (half & np.uint16(0x8000)) | np.uint16(0x7E00)
+    return numpy_like.where((half & np.uint16(0x7FFF)) > np.uint16(0x7C00), quiet, half)
+
+
+def round_f16(x: Array) -> Array:
+    """float32 -> the float32 value that binary16 keeps of it."""
+    return widen_f16(narrow_f16(x))
+
+
+def widen_bf16(h: Array) -> Array:
+    """uint16 bits of bfloat16 -> float32, exact."""
+    return from_bits(h.astype(np.uint32) << np.uint32(16))
+
+
+def narrow_bf16(x: Array) -> Array:
+    """float32 -> uint16 bits of bfloat16, nearest even, NaN made quiet. Source: ggml_compute_fp32_to_bf16."""
+    u = bits(x)
+    rounded = (u + np.uint32(0x7FFF) + ((u >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    quiet = (u >> np.uint32(16)) | np.uint32(64)
+    is_nan = (u & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
+    return library(x).where(is_nan, quiet, rounded).astype(np.uint16)
+
+
+def widen_e8m0_half(e: Array) -> Array:
+    """uint8 E8M0 exponent -> float32 bits (uint32) of 2^(e-128), half the scale; 0 and 1 are subnormal numbers.
+
+    Bits, not a float, because a back end that flushes subnormals must not touch it. 255 is not treated as NaN.
+    Source: ggml_e8m0_to_fp32_half.
+    """
+    e = e.astype(np.uint32)
+    return library(e).where(e < 2, np.uint32(0x00200000) << e, (e - np.uint32(1)) << np.uint32(23))
+
+
+def widen_ue4m3_half(e: Array) -> Array:
+    """uint8 UE4M3 scale -> float32, halved; bytes 0 and 0x7F give 0, bit 7 is ignored. Source: ggml_ue4m3_to_fp32."""
+    numpy_like = library(e)
+    wide = e.astype(np.uint32)
+    mantissa, biased = wide & np.uint32(7), (wide >> np.uint32(3)) & np.uint32(15)
+    normal = from_bits((biased + np.uint32(119)) << np.uint32(23) | mantissa << np.uint32(20))
+    subnormal = f32(mantissa) * np.float32(2.0**-10)
+    value = numpy_like.where(biased == 0, subnormal, normal)
+    return numpy_like.where((e == 0) | (e == 0x7F), np.float32(0), value)

@@ -1,0 +1,69 @@
+"""Q4_K: 256 weights in 144 bytes, 4.5 bits per weight.
+
+    bytes   field   type     holds
+    0-1     d       f16      scale of the scales
+    2-3     dmin    f16      scale of the mins
+    4-15    scales  u8[12]   6-bit scales and mins of 8 sub-blocks, packed as in k_scales
+    16-143  qs      u8[128]  codes, 32 bytes a pair of sub-blocks: the first in low nibbles, the second in high ones
+
+    w[j] = (d * scale[s]) * q[j] - dmin * min[s]        s = j / 32, q[j] in 0..15
+
+Each sub-block of 32 gets its scale and min from a weighted regression (least_error_with_min); scales and mins are then
+rounded to 6 bits of the super-block's largest, and the codes are rounded anew with what is left of them. Without
+importance the error of x counts with weight rms + |x|. With it, the weight is qw * sqrt(2 * mean square + x^2), and the
+6-bit scales come from a search of their own.
+
+Reference: quantize_q4_K, dequantize_row_q4_K, ggml_vec_dot_q4_K_q8_K_generic (llama.cpp v0.5.0).
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Array, Bool, Float32, UInt8
+
+from hifi_ref import exact
+from hifi_ref.formats import k_scales, super_block
+from hifi_ref.formats.packing import gather, spread
+from hifi_ref.layout import Field, Layout
+
+LAYOUT = Layout(
+    name="Q4_K",
+    type_id=12,
+    block_size=256,
+    dot_with="Q8_K",
+    fields=(
+        Field("d", "f16", holds="scale of the scales"),
+        Field("dmin", "f16", holds="scale of the mins"),
+        Field("scales", "u8", 12, holds="6-bit scales and mins of 8 sub-blocks, packed as in k_scales"),
+        Field(
+            "qs", "u8", 128,
+            holds="codes, 32 bytes a pair of sub-blocks: the first in low nibbles, the second in high ones",
+        ),
+    ),
+)  # fmt: skip
+
+
+def decode(blocks: UInt8[Array, "n 144"]) -> Float32[Array, "n 4 2 32"]:
+    d, dmin, packed, qs = LAYOUT.unpack(blocks)
+    # SCALES: exact, 11 bits times 6
+    scales, mins = k_scales.unpack(packed)
+    scale = (d[:, None] * exact.f32(scales)).reshape(-1, 4, 2, 1)
+    minimum = (dmin[:, None] * exact.f32(mins)).reshape(-1, 4, 2, 1)
+    # VALUES: the product is exact (17 bits times 4), so the subtraction is the only rounding
+    return scale * exact.f32(spread(qs.reshape(-1, 4, 32), 4)) - minimum
+
+
+def encode(
+    x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
+) -> tuple[UInt8[Array, "rows blocks 144"], Bool[Array, "rows blocks"]]:
+    capped = k_scales.pack_capped if weights is None else k_scales.pack
+    fit = super_block.fit_with_mins(x, weights, 32, 15, 63, capped, k_scales.unpack, trials=(-1.0, 0.1, 20))
+    # CODES: sub-blocks in pairs
+    qs = gather(fit.codes.reshape(*x.shape[:2], 4, 2, 32), 4).reshape(*x.shape[:2], 128)
+    return LAYOUT.pack(d=fit.d, dmin=fit.dmin, scales=fit.scales, qs=qs), fit.clear
+
+
+def dot(w: UInt8[Array, "rows blocks 144"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+    d, dmin, packed, qs = LAYOUT.unpack(w)
+    scales, mins = k_scales.unpack(packed)
+    codes = spread(qs.reshape(*qs.shape[:2], 4, 32), 4).reshape(*qs.shape[:2], 8, 32)
+    return super_block.dot_with_mins(d, dmin, scales, mins, codes, a)

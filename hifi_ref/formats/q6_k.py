@@ -1,0 +1,96 @@
+"""Q6_K: 256 weights in 210 bytes, 6.5625 bits per weight.
+
+    bytes   field   type     holds
+    0-127   ql      u8[128]  low four bits, 64 bytes a half: weights 0-63 of the half in low nibbles, 64-127 in high ones
+    128-191 qh      u8[64]   high two bits, 32 bytes a half: bits 2p, 2p+1 of byte j belong to weight 32 p + j of the half
+    192-207 scales  i8[16]   scales of 16 sub-blocks
+    208-209 d       f16      scale of the scales
+
+    w[j] = (d * scale[s]) * (q[j] - 32)        s = j / 16, q[j] in 0..63
+
+The sub-block scale of largest magnitude, sign kept, becomes -128. Squared errors count x^2, or the importance alone.
+
+Reference: quantize_q6_K, dequantize_row_q6_K, ggml_vec_dot_q6_K_q8_K_generic (llama.cpp v0.5.0).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Array, Bool, Float32, UInt8
+
+from hifi_ref import exact
+from hifi_ref.exact import div, f32, mul, nearest_int
+from hifi_ref.formats import scale_search, super_block
+from hifi_ref.formats.packing import gather, spread
+from hifi_ref.layout import Field, Layout
+
+LAYOUT = Layout(
+    name="Q6_K",
+    type_id=14,
+    block_size=256,
+    dot_with="Q8_K",
+    fields=(
+        Field(
+            "ql", "u8", 128,
+            holds="low four bits, 64 bytes a half: weights 0-63 of the half in low nibbles, 64-127 in high ones",
+        ),
+        Field(
+            "qh", "u8", 64,
+            holds="high two bits, 32 bytes a half: bits 2p, 2p+1 of byte j belong to weight 32 p + j of the half",
+        ),
+        Field("scales", "i8", 16, holds="scales of 16 sub-blocks"),
+        Field("d", "f16", holds="scale of the scales"),
+    ),
+)  # fmt: skip
+
+
+def _split_codes(ql: UInt8[Array, "*n 128"], qh: UInt8[Array, "*n 64"]) -> UInt8[Array, "*n 2 2 2 32"]:
+    """0..63, by half, nibble and 32-byte run."""
+    shape = ql.shape[:-1]
+    low = spread(ql.reshape(*shape, 2, 64), 4).reshape(*shape, 2, 2, 2, 32)
+    high = spread(qh.reshape(*shape, 2, 32), 2).reshape(*shape, 2, 2, 2, 32)
+    return low | high << np.uint8(4)
+
+
+def decode(blocks: UInt8[Array, "n 210"]) -> Float32[Array, "n 2 2 2 2 16"]:
+    ql, qh, scales, d = LAYOUT.unpack(blocks)
+    # Exact: 11 bits times 7 times 6
+    scale = (d[:, None] * f32(scales)).reshape(-1, 2, 2, 2, 2, 1)
+    codes = _split_codes(ql, qh).astype(np.int8) - np.int8(32)
+    return scale * f32(codes).reshape(-1, 2, 2, 2, 2, 16)
+
+
+def encode(
+    x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
+) -> tuple[UInt8[Array, "rows blocks 210"], Bool[Array, "rows blocks"]]:
+    lib = exact.library(x)
+    shape = x.shape[:2]
+    columns = x.reshape(-1, 16).T
+
+    # SUB-BLOCKS
+    w = mul(columns, columns) if weights is None else lib.broadcast_to(weights, x.shape).reshape(-1, 16).T
+    fit = scale_search.least_weighted_square_error(columns, w, top=32)
+    clear = fit.clear.reshape(-1, 16).all(axis=1)
+
+    # SCALES OF THE SCALES: a super-block without any keeps all its bytes 0
+    sub_scales = fit.scale.reshape(-1, 16).T
+    peak = scale_search.extreme(sub_scales)
+    some = abs(peak) >= scale_search.NOTHING
+    inverse = div(np.float32(-128), lib.where(some, peak, np.float32(1)))
+    scales = lib.where(some, exact.as_int8(exact.at_most(127, nearest_int(mul(sub_scales, inverse)))), 0).T
+    d = lib.where(some, div(np.float32(1), inverse), np.float32(0))
+
+    # CODES anew, for the scales that are stored
+    scale = (exact.round_f16(d)[:, None] * f32(scales)).reshape(-1)
+    codes = super_block.codes_for_scale(columns, scale, -32, 31, otherwise=fit.codes)
+    codes = lib.where(lib.repeat(some, 16), codes, 0).T.reshape(*shape, 2, 4, 32)
+    ql = gather((codes & 15).reshape(*shape, 2, 2, 64), 4).reshape(*shape, 128)
+    qh = gather(codes >> 4, 2).reshape(*shape, 64)
+    blocks = LAYOUT.pack(ql=ql, qh=qh, scales=scales.reshape(*shape, 16), d=d.reshape(shape))
+    return blocks, clear.reshape(shape)
+
+
+def dot(w: UInt8[Array, "rows blocks 210"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+    ql, qh, scales, d = LAYOUT.unpack(w)
+    codes = _split_codes(ql, qh).astype(np.int8) - np.int8(32)
+    return super_block.dot_symmetric(d, scales, codes.reshape(*ql.shape[:2], 16, 16), a)

@@ -1,0 +1,66 @@
+"""Q8_K: 256 activations in 292 bytes; the partner of every super-block format in dot products, never stored in files.
+
+    bytes   field   type     holds
+    0-3     d       f32      scale
+    4-259   qs      i8[256]  codes
+    260-291 bsums   i16[16]  sums of 16 codes each
+
+    a[j] = d * q[j]        q[j] in -127..127
+
+The value of largest magnitude, sign kept, is divided by -127 to give the scale, so it lands on code -127. The sums serve
+the formats with a min: its share of a dot product needs only them.
+
+Undefined in C: where the largest magnitude is 0 the sums are left as they were; defined here as 0. A block whose largest
+magnitude is below 127 * 2^-128 has an infinite inverse scale: products that are infinite give the code that nearest_int
+gives for them, and only the low byte is kept.
+
+Reference: quantize_row_q8_K_ref, dequantize_row_q8_K (llama.cpp v0.5.0).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Array, Bool, Float32, UInt8
+
+from hifi_ref import exact
+from hifi_ref.formats import scale_search
+from hifi_ref.layout import Field, Layout
+
+LAYOUT = Layout(
+    name="Q8_K",
+    type_id=15,
+    block_size=256,
+    fields=(
+        Field("d", "f32", holds="scale"),
+        Field("qs", "i8", 256, holds="codes"),
+        Field("bsums", "i16", 16, holds="sums of 16 codes each"),
+    ),
+)
+
+
+def decode(blocks: UInt8[Array, "n 292"]) -> Float32[Array, "n 256"]:
+    d, qs, _ = LAYOUT.unpack(blocks)
+    return exact.mul_int(d[:, None], qs)
+
+
+def encode(
+    x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
+) -> tuple[UInt8[Array, "rows blocks 292"], Bool[Array, "rows blocks"]]:
+    lib = exact.library(x)
+    # SCALE
+    peak = scale_search.extreme(x, axis=-1)
+    some = peak != 0
+    inverse = exact.div(np.float32(-127), lib.where(some, peak, np.float32(1)))
+    d = lib.where(some, exact.div(np.float32(1), inverse), np.float32(0))
+    # CODES
+    codes = exact.nearest_int(exact.mul(x, inverse[..., None]))
+    codes = lib.where(some[..., None], exact.as_int8(exact.at_most(127, codes)), 0)
+    sums = codes.reshape(*codes.shape[:-1], 16, 16).sum(axis=-1)
+    return LAYOUT.pack(d=d, qs=codes, bsums=sums), exact.is_comfortable(x)
+
+
+def dot_clear(w: UInt8[Array, "rows blocks bytes"], a: UInt8[Array, "blocks 292"]) -> Bool[Array, ""]:
+    """Whether a dot with these activations stays clear of underflow: scales are multiples of 2^-24, sums of integers."""
+    d, _, _ = LAYOUT.unpack(a)
+    size = exact.bits(d) & np.uint32(0x7FFFFFFF)
+    return ((size == 0) | (size >= exact.bits(np.float32(2.0**-60)))).all()

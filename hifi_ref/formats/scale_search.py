@@ -1,0 +1,412 @@
+"""The searches for scales, each named for what it minimises, over many sub-blocks at once.
+
+Elements lie on the leading axis, sub-blocks on all others: x[i] is weight i of every sub-block. Sums run over the
+leading axis first to last, because float addition does not associate and the bits of the reference follow C's order.
+
+Each search also returns ``clear``: true for sub-blocks whose every product and quotient is zero by its operands or at
+least 2^-126 in size, so that arithmetic which flushes subnormals to zero gives the same bits. The argument is always
+the same. A nonzero float v is a multiple of 2^(e(v)-23), hence so is any sum or difference in which it is the finest
+operand; so a nonzero difference of values of at least 2^e is at least 2^(e-23). Where that bound is not enough, the
+product itself is watched. A product below 2^-126 that only feeds nearest_int rounds to 0 either way and needs no proof.
+
+Sources: make_qx_quants, make_q3_quants, make_qkx2_quants, make_qkx3_quants, make_qp_quants (ggml-quants.c, v0.5.0).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Float32, Int32
+
+from hifi_ref import exact
+from hifi_ref.exact import div, f32, fold, is_faint, mul, nearest_int
+
+# Below this largest magnitude a group counts as all zero.
+NOTHING = np.float32(1e-15)
+
+
+class Fit(NamedTuple):
+    """A scale for each sub-block, the codes it gives, and where underflow is excluded."""
+
+    scale: Float32[Array, "subs"]
+    codes: Int32[Array, "n subs"]
+    clear: Bool[Array, "subs"]
+
+
+class FitWithMin(NamedTuple):
+    """The same with a min: weights are about scale * code - min, min >= 0."""
+
+    scale: Float32[Array, "subs"]
+    min: Float32[Array, "subs"]
+    codes: Int32[Array, "n subs"]
+    clear: Bool[Array, "subs"]
+
+
+def extreme(x: Float32[Array, "n *subs"], axis: int = 0) -> Float32[Array, "*subs"]:
+    """The element of largest magnitude along an axis, sign kept; of equals the first; +0 where all are zero."""
+    lib = exact.library(x)
+    x = lib.moveaxis(x, axis, 0)
+
+    def step(i, best):
+        return lib.where(abs(x[i]) > abs(best), x[i], best)
+
+    return fold(x.shape[0], step, lib.zeros(x.shape[1:], np.float32), unroll=8)
+
+
+def _codes(x, scale, low, high):
+    """nearest_int(scale * x), clamped to low..high."""
+    return exact.library(x).clip(nearest_int(mul(x, scale)), low, high)
+
+
+def _lost(product, *factors):
+    """True where a product underflowed: faint although no factor is."""
+    lost = is_faint(product)
+    for factor in factors:
+        lost = lost & ~is_faint(factor)
+    return lost
+
+
+def least_weighted_square_error(x: Float32[Array, "n subs"], w: Float32[Array, "n subs"], top: int) -> Fit:
+    """x ~ scale * (code - top), code in 0..2*top-1: best of 19 scales around the one that puts the extreme on code 0.
+
+    Minimises sum w (x - scale l)^2, which for the best scale means maximising (sum w x l)^2 / (sum w l^2).
+
+    Clear: w*x is at least 2^(e(w)+e(x)); l has the sign of scale*x, so sum w x l never cancels, and the products of
+    sums are watched.
+    """
+    lib = exact.library(x)
+    peak = extreme(x)
+    nothing = abs(peak) < NOTHING
+    peak = lib.where(nothing, np.float32(1), peak)
+
+    def sums(inverse):
+        def step(i, total):
+            code = f32(_codes(x[i], inverse, -top, top - 1))
+            weighted = mul(mul(w[i], x[i]), code)
+            return total[0] + weighted, total[1] + mul(mul(w[i], code), code)
+
+        zero = lib.zeros(peak.shape, np.float32)
+        return fold(x.shape[0], step, (zero, zero), unroll=16)
+
+    inverse = div(np.float32(-top), peak)
+    xl, l2 = sums(inverse)
+    scale = lib.where(l2 != 0, div(xl, lib.where(l2 != 0, l2, np.float32(1))), np.float32(0))
+    best = mul(scale, xl)
+    lost = _lost(best, scale, xl)
+
+    steps = lib.asarray(np.float32(0.1) * np.array([*range(-9, 0), *range(1, 10)], np.float32))
+
+    def attempt(k, state):
+        scale, best, inverse, lost = state
+        trial = div(-(np.float32(top) + steps[k]), peak)
+        xl, l2 = sums(trial)
+        gain, bar = mul(xl, xl), mul(best, l2)
+        better = (l2 > 0) & (gain > bar)
+        new_scale = div(xl, lib.where(better, l2, np.float32(1)))
+        new_best = mul(new_scale, xl)
+        lost = lost | _lost(gain, xl) | _lost(bar, best, l2) | (better & _lost(new_best, new_scale, xl))
+        return (
+            lib.where(better, new_scale, scale),
+            lib.where(better, new_best, best),
+            lib.where(better, trial, inverse),
+            lost,
+        )
+
+    scale, _, inverse, lost = fold(len(steps), attempt, (scale, best, inverse, lost))
+    codes = lib.where(nothing, 0, _codes(x, inverse, -top, top - 1) + top)
+    ex, ew = _least_exponents(x, w)
+    clear = ~lost & (ex + ew >= -125) & (ex >= -100)
+    return Fit(lib.where(nothing, np.float32(0), scale), codes, nothing | clear)
+
+
+def importance(
+    x: Float32[Array, "n subs"], qw: Float32[Array, "n subs"], mean_square: Float32[Array, "subs"]
+) -> tuple[Float32[Array, "n subs"], Bool[Array, "subs"]]:
+    """The weight of each squared error, qw * sqrt(mean_square + x^2), and where it did not underflow.
+
+    mean_square belongs to the row or super-block, so that large weights count more, but not without bound.
+    """
+    root = exact.sqrt(mean_square + mul(x, x))
+    w = mul(root, qw)
+    lost = exact.library(x).any(is_faint(w) & (exact.bits(qw) != 0) & (exact.bits(root) != 0), axis=0)
+    (ex,) = _least_exponents(x)
+    return w, ~lost & (ex >= -60)
+
+
+def least_error_in_rows(x: Float32[Array, "rows blocks n"], qw: Float32[Array, "blocks n"], top: int) -> Fit:
+    """least_weighted_square_error for blocks of a row, with importance relative to the row's mean square.
+
+    Codes come as [rows, blocks, n].
+    """
+    columns, w, shape, clear = _columns_of_rows(x, qw)
+    fit = least_weighted_square_error(columns, w, top)
+    return Fit(fit.scale.reshape(shape), fit.codes.T.reshape(x.shape), (fit.clear & clear).reshape(shape))
+
+
+def least_error_with_min_in_rows(
+    x: Float32[Array, "rows blocks n"], qw: Float32[Array, "blocks n"], top: int
+) -> FitWithMin:
+    """least_error_with_min for blocks of a row, 37 trials; see least_error_in_rows."""
+    columns, w, shape, clear = _columns_of_rows(x, qw)
+    fit = least_error_with_min(columns, w, top, -0.9, 0.05, 36)
+    clear = (fit.clear & clear).reshape(shape)
+    return FitWithMin(fit.scale.reshape(shape), fit.min.reshape(shape), fit.codes.T.reshape(x.shape), clear)
+
+
+def _columns_of_rows(x, qw):
+    lib = exact.library(x)
+    rows, blocks, n = x.shape
+    row = x.reshape(rows, -1).T
+    squares = exact.sum_in_order(mul(row, row))
+    mean_square = div(squares, np.float32(blocks * n))
+    (ex,) = _least_exponents(row)
+    columns = x.reshape(-1, n).T
+    qw = lib.broadcast_to(qw, x.shape).reshape(-1, n).T
+    w, clear = importance(columns, qw, lib.repeat(mean_square, blocks))
+    return columns, w, (rows, blocks), clear & lib.repeat(ex >= -50, blocks)
+
+
+def _least_exponents(*arrays):
+    """The exponent of the smallest nonzero magnitude of each array, along axis 0."""
+    return tuple(exact.exponent(exact.least_magnitude(a, axis=0)) for a in arrays)
+
+
+def least_square_error_by_single_steps(x: Float32[Array, "n subs"], top: int) -> Fit:
+    """x ~ scale * (code - top): start from the extreme on code 0, then move one code at a time while it helps.
+
+    Maximises (sum w x l)^2 / (sum w l^2) with w = x^2, in at most five passes; a pass that changes nothing would repeat
+    itself, so running all five gives the same codes as stopping early.
+    """
+    lib = exact.library(x)
+    peak = extreme(x)
+    nothing = abs(peak) < NOTHING
+    inverse = div(np.float32(-top), lib.where(nothing, np.float32(1), peak))
+    zero = lib.zeros(peak.shape, np.float32)
+    start = _codes(x, inverse, -top, top - 1)
+
+    def add(i, total):
+        code, w = f32(start[i]), mul(x[i], x[i])
+        return total[0] + mul(mul(w, x[i]), code), total[1] + mul(mul(w, code), code)
+
+    xl, l2 = fold(x.shape[0], add, (zero, zero), unroll=16)
+
+    def move(k, state):
+        codes, xl, l2, lost = state
+        i = k % x.shape[0]
+        old, w = f32(codes[i]), mul(x[i], x[i])
+        wx = mul(w, x[i])
+        rest_xl = xl - mul(wx, old)
+        rest_l2 = l2 - mul(mul(w, old), old)
+        open_ = rest_xl > 0
+        ratio = div(mul(x[i], rest_l2), lib.where(open_, rest_xl, np.float32(1)))
+        new = lib.clip(nearest_int(ratio), -top, top - 1)
+        code = f32(new)
+        new_xl = rest_xl + mul(wx, code)
+        new_l2 = rest_l2 + mul(mul(w, code), code)
+        gain, bar = mul(mul(new_xl, new_xl), l2), mul(mul(xl, xl), new_l2)
+        tried = open_ & (code != old) & (new_l2 > 0)
+        better = tried & (gain > bar)
+        lost = lost | (tried & (is_faint(gain) | is_faint(bar)))
+        codes = _set(codes, i, lib.where(better, new, codes[i]))
+        return codes, lib.where(better, new_xl, xl), lib.where(better, new_l2, l2), lost
+
+    codes, xl, l2, lost = fold(5 * x.shape[0], move, (start, xl, l2, lib.zeros(peak.shape, bool)), unroll=16)
+    some = (l2 > 0) & ~nothing
+    scale = lib.where(some, div(xl, lib.where(some, l2, np.float32(1))), np.float32(0))
+    (ex,) = _least_exponents(x)
+    # x * (sum - w l l) is at least 2^(ex + 2 ex - 23), and every other product is larger.
+    return Fit(scale, lib.where(nothing, 0, codes + top), nothing | (~lost & (ex >= -34)))
+
+
+def _set(array, i, row):
+    """array with row i replaced."""
+    if exact.is_jax(array):
+        return array.at[i].set(row)
+    array = array.copy() if not array.flags.writeable else array
+    array[i] = row
+    return array
+
+
+def least_error_with_min(
+    x: Float32[Array, "n subs"],
+    w: Float32[Array, "n subs"],
+    top: int,
+    first: float,
+    step: float,
+    steps: int,
+    absolute: bool = False,
+) -> FitWithMin:
+    """x ~ scale * code - min, code in 0..top: weighted linear regression on the codes of ``steps + 1`` trial scales.
+
+    Trial k divides the range into top + first + step*k parts, rounds the weights to codes, then solves for the scale
+    and min that minimise sum w (scale*code - min - x)^2 given these codes; the error that decides between trials is that
+    sum, or sum w |...| where ``absolute``. A min that would be negative becomes 0. Each trial starts from the best min
+    so far.
+
+    Clear: with every nonzero abs(x), scale and min at least 2^e, and w at least 2^f, the smallest products are
+    w*diff*diff >= 2^(f + 2(e - 23)) and the cross products of sums, whose difference is at least 2^(2f + e - 47).
+    """
+    lib = exact.library(x)
+    n = x.shape[0]
+    zero = lib.zeros(x.shape[1:], np.float32)
+
+    def totals(i, state):
+        low, high, sum_w, sum_x = state
+        return (
+            lib.where(x[i] < low, x[i], low),
+            lib.where(x[i] > high, x[i], high),
+            sum_w + w[i],
+            sum_x + mul(x[i], w[i]),
+        )
+
+    # The first sums are w[0] and w[0]*x[0] themselves: adding them to 0 gives the same, but for the sign of a zero,
+    # and no later step reads that sign.
+    low, high, sum_w, sum_x = fold(n, totals, (x[0], x[0], zero, zero), unroll=8)
+    low = lib.where(low > 0, np.float32(0), low)
+    flat = high <= low
+    span = lib.where(flat, np.float32(1), high - low)
+
+    def error_of(scale, minimum, inverse, base):
+        def add(i, total):
+            code = f32(lib.clip(nearest_int(mul(x[i] - base, inverse)), 0, top))
+            diff = mul(scale, code) + minimum - x[i]
+            size = abs(diff) if absolute else mul(diff, diff)
+            return total + mul(w[i], size)
+
+        return fold(n, add, zero, unroll=8)
+
+    inverse = div(np.float32(top), span)
+    scale = div(np.float32(1), inverse)
+    best = error_of(scale, low, inverse, low)
+    steps_float = np.float32(step) * np.arange(steps + 1, dtype=np.float32)
+    parts = lib.asarray((np.float32(first) + steps_float) + np.float32(top))
+    lightest = lib.minimum(scale, np.float32(np.inf))
+
+    def attempt(k, state):
+        scale, low, best, best_inverse, best_base, lightest = state
+        inverse = div(parts[k], lib.where(flat, np.float32(1), high - low))
+
+        def add(i, total):
+            l1, l2, xl = total
+            code = f32(lib.clip(nearest_int(mul(x[i] - low, inverse)), 0, top))
+            wl = mul(w[i], code)
+            return l1 + wl, l2 + mul(wl, code), xl + mul(x[i], wl)
+
+        l1, l2, xl = fold(n, add, (zero, zero, zero), unroll=8)
+        det = mul(sum_w, l2) - mul(l1, l1)
+        solvable = det > 0
+        safe_det = lib.where(solvable, det, np.float32(1))
+        scale_part = mul(sum_w, xl) - mul(sum_x, l1)
+        min_part = mul(l2, sum_x) - mul(l1, xl)
+        trial_scale, trial_min = div(scale_part, safe_det), div(min_part, safe_det)
+        positive = trial_min > 0
+        slope = div(xl, lib.where(positive, l2, np.float32(1)))
+        trial_scale = lib.where(positive, slope, trial_scale)
+        trial_min = lib.where(positive, np.float32(0), trial_min)
+        error = error_of(trial_scale, trial_min, inverse, low)
+        better = solvable & (error < best)
+        # A quotient that is faint although its dividend is not counts as magnitude 0, which clears nothing.
+        watched = lib.minimum(
+            lib.where(lib.where(positive, xl, scale_part) != 0, abs(trial_scale), np.float32(np.inf)),
+            lib.where(positive | (min_part == 0), np.float32(np.inf), abs(trial_min)),
+        )
+        return (
+            lib.where(better, trial_scale, scale),
+            lib.where(better, trial_min, low),
+            lib.where(better, error, best),
+            lib.where(better, inverse, best_inverse),
+            lib.where(better, low, best_base),
+            lib.where(solvable, lib.minimum(lightest, watched), lightest),
+        )
+
+    state = (scale, low, best, inverse, low, lightest)
+    scale, low, _, inverse, base, lightest = fold(steps + 1, attempt, state)
+    codes = lib.where(flat, 0, lib.clip(nearest_int(mul(x - base, inverse)), 0, top))
+    ex, ew = _least_exponents(x, w)
+    e = lib.minimum(ex, exact.exponent(lightest))
+    clear = (ew + 2 * e >= -78) & (2 * ew + ex >= -78) & (ex + ew >= -100) & (ex >= -50)
+    large = lib.max(abs(x), axis=0) < np.float32(2.0**40)
+    return FitWithMin(lib.where(flat, np.float32(0), scale), -low, codes, (clear & large) | _all_zero(x))
+
+
+def _all_zero(x):
+    return exact.library(x).max(exact.bits(abs(x)), axis=0) == 0
+
+
+def least_weighted_square_error_from_zero(
+    x: Float32[Array, "n blocks"], w: Float32[Array, "n blocks"], top: int
+) -> Fit:
+    """x ~ scale * code, code in 0..top, for x that should not be negative: the scales and mins of a super-block.
+
+    The best of nine scales by sum w (x - scale*code)^2, then at most five passes that move one code at a time. Codes
+    are kept in a byte, so a negative x wraps around as it does in C.
+    """
+    lib = exact.library(x)
+    n = x.shape[0]
+    zero = lib.zeros(x.shape[1:], np.float32)
+
+    def larger(i, peak):
+        return lib.where(peak > x[i], peak, x[i])
+
+    peak = fold(n, larger, zero, unroll=8)
+    nothing = peak < NOTHING
+    peak = lib.where(nothing, np.float32(1), peak)
+
+    def error_of(inverse, bound):
+        scale = div(np.float32(1), inverse)
+
+        def add(i, total):
+            code = nearest_int(mul(x[i], inverse))
+            code = lib.minimum(code, top) if bound else code & 255
+            diff = x[i] - mul(scale, f32(code))
+            return total + mul(mul(w[i], diff), diff)
+
+        return fold(n, add, zero, unroll=8)
+
+    inverse = div(np.float32(top), peak)
+    best = error_of(inverse, bound=False)
+    steps = lib.asarray(np.float32(0.1) * np.array([-4, -3, -2, -1, 1, 2, 3, 4], np.float32) + np.float32(top))
+
+    def attempt(k, state):
+        inverse, best = state
+        trial = div(steps[k], peak)
+        error = error_of(trial, bound=True)
+        return lib.where(error < best, trial, inverse), lib.where(error < best, error, best)
+
+    inverse, _ = fold(len(steps), attempt, (inverse, best))
+    start = lib.minimum(nearest_int(mul(x, inverse)), top)
+
+    def add(i, total):
+        code = f32(start[i])
+        return total[0] + mul(mul(w[i], x[i]), code), total[1] + mul(mul(w[i], code), code)
+
+    xl, l2 = fold(n, add, (zero, zero), unroll=8)
+
+    def move(k, state):
+        codes, xl, l2, lost = state
+        i = k % n
+        old = f32(codes[i])
+        wx = mul(w[i], x[i])
+        rest_xl, rest_l2 = xl - mul(wx, old), l2 - mul(mul(w[i], old), old)
+        open_ = (rest_xl > 0) & (rest_l2 > 0)
+        ratio = div(mul(x[i], rest_l2), lib.where(open_, rest_xl, np.float32(1)))
+        new = lib.minimum(nearest_int(ratio), top)
+        code = f32(new)
+        new_xl = rest_xl + mul(wx, code)
+        new_l2 = rest_l2 + mul(mul(w[i], code), code)
+        gain, bar = mul(mul(new_xl, new_xl), l2), mul(mul(xl, xl), new_l2)
+        tried = open_ & (code != old)
+        better = tried & (gain > bar)
+        lost = lost | (tried & (is_faint(gain) | is_faint(bar)))
+        codes = _set(codes, i, lib.where(better, new & 255, codes[i]))
+        return codes, lib.where(better, new_xl, xl), lib.where(better, new_l2, l2), lost
+
+    codes, xl, l2, lost = fold(5 * n, move, (start & 255, xl, l2, nothing & False), unroll=8)
+    some = (l2 > 0) & ~nothing
+    scale = lib.where(some, div(xl, lib.where(some, l2, np.float32(1))), np.float32(0))
+    ex, ew = _least_exponents(x, w)
+    # The finest scale tried is at least peak / (top + 1).
+    e = lib.minimum(ex, exact.exponent(peak) - 8)
+    clear = ~lost & (ew + 2 * e >= -78) & (ex + ew >= -78)
+    return Fit(scale, lib.where(nothing, 0, codes), nothing | clear)

@@ -1,0 +1,185 @@
+"""What the K formats share: fitting the sub-blocks of a super-block of 256, and the float order of their dot products.
+
+Reference: quantize_row_q*_K_ref and _impl (ggml-quants.c), ggml_vec_dot_q*_K_q8_K_generic (ggml-cpu/quants.c), v0.5.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Float32, Int32, UInt8
+
+from hifi_ref import exact
+from hifi_ref.exact import div, f32, mul, nearest_int
+from hifi_ref.formats import q8_k, scale_search
+
+# FITTING
+
+
+class SuperFit(NamedTuple):
+    """A super-block with mins: the f16 scales of its scales and mins, its packed sub-block scales, all codes."""
+
+    d: Float32[Array, "rows blocks"]
+    dmin: Float32[Array, "rows blocks"]
+    scales: UInt8[Array, "rows blocks bytes"]
+    codes: Int32[Array, "rows blocks subs n"]
+    clear: Bool[Array, "rows blocks"]
+
+
+def fit_with_mins(
+    x: Float32[Array, "rows blocks 256"],
+    weights: Float32[Array, "blocks 256"] | None,
+    sub: int,
+    top: int,
+    scale_top: int,
+    pack: Callable[[Array, Array], Array],
+    unpack: Callable[[Array], tuple[Array, Array]],
+    trials: tuple[float, float, int],
+) -> SuperFit:
+    """Sub-blocks of ``sub`` weights with codes 0..top, each with a scale and a min in 0..scale_top.
+
+    Without importance, sub-blocks of 16 (Q2_K) weigh absolute errors by |x|, those of 32 squared errors by rms + |x|.
+    With it, every squared error counts qw * sqrt(mean square + x^2), the mean square doubled for sub-blocks of 32.
+    """
+    lib = exact.library(x)
+    rows, blocks, _ = x.shape
+    subs = 256 // sub
+    columns = x.reshape(-1, sub).T
+
+    # SUB-BLOCKS
+    if weights is None:
+        rms = exact.sqrt(div(exact.sum_in_order(mul(columns, columns)), np.float32(sub)))
+        w = abs(columns) if sub == 16 else rms + abs(columns)
+        fit = scale_search.least_error_with_min(columns, w, top, *trials, absolute=sub == 16)
+        clear = fit.clear
+    else:
+        mean_square = super_block_mean_square(x) * np.float32(1 if sub == 16 else 2)
+        w, clear = importance_columns(x, weights, sub, mean_square)
+        fit = scale_search.least_error_with_min(columns, w, top, -0.9, 0.05, 36)
+        clear = clear & fit.clear
+    clear = clear.reshape(-1, subs).all(axis=1)
+    sub_scales, sub_mins = fit.scale.reshape(-1, subs).T, fit.min.reshape(-1, subs).T
+
+    # SCALES OF THE SCALES
+    if weights is None:
+        d, scales = _share_of_largest(sub_scales, scale_top)
+        dmin, mins = _share_of_largest(sub_mins, scale_top)
+    else:
+        sw = exact.sum_in_order(w).reshape(-1, subs).T
+        scale_fit = scale_search.least_weighted_square_error_from_zero(sub_scales, sw, scale_top)
+        min_fit = scale_search.least_weighted_square_error_from_zero(sub_mins, sw, scale_top)
+        d, scales, dmin, mins = scale_fit.scale, scale_fit.codes, min_fit.scale, min_fit.codes
+        clear = clear & scale_fit.clear & min_fit.clear
+    packed = pack(scales.T, mins.T)
+
+    # CODES anew, for the scales that are stored
+    d, dmin = exact.round_f16(d), exact.round_f16(dmin)
+    stored_scales, stored_mins = unpack(packed)
+    scale = (d[:, None] * f32(stored_scales)).reshape(-1)
+    minimum = (dmin[:, None] * f32(stored_mins)).reshape(-1)
+    codes = codes_for_scale(columns + minimum, scale, 0, top, otherwise=fit.codes)
+
+    return SuperFit(
+        d.reshape(rows, blocks),
+        dmin.reshape(rows, blocks),
+        packed.reshape(rows, blocks, -1),
+        codes.T.reshape(rows, blocks, subs, sub),
+        clear.reshape(rows, blocks),
+    )
+
+
+def _share_of_largest(values, top):
+    """largest / top, and each value's share of the largest in units of 1 / top. Where none is above 0, zeros."""
+    lib = exact.library(values)
+    largest = lib.maximum(lib.max(values, axis=0), np.float32(0))
+    some = largest > 0
+    inverse = lib.where(some, div(np.float32(top), lib.where(some, largest, np.float32(1))), np.float32(0))
+    return div(largest, np.float32(top)), nearest_int(mul(values, inverse))
+
+
+def super_block_mean_square(x: Float32[Array, "rows blocks 256"]) -> Float32[Array, "n"]:
+    """Mean of x^2 in each super-block, summed first to last."""
+    whole = x.reshape(-1, 256).T
+    return div(exact.sum_in_order(mul(whole, whole)), np.float32(256))
+
+
+def importance_columns(
+    x: Float32[Array, "rows blocks 256"],
+    weights: Float32[Array, "blocks 256"],
+    sub: int,
+    mean_square: Float32[Array, "n"],
+) -> tuple[Float32[Array, "sub subs"], Bool[Array, "subs"]]:
+    """scale_search.importance for every sub-block of x, elements on the leading axis."""
+    lib = exact.library(x)
+    qw = lib.broadcast_to(weights, x.shape).reshape(-1, sub).T
+    return scale_search.importance(x.reshape(-1, sub).T, qw, lib.repeat(mean_square, 256 // sub))
+
+
+def codes_for_scale(
+    x: Float32[Array, "n subs"], scale: Float32[Array, "subs"], low: int, high: int, otherwise: Int32[Array, "n subs"]
+) -> Int32[Array, "n subs"]:
+    """x / scale to the nearest integer in low..high, minus low; ``otherwise`` where the scale is 0."""
+    lib = exact.library(x)
+    nearest = nearest_int(div(x, lib.where(scale != 0, scale, np.float32(1))))
+    return lib.where(scale != 0, lib.clip(nearest, low, high) - low, otherwise)
+
+
+# DOT
+
+
+def dot_symmetric(
+    d: Float32[Array, "rows blocks"],
+    scales: Int32[Array, "rows blocks subs"],
+    codes: Int32[Array, "rows blocks subs n"],
+    a: UInt8[Array, "blocks 292"],
+) -> Float32[Array, "rows"]:
+    """Eight running sums over the super-blocks, one for each position modulo 8; then these eight, first to last."""
+    da, qa, _ = q8_k.LAYOUT.unpack(a)
+    terms = _eighths(d, scales, codes, da, qa)
+    return exact.sum_in_order(exact.sum_in_order(terms))
+
+
+def dot_with_mins(
+    d: Float32[Array, "rows blocks"],
+    dmin: Float32[Array, "rows blocks"],
+    scales: UInt8[Array, "rows blocks subs"],
+    mins: UInt8[Array, "rows blocks subs"],
+    codes: UInt8[Array, "rows blocks subs n"],
+    a: UInt8[Array, "blocks 292"],
+) -> Float32[Array, "rows"]:
+    """As dot_symmetric, but the final sum begins with minus the mins' share, subtracted super-block by super-block."""
+    da, qa, bsums = q8_k.LAYOUT.unpack(a)
+    terms = _eighths(d, scales, codes, da, qa)
+    share = mul(dmin * da, f32(sums_of_mins(mins, bsums)))
+    start = exact.sum_in_order(-share.T)
+    eighths = exact.sum_in_order(terms)
+    return exact.fold(8, lambda i, total: total + eighths[i], start)
+
+
+def sums_of_mins(
+    mins: UInt8[Array, "rows blocks subs"], bsums: Int32[Array, "blocks 16"]
+) -> Int32[Array, "rows blocks"]:
+    """sum of min * (sum of the activations it applies to), exact in int32."""
+    pairs = exact.i32(bsums).reshape(bsums.shape[0], mins.shape[-1], -1).sum(axis=-1)
+    return (exact.i32(mins) * pairs).sum(axis=-1)
+
+
+def _eighths(d, scales, codes, da, qa):
+    """float32[blocks, 8, rows]: (d * d_a) * the integer sum of scale * code * q over positions equal modulo 8."""
+    lib = exact.library(codes)
+    rows, blocks, subs, n = codes.shape
+    codes = codes.reshape(rows, blocks, subs, n // 8, 8)
+    qa = qa.reshape(blocks, subs, n // 8, 8)
+    if exact.is_jax(codes) or exact.is_jax(qa):
+        total = 0
+        for s in range(subs):
+            group = sum(exact.i32(codes[:, :, s, g]) * exact.i32(qa[:, s, g]) for g in range(n // 8))
+            total = total + exact.i32(scales[:, :, s, None]) * group
+        sums = f32(total)
+    else:
+        # Integers of at most 2^24 add exactly in binary32.
+        groups = np.einsum("rbsgl,bsgl->rbsl", f32(codes), f32(qa))
+        sums = np.einsum("rbsl,rbs->rbl", groups, f32(scales))
+    return lib.transpose(mul((d * da)[..., None], sums), (1, 2, 0))
