@@ -1,0 +1,14 @@
+"""The executable definition of every GGML block format: bit-exact encode, decode and dot, in NumPy and JAX.
+
+>>> import numpy as np, hifi_ref as hr
+>>> x = np.linspace(-1, 1, 256, dtype=np.float32)
+>>> blocks = hr.encode("Q4_K", x)
+>>> blocks.shape, hr.decode("Q4_K", blocks).shape
+((144,), (256,))
+"""
+
+from hifi_ref.api import decode, dot, encode
+from hifi_ref.formats import FORMATS, Format
+
+__all__ = ["FORMATS", "Format", "decode", "dot", "encode"]
+__version__ = "0.1.0"

@@ -15,8 +15,8 @@ Three things an optimising compiler does to exact arithmetic, and what stands ag
 * It flushes subnormals to zero (XLA:CPU and TPU do). No seal helps; ``is_faint`` and ``least_magnitude`` let an
   encoder prove that its arithmetic stayed clear of the range below 2^-126, and blocks that did not go to NumPy.
 
-Profiles: ``madd`` rounds twice ("strict"), as llama.cpp's x86-64 release does. Every ``a*b + c`` of the formats is written
-with it, so that a fused profile is one change here.
+Profiles: ``madd`` rounds twice ("strict"), as llama.cpp's x86-64 release does. Every ``a*b + c`` of the formats is
+written with it or with ``mul``, so that a fused profile has one seam.
 """
 
 from __future__ import annotations
@@ -41,6 +41,12 @@ def is_jax(x: Array) -> bool:
     """True for a jax.Array, traced or concrete."""
     jax = sys.modules.get("jax")
     return jax is not None and isinstance(x, jax.Array)
+
+
+def is_traced(x: Array) -> bool:
+    """True for a jax.Array whose values are not known yet, inside jit or another transformation."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(x, jax.core.Tracer)
 
 
 def library(x: Array) -> Any:
@@ -174,6 +180,34 @@ def int_dot(q: Array, p: Array) -> Array:
     rows, blocks = q.shape[:2]
     # Integers below 2^24 add exactly in binary32, in any order.
     return i32(np.einsum("rbk,bk->rb", f32(q.reshape(rows, blocks, -1)), f32(p.reshape(blocks, -1))))
+
+
+def float_dot(x: Array, y: Array) -> Array:
+    """[rows, n] with [n] -> float32[rows]: float32 products, added first to last in binary64, the sum rounded once."""
+    rows, n = x.shape
+    if is_jax(x) or is_jax(y):
+        jax = sys.modules["jax"]
+        step = 8
+        x = jax.numpy.pad(x, ((0, 0), (0, -n % step)))
+        y = jax.numpy.pad(y, (0, -n % step))
+
+        def add(i, total):
+            products = mul(
+                jax.lax.dynamic_slice_in_dim(x, i * step, step, axis=1), jax.lax.dynamic_slice_in_dim(y, i * step, step)
+            ).astype(np.float64)
+            for j in range(step):
+                total = total + products[:, j]
+            return total
+
+        # Binary64 exists only inside this context, whatever jax_enable_x64 says outside of it.
+        with jax.enable_x64(True):
+            return fold(-(-n // step), add, jax.numpy.zeros(rows, np.float64), unroll=4).astype(np.float32)
+    total = np.zeros(rows, np.float32)
+    for i in range(0, rows, 16):
+        products = (x[i : i + 16] * y).astype(np.float64)
+        # Adding 0 last is adding to 0 first: only a sum of nothing but -0 shows it.
+        total[i : i + 16] = np.add.accumulate(products, axis=1)[:, -1] + 0.0
+    return total
 
 
 # ROUNDING

@@ -20,7 +20,8 @@ class Format:
     dot(w u8[rows, blocks, type_size], a u8[blocks, type_size of dot_with]) -> f32[rows]
     dot_clear(w, a) -> bool or bool[rows]: where dot is clear of underflow; None where it always is
 
-    An operation that the format does not offer is None.
+    An operation that the format does not offer is None. ``requires_weights``: encode needs importance, as
+    ggml_quantize_requires_imatrix says. ``row_scoped``: with importance a block's bytes depend on the rest of its row.
     """
 
     layout: Layout
@@ -28,6 +29,8 @@ class Format:
     encode: Callable | None
     dot: Callable | None
     dot_clear: Callable | None
+    requires_weights: bool = False
+    row_scoped: bool = False
 
     @property
     def name(self) -> str:
@@ -55,8 +58,11 @@ class Format:
 
 
 _FILES = """
-    q4_0 q8_0
+    f32 f16 bf16
+    q1_0 q2_0 q4_0 q4_1 q5_0 q5_1 q8_0 q8_1
     q2_k q3_k q4_k q5_k q6_k q8_k
+    iq1_s iq1_m iq2_xxs iq2_xs iq2_s iq3_xxs iq3_s iq4_nl iq4_xs
+    tq1_0 tq2_0 mxfp4 nvfp4
 """.split()
 
 
@@ -71,6 +77,8 @@ def _format(file: str) -> Format:
         encode=getattr(module, "encode", None),
         dot=getattr(module, "dot", None),
         dot_clear=dot_clear,
+        requires_weights=getattr(module, "REQUIRES_WEIGHTS", False),
+        row_scoped=getattr(module, "ROW_SCOPED", False),
     )
 
 

@@ -36,6 +36,8 @@ LAYOUT = Layout(
         Field("qs", "u8", 16, holds="codes, weights 0-15 in low nibbles, 16-31 in high nibbles"),
     ),
 )
+# The importance of an error is relative to the mean square of the row.
+ROW_SCOPED = True
 
 
 def decode(blocks: UInt8[Array, "n 18"]) -> Float32[Array, "n 2 16"]:

@@ -1,0 +1,189 @@
+"""encode, decode, dot: inputs checked, a lane chosen, one format file called.
+
+lane "numpy" is the definition; "jax" the compiled acceleration with the same bits; "auto" takes the lane of the array
+that it is given, except that large NumPy inputs whose encoding is a long search go through JAX. NumPy arrays come back
+as NumPy arrays and jax arrays as jax arrays, whichever lane did the work.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hifi_ref import exact, numpy_lane
+from hifi_ref.exact import Array
+from hifi_ref.formats import FORMATS, Format
+
+LANES = ("auto", "numpy", "jax")
+# From here on compiling a search costs less than running it in NumPy.
+WORTH_COMPILING = 1 << 23
+
+
+def encode(name: str, x: Array, weights: Array | None = None, lane: str = "auto") -> Array:
+    """Weights to blocks, byte for byte as ggml_quantize_chunk of llama.cpp v0.5.0.
+
+    Args:
+        name: a key of FORMATS.
+        x: float32[..., n], finite, n a multiple of the block size. Rows are encoded independently.
+        weights: importance, float32[n], finite, the same for every row; None for none.
+        lane: "auto", "numpy" or "jax".
+
+    Returns:
+        uint8[..., n // block_size * type_size], of x's array library.
+
+    Raises:
+        ValueError: an unknown name or lane, a wrong dtype or shape, or a value that is not finite, with its index. What
+            jax is still tracing cannot be inspected: there a value that is not finite gives unspecified bytes.
+        NotImplementedError: the format has no encoder.
+    """
+    f = _format(name, "encode")
+    x = _array(x, np.float32, "x")
+    n = _row_length(x, f.block_size, f"weights a {name} block")
+    _check_finite(x, "x")
+    if weights is not None:
+        weights = _array(weights, np.float32, "weights")
+        if weights.shape != (n,):
+            raise ValueError(f"weights has shape {weights.shape}, but a row of x has {n} values")
+        _check_finite(weights, "weights")
+    if f.requires_weights and weights is None:
+        raise ValueError(f"{name} cannot be encoded without importance weights: pass weights=float32[{n}]")
+    shape = (*x.shape[:-1], n // f.block_size * f.type_size)
+    searches = f.layout.block_size == 256 or weights is not None
+    if _lane(lane, x, searches and x.size >= WORTH_COMPILING) == "jax":
+        from hifi_ref import jax_lane
+
+        return jax_lane.encode(f, x, weights, shape)
+    return _like(x, numpy_lane.encode(f, _numpy(x), None if weights is None else _numpy(weights)).reshape(shape))
+
+
+def decode(name: str, blocks: Array, lane: str = "auto", out: Array | None = None) -> Array:
+    """Blocks to weights, bit for bit as dequantize_row_* of llama.cpp v0.5.0 (NaN counts equal to NaN).
+
+    Args:
+        name: a key of FORMATS.
+        blocks: uint8[..., row_bytes], row_bytes a multiple of the type size.
+        lane: "auto", "numpy" or "jax".
+        out: float32[..., n] to write the result to: a NumPy array is filled, a jax array donated.
+
+    Returns:
+        float32[..., n], of the array library of blocks; ``out`` where given and NumPy's.
+
+    Raises:
+        ValueError: an unknown name or lane, a wrong dtype or shape.
+    """
+    f = _format(name, "decode")
+    blocks = _array(blocks, np.uint8, "blocks")
+    row_bytes = _row_length(blocks, f.type_size, f"bytes a {name} block")
+    shape = (*blocks.shape[:-1], row_bytes // f.type_size * f.block_size)
+    if out is not None:
+        out = _array(out, np.float32, "out")
+        if out.shape != shape or exact.is_jax(out) != exact.is_jax(blocks):
+            raise ValueError(f"out must be a {type(blocks).__name__} of shape {shape}, not {out.shape}")
+    if _lane(lane, blocks, worth_compiling=False) == "jax":
+        from hifi_ref import jax_lane
+
+        return jax_lane.decode(f, blocks, shape, out)
+    if exact.is_jax(blocks) or out is None or not out.flags.c_contiguous:
+        result = np.empty(shape, np.float32)
+    else:
+        result = out
+    numpy_lane.decode(f, _numpy(blocks), result)
+    if result is out or out is None or exact.is_jax(blocks):
+        return _like(blocks, result)
+    out[...] = result
+    return out
+
+
+def dot(name: str, w: Array, a: Array, lane: str = "auto") -> Array:
+    """Matrix times vector on blocks, bit for bit as the ggml_vec_dot_*_generic kernel of llama.cpp v0.5.0, row by row.
+
+    Args:
+        name: a key of FORMATS, the format of w.
+        w: uint8[rows, row_bytes].
+        a: uint8[row_bytes of FORMATS[name].dot_with], as many values as a row of w has.
+        lane: "auto", "numpy" or "jax".
+
+    Returns:
+        float32[rows], of w's array library.
+
+    Raises:
+        ValueError: an unknown name or lane, a wrong dtype or shape.
+        NotImplementedError: the format has no dot product.
+    """
+    f = _format(name, "dot")
+    partner = FORMATS[f.dot_with]
+    w, a = _array(w, np.uint8, "w"), _array(a, np.uint8, "a")
+    if w.ndim != 2 or a.ndim != 1:
+        raise ValueError(f"w must be uint8[rows, row_bytes] and a uint8[row_bytes], not {w.shape} and {a.shape}")
+    n = _row_length(w, f.type_size, f"bytes a {name} block") // f.type_size * f.block_size
+    na = _row_length(a, partner.type_size, f"bytes a {partner.name} block") // partner.type_size * partner.block_size
+    if n != na:
+        raise ValueError(f"a row of w holds {n} weights, but a holds {na} values")
+    if _lane(lane, w, worth_compiling=False) == "jax":
+        from hifi_ref import jax_lane
+
+        return jax_lane.dot(f, partner, w, a)
+    return _like(w, numpy_lane.dot(f, partner, _numpy(w), _numpy(a)))
+
+
+# CHECKS
+
+
+def _format(name: str, operation: str) -> Format:
+    if name not in FORMATS:
+        raise ValueError(f"no format is called {name!r}; there are {' '.join(FORMATS)}")
+    if getattr(FORMATS[name], operation) is None:
+        raise NotImplementedError(f"{name} has no {operation} in llama.cpp v0.5.0")
+    return FORMATS[name]
+
+
+def _array(x: Any, dtype: type, what: str) -> Array:
+    if not exact.is_jax(x) and not isinstance(x, np.ndarray):
+        raise ValueError(f"{what} must be a NumPy or jax array, not {type(x).__name__}")
+    if x.dtype != dtype:
+        raise ValueError(f"{what} must be {np.dtype(dtype).name}, not {x.dtype}")
+    if x.ndim == 0:
+        raise ValueError(f"{what} must have at least one axis")
+    return x
+
+
+def _row_length(x: Array, unit: int, what: str) -> int:
+    n = x.shape[-1]
+    if n % unit:
+        raise ValueError(f"a row of {n} is no multiple of the {unit} {what} has: index {n // unit * unit} begins a rest")
+    return n
+
+
+def _check_finite(x: Array, what: str) -> None:
+    if exact.is_traced(x):
+        return
+    finite = exact.library(x).isfinite(x)
+    if not finite.all():
+        index = tuple(int(i) for i in np.unravel_index(np.argmin(np.asarray(finite)), x.shape))
+        place = ", ".join(map(str, index))
+        raise ValueError(f"{what}[{place}] is {np.asarray(x)[index]}: only finite values can be encoded")
+
+
+def _lane(lane: str, x: Array, worth_compiling: bool) -> str:
+    if lane not in LANES:
+        raise ValueError(f"lane must be one of {', '.join(LANES)}, not {lane!r}")
+    if lane == "numpy" and exact.is_traced(x):
+        raise ValueError("the NumPy lane cannot run on an array that jax is tracing")
+    if lane != "auto":
+        return lane
+    if exact.is_traced(x):
+        return "jax"
+    if exact.is_jax(x) or worth_compiling:
+        from hifi_ref import jax_lane
+
+        return "jax" if jax_lane.is_exact_or_warn(x) else "numpy"
+    return "numpy"
+
+
+def _numpy(x: Array) -> np.ndarray:
+    return np.asarray(x)
+
+
+def _like(x: Array, result: np.ndarray) -> Array:
+    return exact.library(x).asarray(result)

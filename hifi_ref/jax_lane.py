@@ -1,0 +1,316 @@
+"""The acceleration: the format files compiled by XLA, and everything that keeps them as exact as the definition.
+
+* **Canary.** The first use of a back end compiles a probe of every operation that the formats rely on and compares bits
+  with NumPy. A back end that fails is not used: lane="auto" says so once and takes the NumPy lane, lane="jax" raises.
+* **Underflow.** Back ends flush subnormal numbers. Each encoder says which blocks it proved clear of them; the others
+  are encoded again by NumPy, at top level directly, inside a caller's jit through a callback that only runs when needed.
+* **Speed.** Encoding runs over chunks of one shape, so that a format compiles once; decoding is one fusion written into
+  a donated buffer.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hifi_ref import exact, numpy_lane
+from hifi_ref.formats import Format
+
+# Blocks a chunk are CHUNK / block_size: the arrays of a search then stay in the second-level cache.
+ENCODE_CHUNK = 1 << 20
+DECODE_CHUNK = 1 << 20
+# LLVM's full unrolling of short inner loops comes before vectorisation and spoils it; level 1 leaves it out.
+CPU_OPTIONS = {"xla_backend_optimization_level": 1, "xla_cpu_prefer_vector_width": 512}
+
+
+# CANARY
+
+
+def _probe(a: jax.Array, b: jax.Array, c: jax.Array) -> tuple[jax.Array, ...]:
+    """What the formats do, in the shapes that tempt a compiler."""
+    first = b[:, :1]
+    return (
+        exact.madd(a, b, c),
+        exact.madd(first, a, c),
+        exact.div(a, b),
+        exact.div(a, first),
+        exact.div(a, np.float32(63)),
+        exact.div(exact.div(a, b), c),
+        exact.sqrt(abs(a)),
+        exact.div(np.float32(1), exact.sqrt(abs(a))),
+        exact.sum_in_order(exact.mul(a, b)),
+        exact.nearest_int(exact.mul(a, b)),
+        exact.round_half_away(exact.mul(a, b)),
+        exact.narrow_f16(exact.mul(a, b)),
+        exact.round_f16(c),
+        exact.narrow_bf16(a),
+        exact.is_comfortable(a * np.float32(2.0**-100)),
+        exact.mul_int(a * np.float32(2.0**-10), exact.nearest_int(b)),
+    )
+
+
+@functools.cache
+def failures(platform: str) -> tuple[str, ...]:
+    """The operations that a back end gets wrong, as indices into the probe's results; empty if it is exact."""
+    rng = np.random.default_rng(1)
+    a, b, c = (rng.standard_normal((64, 256)).astype(np.float32) * np.float32(100) for _ in range(3))
+    with np.errstate(all="ignore"):
+        expected = _probe(a, b, c)
+    with jax.ensure_compile_time_eval():
+        device = jax.local_devices(backend=platform)[0]
+        compiled = jax.jit(_probe)
+        observed = compiled(*(jax.device_put(v, device) for v in (a, b, c)))
+        observed = [np.asarray(o) for o in observed]
+    return tuple(
+        str(i) for i, (e, o) in enumerate(zip(expected, observed, strict=True)) if e.tobytes() != o.tobytes()
+    )
+
+
+def _platform(x: Any) -> str:
+    if exact.is_jax(x) and not exact.is_traced(x):
+        return next(iter(x.devices())).platform
+    return jax.default_backend()
+
+
+@functools.cache
+def _warn_once(platform: str) -> None:
+    warnings.warn(
+        f"the {platform} back end of jax rounds differently from IEEE-754 (operations {', '.join(failures(platform))} of "
+        "hifi_ref's probe), so hifi_ref uses NumPy there",
+        RuntimeWarning,
+        stacklevel=5,
+    )
+
+
+def is_exact_or_warn(x: Any) -> bool:
+    """Whether the back end that holds x passes the canary; a RuntimeWarning, once, where it does not."""
+    platform = _platform(x)
+    if failures(platform):
+        _warn_once(platform)
+    return not failures(platform)
+
+
+def _require_exact(x: Any) -> str:
+    platform = _platform(x)
+    if failures(platform):
+        raise RuntimeError(
+            f"the {platform} back end of jax fails operations {', '.join(failures(platform))} of hifi_ref's probe: "
+            'its results would not be exact; use lane="numpy"'
+        )
+    return platform
+
+
+# A THREAD THAT KEEPS SUBNORMALS
+
+_clean_thread: ThreadPoolExecutor | None = None
+_clean_thread_lock = threading.Lock()
+
+
+def _start_clean_thread() -> ThreadPoolExecutor:
+    """XLA's callbacks run with subnormals flushed, and threads inherit that, so one is started beforehand."""
+    global _clean_thread
+    with _clean_thread_lock:
+        if _clean_thread is None:
+            _clean_thread = ThreadPoolExecutor(1, thread_name_prefix="hifi_ref")
+            if not _clean_thread.submit(numpy_lane.keeps_subnormals).result():
+                _clean_thread = None
+                raise RuntimeError("this process flushes subnormal numbers to zero: results would be wrong")
+    return _clean_thread
+
+
+# ENCODE
+
+
+@functools.cache
+def _encoder(f: Format, platform: str) -> Callable[..., Any]:
+    return jax.jit(f.encode, compiler_options=CPU_OPTIONS if platform == "cpu" else None)
+
+
+def encode(f: Format, x: Any, weights: Any, shape: tuple[int, ...]) -> Any:
+    """f32[..., n] -> uint8 of ``shape``. Traced, concrete or NumPy input."""
+    platform = _require_exact(x)
+    if exact.is_traced(x) or exact.is_traced(weights):
+        return _encode_traced(f, x, weights).reshape(shape)
+    if exact.is_jax(x) and platform != "cpu":
+        blocks, clear = _encoder(f, platform)(*_blocked(f, x, weights))
+        if bool(clear.all()):
+            return blocks.reshape(shape)
+    result = _encode_chunks(f, np.asarray(x), None if weights is None else np.asarray(weights)).reshape(shape)
+    return jnp.asarray(result) if exact.is_jax(x) else result
+
+
+def _blocked(f: Format, x: Any, weights: Any) -> tuple[Any, Any]:
+    """[rows, blocks, size] and [blocks, size]; without importance all blocks form one row."""
+    if weights is None:
+        return x.reshape(1, -1, f.block_size), None
+    return x.reshape(-1, x.shape[-1] // f.block_size, f.block_size), weights.reshape(-1, f.block_size)
+
+
+def _encode_chunks(f: Format, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Equal chunks, the last one filled with zeros; two in flight, since copying overlaps computing."""
+    run = _encoder(f, "cpu")
+    x, weights = _blocked(f, np.ascontiguousarray(x), weights)
+    axis = 1 if weights is None else 0
+    step = max(1, ENCODE_CHUNK // (f.block_size if weights is None else weights.size))
+    step = min(step, x.shape[axis])
+    out = np.empty((*x.shape[:2], f.type_size), np.uint8)
+
+    def part(start: int) -> None:
+        at = (slice(None), slice(start, start + step)) if axis else (slice(start, start + step),)
+        piece = x[at]
+        missing = step - piece.shape[axis]
+        if missing:
+            padding = [(0, 0)] * 3
+            padding[axis] = (0, missing)
+            piece = np.pad(piece, padding)
+        blocks, clear = (np.asarray(r) for r in run(piece, weights))
+        keep = step - missing
+        blocks, clear = (r[:, :keep] if axis else r[:keep] for r in (blocks, clear))
+        out[at] = _repair(f, x[at], weights, blocks, clear)
+
+    starts = range(0, x.shape[axis], step) if x.size else range(0)
+    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        for done in [pool.submit(part, start) for start in starts]:
+            done.result()
+    return out
+
+
+def _repair(
+    f: Format, x: np.ndarray, weights: np.ndarray | None, blocks: np.ndarray, clear: np.ndarray
+) -> np.ndarray:
+    """The blocks, with those that are not clear encoded by the definition."""
+    if clear.all():
+        return blocks
+    blocks = blocks.copy()
+    if weights is not None and f.row_scoped:
+        rows = ~clear.all(axis=1)
+        blocks[rows] = numpy_lane.encode(f, x[rows].reshape(rows.sum(), -1), weights.reshape(-1))
+        return blocks
+    at = np.nonzero(~clear)
+    # As one row, each block beside its own importance.
+    own = None if weights is None else weights[at[1]].reshape(-1)
+    blocks[at] = numpy_lane.encode(f, x[at].reshape(1, -1), own)[0]
+    return blocks
+
+
+def _encode_traced(f: Format, x: Any, weights: Any) -> Any:
+    """Part of the caller's computation: the NumPy lane is called back for, and only where, a block is not clear."""
+    clean = _start_clean_thread()
+    x, weights = _blocked(f, jnp.asarray(x), None if weights is None else jnp.asarray(weights))
+    blocks, clear = f.encode(x, weights)
+
+    def repair(*operands: Any) -> np.ndarray:
+        x, blocks, clear, *rest = (np.asarray(operand) for operand in operands)
+        return clean.submit(_repair, f, x, rest[0] if rest else None, blocks, clear).result()
+
+    def call(*operands: Any) -> Any:
+        return jax.pure_callback(repair, jax.ShapeDtypeStruct(blocks.shape, blocks.dtype), *operands)
+
+    operands = (x, blocks, clear) + (() if weights is None else (weights,))
+    return jax.lax.cond(clear.all(), lambda *operands: operands[1], call, *operands)
+
+
+# DECODE
+
+
+@functools.cache
+def _decoder(f: Format, platform: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """(blocks, out) -> values in the decoder's own shape, in out's memory; and the reshape that keeps that memory."""
+    options = CPU_OPTIONS if platform == "cpu" else None
+    into = jax.jit(lambda blocks, out: f.decode(blocks), donate_argnums=1, keep_unused=True, compiler_options=options)
+    reshape = jax.jit(jnp.reshape, static_argnums=1, donate_argnums=0)
+    return into, reshape
+
+
+@functools.cache
+def _raw_shape(f: Format, n: int) -> tuple[int, ...]:
+    return jax.eval_shape(f.decode, jax.ShapeDtypeStruct((n, f.type_size), np.uint8)).shape
+
+
+def decode(f: Format, blocks: Any, shape: tuple[int, ...], out: Any = None) -> Any:
+    """uint8[..., row bytes] -> f32 of ``shape``; out, a jax array of that shape, is donated."""
+    platform = _require_exact(blocks)
+    if exact.is_traced(blocks):
+        return f.decode(blocks.reshape(-1, f.type_size)).reshape(shape)
+    if not exact.is_jax(blocks):
+        return _decode_chunks(f, blocks, np.empty(shape, np.float32) if out is None else out)
+    into, reshape = _decoder(f, platform)
+    blocks = blocks.reshape(-1, f.type_size)
+    if out is None:
+        out = jnp.empty(shape, np.float32, device=blocks.sharding)
+    return reshape(into(blocks, reshape(out, _raw_shape(f, len(blocks)))), shape)
+
+
+def _decode_chunks(f: Format, blocks: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Chunk by chunk through one donated buffer a thread, copied into the NumPy array."""
+    into, _ = _decoder(f, "cpu")
+    flat = np.ascontiguousarray(blocks).reshape(-1, f.type_size)
+    values = out.reshape(-1, f.block_size) if out.flags.c_contiguous else np.empty((len(flat), f.block_size), np.float32)
+    step = max(1, min(DECODE_CHUNK // f.block_size, len(flat)))
+
+    def stripe(first: int, stride: int) -> None:
+        buffer = jnp.empty(_raw_shape(f, step), np.float32)
+        for start in range(first * step, len(flat), stride * step):
+            piece = flat[start : start + step]
+            keep = len(piece)
+            if keep < step:
+                piece = np.pad(piece, [(0, step - keep), (0, 0)])
+            buffer = into(jnp.asarray(piece), buffer)
+            values[start : start + keep] = np.asarray(buffer).reshape(-1, f.block_size)[:keep]
+
+    threads = 2
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(stripe, k, threads) for k in range(threads)]:
+            done.result()
+    if not np.shares_memory(values, out):
+        out[...] = values.reshape(out.shape)
+    return out
+
+
+# DOT
+
+
+@functools.cache
+def _dotter(f: Format, platform: str) -> Callable[..., Any]:
+    def run(w: Any, a: Any) -> tuple[Any, Any]:
+        clear = jnp.bool_(True) if f.dot_clear is None else f.dot_clear(w, a)
+        return f.dot(w, a), jnp.all(clear)
+
+    return jax.jit(run, compiler_options=CPU_OPTIONS if platform == "cpu" else None)
+
+
+def dot(f: Format, partner: Format, w: Any, a: Any) -> Any:
+    """uint8[rows, row bytes], uint8[partner's row bytes] -> f32[rows]."""
+    platform = _require_exact(w)
+    w3, a2 = w.reshape(len(w), -1, f.type_size), a.reshape(-1, partner.type_size)
+    if exact.is_traced(w) or exact.is_traced(a):
+        return _dot_traced(f, partner, jnp.asarray(w3), jnp.asarray(a2))
+    result, clear = _dotter(f, platform)(w3, a2)
+    if not bool(clear):
+        result = numpy_lane.dot(f, partner, np.asarray(w), np.asarray(a))
+    return jnp.asarray(result) if exact.is_jax(w) else np.asarray(result)
+
+
+def _dot_traced(f: Format, partner: Format, w: Any, a: Any) -> Any:
+    result = f.dot(w, a)
+    if f.dot_clear is None:
+        return result
+    clean = _start_clean_thread()
+
+    def again(w: Any, a: Any) -> np.ndarray:
+        w, a = np.asarray(w), np.asarray(a)
+        return clean.submit(numpy_lane.dot, f, partner, w.reshape(len(w), -1), a.reshape(-1)).result()
+
+    def call(w: Any, a: Any, result: Any) -> Any:
+        return jax.pure_callback(again, jax.ShapeDtypeStruct(result.shape, result.dtype), w, a)
+
+    return jax.lax.cond(jnp.all(f.dot_clear(w, a)), lambda w, a, result: result, call, w, a, result)

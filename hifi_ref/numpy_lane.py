@@ -1,0 +1,98 @@
+"""The definition at work: the format files over NumPy arrays, in chunks that fit a cache, on all cores.
+
+NumPy must keep subnormal numbers. A thread whose processor flushes them (a library built with -ffast-math can leave it
+so, and XLA does it around its own execution) would be silently wrong, so every call looks first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from hifi_ref.formats import Format
+
+# Weights a chunk. Searches keep about twenty temporaries of one sub-block row each; decoding streams.
+ENCODE_CHUNK = 1 << 17
+DECODE_CHUNK = 1 << 18
+DOT_CHUNK = 1 << 20
+
+
+def keeps_subnormals() -> bool:
+    """Whether float32 arithmetic on this thread keeps numbers below 2^-126."""
+    tiny = np.full(4, 2.0**-120, np.float32)
+    return bool((tiny * np.float32(2.0**-20) != 0).all())
+
+
+def encode(f: Format, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """f32[..., n] -> uint8[rows, row bytes]."""
+    n = x.shape[-1]
+    x = np.ascontiguousarray(x).reshape(-1, n // f.block_size, f.block_size)
+    if weights is None:
+        # Blocks know nothing of their row, so one long row will do.
+        x = x.reshape(1, -1, f.block_size)
+        out = np.empty((1, x.shape[1], f.type_size), np.uint8)
+        step = max(1, ENCODE_CHUNK // f.block_size)
+
+        def part(i: int) -> None:
+            out[:, i : i + step] = f.encode(x[:, i : i + step], None)[0]
+
+        _each(part, range(0, x.shape[1], step))
+        return out
+    weights = np.ascontiguousarray(weights).reshape(-1, f.block_size)
+    out = np.empty((*x.shape[:2], f.type_size), np.uint8)
+    step = max(1, ENCODE_CHUNK // n)
+
+    def rows(i: int) -> None:
+        out[i : i + step] = f.encode(x[i : i + step], weights)[0]
+
+    _each(rows, range(0, len(x), step))
+    return out
+
+
+def decode(f: Format, blocks: np.ndarray, out: np.ndarray) -> None:
+    """uint8[..., row bytes] -> written to out, a contiguous f32[..., n]."""
+    blocks = np.ascontiguousarray(blocks).reshape(-1, f.type_size)
+    flat = out.reshape(-1)
+    step = max(1, DECODE_CHUNK // f.block_size)
+
+    def part(i: int) -> None:
+        values = f.decode(blocks[i : i + step])
+        flat[i * f.block_size : i * f.block_size + values.size] = values.reshape(-1)
+
+    _each(part, range(0, len(blocks), step))
+
+
+def dot(f: Format, partner: Format, w: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """uint8[rows, row bytes], uint8[row bytes of the partner] -> f32[rows]."""
+    w = np.ascontiguousarray(w).reshape(len(w), -1, f.type_size)
+    a = np.ascontiguousarray(a).reshape(-1, partner.type_size)
+    out = np.empty(len(w), np.float32)
+    step = max(1, DOT_CHUNK // max(1, a.shape[0] * partner.block_size))
+
+    def rows(i: int) -> None:
+        out[i : i + step] = f.dot(w[i : i + step], a)
+
+    _each(rows, range(0, len(w), step))
+    return out
+
+
+def _each(part: Callable[[int], None], starts: range) -> None:
+    """Run part for every start, on as many threads as there are cores."""
+
+    def checked(start: int) -> None:
+        if not keeps_subnormals():
+            raise RuntimeError("this thread's processor flushes subnormal numbers to zero: results would be wrong")
+        # Overflow and NaN are part of the definition, not something to warn of.
+        with np.errstate(all="ignore"):
+            part(start)
+
+    if len(starts) < 2:
+        for start in starts:
+            checked(start)
+        return
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done in [pool.submit(checked, start) for start in starts]:
+            done.result()
