@@ -120,6 +120,14 @@ def mul(a: Array, b: Array) -> Array:
     return a * b
 
 
+def sealed_by(x: Array) -> Callable[[Array, Array], Array]:
+    """A ``mul`` for loops: every product is sealed with one hidden zero, taken from finite x once, not per operand."""
+    if not is_jax(x):
+        return np.multiply
+    zero = _hidden_zero(x)
+    return lambda a, b: from_bits(bits(a * b) ^ zero)
+
+
 def mul_int(d: Array, q: Array) -> Array:
     """d*q for any float32 d and integers abs(q) <= 255, exact down to subnormal d and results in both lanes."""
     if not (is_jax(d) or is_jax(q)):
@@ -210,6 +218,71 @@ def float_dot(x: Array, y: Array) -> Array:
     return total
 
 
+def pair(a: Array, b: Array) -> Any:
+    """Two float32 arrays as one loop-carried value; take them apart with unpair.
+
+    XLA:CPU computes every carried array in a loop of its own, and computes what they share again in each. In the JAX
+    lane a pair is one complex64 array, so that both come out of one loop; adding pairs is two float32 additions.
+    """
+    if is_jax(a):
+        return sys.modules["jax"].lax.complex(a, b)
+    return a, b
+
+
+def unpair(p: Any) -> tuple[Array, Array]:
+    """The two arrays of a pair."""
+    if is_jax(p):
+        lax = sys.modules["jax"].lax
+        return lax.real(p), lax.imag(p)
+    return p
+
+
+def wall(*values: Array) -> Any:
+    """The values, computed once: XLA must not compute them again inside each of their consumers.
+
+    A loop whose number of turns is a zero that no compiler knows leaves its operands as they are, but in memory.
+    """
+    if not is_jax(values[0]):
+        return values if len(values) > 1 else values[0]
+    jax = sys.modules["jax"]
+    turns = _hidden_zero(values[0].reshape(-1)[0].astype(np.float32))
+
+    def more(state: Any) -> Any:
+        return state[0] < turns
+
+    def body(state: Any) -> Any:
+        return (state[0] + np.uint32(1), *(~v if v.dtype == bool else v + v for v in state[1:]))
+
+    held = jax.lax.while_loop(more, body, (jax.numpy.uint32(0), *values))[1:]
+    return held if len(held) > 1 else held[0]
+
+
+def columns(x: Array, n: int) -> Array:
+    """[..., k * n] -> [n, groups]: element i of every run of n weights in row i, in memory, not as a strided view."""
+    turned = x.reshape(-1, n).T
+    return wall(turned) if is_jax(x) else np.ascontiguousarray(turned)
+
+
+def running_sums(n: int, terms: Callable[[Any], tuple[Array, ...]], unroll: int = 8) -> tuple[Array, ...]:
+    """Several ordered float32 sums at once: the j-th is ((0 + terms(0)[j]) + terms(1)[j]) + ... + terms(n-1)[j].
+
+    They are carried as pairs, so put next to each other those that share most.
+    """
+    shape, lib = terms(0)[0].shape, library(terms(0)[0])
+    zeros = tuple(lib.zeros(shape, np.float32) for _ in terms(0))
+
+    def paired(values: tuple[Array, ...]) -> tuple[Any, ...]:
+        rest = values[len(values) // 2 * 2 :]
+        return (*(pair(values[j], values[j + 1]) for j in range(0, len(values) - 1, 2)), *rest)
+
+    if not is_jax(zeros[0]):
+        return fold(n, lambda i, total: tuple(t + v for t, v in zip(total, terms(i), strict=True)), zeros)
+    totals = fold(
+        n, lambda i, total: tuple(t + v for t, v in zip(total, paired(terms(i)), strict=True)), paired(zeros), unroll
+    )
+    return tuple(part for t in totals for part in (unpair(t) if lib.iscomplexobj(t) else (t,)))
+
+
 # ROUNDING
 
 
@@ -220,6 +293,20 @@ def nearest_int(x: Array) -> Array:
     Source: nearest_int (ggml-quants.c).
     """
     return i32(bits(x + np.float32(12582912.0)) & np.uint32(0x007FFFFF)) - np.int32(0x00400000)
+
+
+def rounded_code(x: Array, low: int, high: int) -> Array:
+    """nearest_int(x) clamped to low..high, as float32.
+
+    The JAX lane rounds and clamps in float, which is cheaper and the same for abs(x) < 2^22; where larger values or NaN
+    can occur the caller must not count the block as clear.
+    """
+    if not is_jax(x):
+        return f32(np.clip(nearest_int(x), low, high))
+    lib = library(x)
+    whole = lib.round(x)
+    whole = lib.where(np.float32(low) > whole, np.float32(low), whole)
+    return lib.where(np.float32(high) < whole, np.float32(high), whole)
 
 
 def round_half_away(x: Array) -> Array:
@@ -267,6 +354,16 @@ def is_comfortable(x: Array, axis: int = -1) -> Array:
 def is_faint(x: Array) -> Array:
     """abs(x) < 2^-126: zero, or a value that some back ends flush to zero."""
     return ~(abs(x) >= SMALLEST_NORMAL) & (x == x)
+
+
+def poison(value: Array, faint: Array) -> Array:
+    """NaN where an underflow was seen, in the JAX lane: what follows is NaN too, and so marks the block as not clear.
+
+    In the NumPy lane the value as it is: there nothing is lost.
+    """
+    if is_jax(value):
+        return library(value).where(faint, np.float32(np.nan), value)
+    return value
 
 
 def least_magnitude(x: Array, axis: int) -> Array:

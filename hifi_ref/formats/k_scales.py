@@ -9,9 +9,13 @@ Reference: get_scale_min_k4 (llama.cpp v0.5.0).
 
 from __future__ import annotations
 
-from jaxtyping import Array, Int32, UInt8
+from typing import TYPE_CHECKING
 
 from hifi_ref import exact
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Int32, UInt8
+
 
 
 def unpack(packed: UInt8[Array, "*n 12"]) -> tuple[UInt8[Array, "*n 8"], UInt8[Array, "*n 8"]]:

@@ -16,14 +16,19 @@ Reference: quantize_q2_K, dequantize_row_q2_K, ggml_vec_dot_q2_K_q8_K_generic (l
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from jaxtyping import Array, Bool, Float32, Int32, UInt8
 
 from hifi_ref import exact
 from hifi_ref.exact import f32, mul
 from hifi_ref.formats import q8_k, super_block
 from hifi_ref.formats.packing import gather, spread
 from hifi_ref.layout import Field, Layout
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float32, Int32, UInt8
+
 
 LAYOUT = Layout(
     name="Q2_K",

@@ -16,14 +16,19 @@ Reference: quantize_q3_K, dequantize_row_q3_K, ggml_vec_dot_q3_K_q8_K_generic (l
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from jaxtyping import Array, Bool, Float32, Int32, UInt8
 
 from hifi_ref import exact
 from hifi_ref.exact import div, f32, mul, nearest_int
 from hifi_ref.formats import scale_search, super_block
 from hifi_ref.formats.packing import gather, spread
 from hifi_ref.layout import Field, Layout
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float32, Int32, UInt8
+
 
 LAYOUT = Layout(
     name="Q3_K",
@@ -77,7 +82,7 @@ def encode(
 ) -> tuple[UInt8[Array, "rows blocks 110"], Bool[Array, "rows blocks"]]:
     lib = exact.library(x)
     shape = x.shape[:2]
-    columns = x.reshape(-1, 16).T
+    columns = exact.columns(x, 16)
 
     # SUB-BLOCKS, then the scale of the scales and their codes 0..63
     if weights is None:

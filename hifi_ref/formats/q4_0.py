@@ -18,13 +18,18 @@ Reference: quantize_q4_0, dequantize_row_q4_0, ggml_vec_dot_q4_0_q8_0_generic (l
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from jaxtyping import Array, Bool, Float32, UInt8
 
 from hifi_ref import exact
 from hifi_ref.formats import q8_0, scale_search
 from hifi_ref.formats.packing import join_nibbles, split_nibbles
 from hifi_ref.layout import Field, Layout
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float32, UInt8
+
 
 LAYOUT = Layout(
     name="Q4_0",

@@ -18,12 +18,16 @@ Reference: quantize_q4_K, dequantize_row_q4_K, ggml_vec_dot_q4_K_q8_K_generic (l
 
 from __future__ import annotations
 
-from jaxtyping import Array, Bool, Float32, UInt8
+from typing import TYPE_CHECKING
 
 from hifi_ref import exact
 from hifi_ref.formats import k_scales, super_block
 from hifi_ref.formats.packing import gather, spread
 from hifi_ref.layout import Field, Layout
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float32, UInt8
+
 
 LAYOUT = Layout(
     name="Q4_K",

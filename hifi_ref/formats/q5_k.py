@@ -16,13 +16,18 @@ Reference: quantize_q5_K, dequantize_row_q5_K, ggml_vec_dot_q5_K_q8_K_generic (l
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from jaxtyping import Array, Bool, Float32, UInt8
 
 from hifi_ref import exact
 from hifi_ref.formats import k_scales, super_block
 from hifi_ref.formats.packing import gather, spread
 from hifi_ref.layout import Field, Layout
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float32, UInt8
+
 
 LAYOUT = Layout(
     name="Q5_K",

@@ -15,14 +15,19 @@ Reference: quantize_q6_K, dequantize_row_q6_K, ggml_vec_dot_q6_K_q8_K_generic (l
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from jaxtyping import Array, Bool, Float32, UInt8
 
 from hifi_ref import exact
 from hifi_ref.exact import div, f32, mul, nearest_int
 from hifi_ref.formats import scale_search, super_block
 from hifi_ref.formats.packing import gather, spread
 from hifi_ref.layout import Field, Layout
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float32, UInt8
+
 
 LAYOUT = Layout(
     name="Q6_K",
@@ -65,10 +70,10 @@ def encode(
 ) -> tuple[UInt8[Array, "rows blocks 210"], Bool[Array, "rows blocks"]]:
     lib = exact.library(x)
     shape = x.shape[:2]
-    columns = x.reshape(-1, 16).T
+    columns = exact.columns(x, 16)
 
     # SUB-BLOCKS
-    w = mul(columns, columns) if weights is None else lib.broadcast_to(weights, x.shape).reshape(-1, 16).T
+    w = mul(columns, columns) if weights is None else exact.columns(lib.broadcast_to(weights, x.shape), 16)
     fit = scale_search.least_weighted_square_error(columns, w, top=32)
     clear = fit.clear.reshape(-1, 16).all(axis=1)
 

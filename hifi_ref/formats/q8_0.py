@@ -17,11 +17,16 @@ Reference: quantize_row_q8_0_ref, dequantize_row_q8_0, ggml_vec_dot_q8_0_q8_0_ge
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from jaxtyping import Array, Bool, Float32, Int32, UInt8
 
 from hifi_ref import exact
 from hifi_ref.layout import Field, Layout
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float32, Int32, UInt8
+
 
 LAYOUT = Layout(
     name="Q8_0",

@@ -19,12 +19,17 @@ Reference: quantize_row_q8_K_ref, dequantize_row_q8_K (llama.cpp v0.5.0).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from jaxtyping import Array, Bool, Float32, UInt8
 
 from hifi_ref import exact
 from hifi_ref.formats import scale_search
 from hifi_ref.layout import Field, Layout
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float32, UInt8
+
 
 LAYOUT = Layout(
     name="Q8_K",

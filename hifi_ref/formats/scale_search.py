@@ -14,13 +14,16 @@ Sources: make_qx_quants, make_q3_quants, make_qkx2_quants, make_qkx3_quants, mak
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Bool, Float32, Int32
 
 from hifi_ref import exact
-from hifi_ref.exact import div, f32, fold, is_faint, mul, nearest_int
+from hifi_ref.exact import div, f32, fold, is_faint, mul, nearest_int, pair, rounded_code, running_sums, unpair, wall
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float32, Int32
+
 
 # Below this largest magnitude a group counts as all zero.
 NOTHING = np.float32(1e-15)
@@ -54,11 +57,6 @@ def extreme(x: Float32[Array, "n *subs"], axis: int = 0) -> Float32[Array, "*sub
     return fold(x.shape[0], step, lib.zeros(x.shape[1:], np.float32), unroll=8)
 
 
-def _codes(x, scale, low, high):
-    """nearest_int(scale * x), clamped to low..high."""
-    return exact.library(x).clip(nearest_int(mul(x, scale)), low, high)
-
-
 def _lost(product, *factors):
     """True where a product underflowed: faint although no factor is."""
     lost = is_faint(product)
@@ -79,15 +77,15 @@ def least_weighted_square_error(x: Float32[Array, "n subs"], w: Float32[Array, "
     peak = extreme(x)
     nothing = abs(peak) < NOTHING
     peak = lib.where(nothing, np.float32(1), peak)
+    mul = exact.sealed_by(peak)
+    wx = mul(w, x)
 
     def sums(inverse):
-        def step(i, total):
-            code = f32(_codes(x[i], inverse, -top, top - 1))
-            weighted = mul(mul(w[i], x[i]), code)
-            return total[0] + weighted, total[1] + mul(mul(w[i], code), code)
+        def terms(i):
+            code = rounded_code(mul(x[i], inverse), -top, top - 1)
+            return mul(wx[i], code), mul(mul(w[i], code), code)
 
-        zero = lib.zeros(peak.shape, np.float32)
-        return fold(x.shape[0], step, (zero, zero), unroll=16)
+        return running_sums(x.shape[0], terms)
 
     inverse = div(np.float32(-top), peak)
     xl, l2 = sums(inverse)
@@ -102,7 +100,7 @@ def least_weighted_square_error(x: Float32[Array, "n subs"], w: Float32[Array, "
         trial = div(-(np.float32(top) + steps[k]), peak)
         xl, l2 = sums(trial)
         gain, bar = mul(xl, xl), mul(best, l2)
-        better = (l2 > 0) & (gain > bar)
+        better = wall((l2 > 0) & (gain > bar))
         new_scale = div(xl, lib.where(better, l2, np.float32(1)))
         new_best = mul(new_scale, xl)
         lost = lost | _lost(gain, xl) | _lost(bar, best, l2) | (better & _lost(new_best, new_scale, xl))
@@ -114,7 +112,7 @@ def least_weighted_square_error(x: Float32[Array, "n subs"], w: Float32[Array, "
         )
 
     scale, _, inverse, lost = fold(len(steps), attempt, (scale, best, inverse, lost))
-    codes = lib.where(nothing, 0, _codes(x, inverse, -top, top - 1) + top)
+    codes = lib.where(nothing, 0, exact.i32(rounded_code(mul(x, inverse), -top, top - 1)) + top)
     ex, ew = _least_exponents(x, w)
     clear = ~lost & (ex + ew >= -125) & (ex >= -100)
     return Fit(lib.where(nothing, np.float32(0), scale), codes, nothing | clear)
@@ -157,12 +155,12 @@ def least_error_with_min_in_rows(
 def _columns_of_rows(x, qw):
     lib = exact.library(x)
     rows, blocks, n = x.shape
-    row = x.reshape(rows, -1).T
+    row = exact.columns(x, blocks * n)
     squares = exact.sum_in_order(mul(row, row))
     mean_square = div(squares, np.float32(blocks * n))
     (ex,) = _least_exponents(row)
-    columns = x.reshape(-1, n).T
-    qw = lib.broadcast_to(qw, x.shape).reshape(-1, n).T
+    columns = exact.columns(x, n)
+    qw = exact.columns(lib.broadcast_to(qw, x.shape), n)
     w, clear = importance(columns, qw, lib.repeat(mean_square, blocks))
     return columns, w, (rows, blocks), clear & lib.repeat(ex >= -50, blocks)
 
@@ -182,48 +180,59 @@ def least_square_error_by_single_steps(x: Float32[Array, "n subs"], top: int) ->
     peak = extreme(x)
     nothing = abs(peak) < NOTHING
     inverse = div(np.float32(-top), lib.where(nothing, np.float32(1), peak))
-    zero = lib.zeros(peak.shape, np.float32)
-    start = _codes(x, inverse, -top, top - 1)
-
-    def add(i, total):
-        code, w = f32(start[i]), mul(x[i], x[i])
-        return total[0] + mul(mul(w, x[i]), code), total[1] + mul(mul(w, code), code)
-
-    xl, l2 = fold(x.shape[0], add, (zero, zero), unroll=16)
-
-    def move(k, state):
-        codes, xl, l2, lost = state
-        i = k % x.shape[0]
-        old, w = f32(codes[i]), mul(x[i], x[i])
-        wx = mul(w, x[i])
-        rest_xl = xl - mul(wx, old)
-        rest_l2 = l2 - mul(mul(w, old), old)
-        open_ = rest_xl > 0
-        ratio = div(mul(x[i], rest_l2), lib.where(open_, rest_xl, np.float32(1)))
-        new = lib.clip(nearest_int(ratio), -top, top - 1)
-        code = f32(new)
-        new_xl = rest_xl + mul(wx, code)
-        new_l2 = rest_l2 + mul(mul(w, code), code)
-        gain, bar = mul(mul(new_xl, new_xl), l2), mul(mul(xl, xl), new_l2)
-        tried = open_ & (code != old) & (new_l2 > 0)
-        better = tried & (gain > bar)
-        lost = lost | (tried & (is_faint(gain) | is_faint(bar)))
-        codes = _set(codes, i, lib.where(better, new, codes[i]))
-        return codes, lib.where(better, new_xl, xl), lib.where(better, new_l2, l2), lost
-
-    codes, xl, l2, lost = fold(5 * x.shape[0], move, (start, xl, l2, lib.zeros(peak.shape, bool)), unroll=16)
+    codes = exact.i32(rounded_code(mul(x, inverse), -top, top - 1))
+    codes, xl, l2 = _improve_by_single_steps(x, mul(x, x), codes, codes, -top, top - 1)
     some = (l2 > 0) & ~nothing
     scale = lib.where(some, div(xl, lib.where(some, l2, np.float32(1))), np.float32(0))
     (ex,) = _least_exponents(x)
-    # x * (sum - w l l) is at least 2^(ex + 2 ex - 23), and every other product is larger.
-    return Fit(scale, lib.where(nothing, 0, codes + top), nothing | (~lost & (ex >= -34)))
+    # The smallest factor outside the watched products is x * (sum - w l l), at least 2^(ex + 2 ex - 23).
+    return Fit(scale, lib.where(nothing, 0, codes + top), nothing | ((xl == xl) & (ex >= -34)))
+
+
+def _improve_by_single_steps(x, w, codes, counted, low, high, above_zero=False):
+    """Five passes over the elements: each takes the code that is best with all others fixed, if that helps.
+
+    Maximises xl^2 / l2 with xl = sum w x l, l2 = sum w l^2. Returns codes, xl and l2, updated step by step as C does
+    and never summed anew. The sums begin from the codes ``counted``, which differ from ``codes`` where a byte wrapped;
+    ``above_zero``: codes are kept in a byte, and the rest of both sums must stay positive.
+    """
+    lib = exact.library(x)
+    n = x.shape[0]
+
+    def terms(i):
+        code = f32(counted[i])
+        return mul(mul(w[i], x[i]), code), mul(mul(w[i], code), code)
+
+    def move(k, state):
+        codes, sums = state
+        xl, l2 = unpair(sums)
+        i = k % n
+        old, wx = f32(codes[i]), mul(w[i], x[i])
+        rest_xl, rest_l2 = xl - mul(wx, old), l2 - mul(mul(w[i], old), old)
+        possible = rest_xl > 0
+        if above_zero:
+            possible = possible & (rest_l2 > 0)
+        ratio = div(mul(x[i], rest_l2), lib.where(possible, rest_xl, np.float32(1)))
+        new = lib.clip(nearest_int(ratio), low, high)
+        code = f32(new)
+        new_xl, new_l2 = rest_xl + mul(wx, code), rest_l2 + mul(mul(w[i], code), code)
+        gain, bar = mul(mul(new_xl, new_xl), l2), mul(mul(xl, xl), new_l2)
+        tried = possible & (code != old) & (new_l2 > 0)
+        better = tried & (gain > bar)
+        faint = tried & (is_faint(gain) | is_faint(bar))
+        codes = _set(codes, i, lib.where(better, new & 255 if above_zero else new, codes[i]))
+        return codes, pair(
+            exact.poison(lib.where(better, new_xl, xl), faint), exact.poison(lib.where(better, new_l2, l2), faint)
+        )
+
+    codes, sums = fold(5 * n, move, (codes, pair(*running_sums(n, terms))))
+    return codes, *unpair(sums)
 
 
 def _set(array, i, row):
     """array with row i replaced."""
     if exact.is_jax(array):
         return array.at[i].set(row)
-    array = array.copy() if not array.flags.writeable else array
     array[i] = row
     return array
 
@@ -244,12 +253,13 @@ def least_error_with_min(
     sum, or sum w |...| where ``absolute``. A min that would be negative becomes 0. Each trial starts from the best min
     so far.
 
-    Clear: with every nonzero abs(x), scale and min at least 2^e, and w at least 2^f, the smallest products are
+    Clear: no trial reaches beyond 2^21 parts, where rounded_code parts from C; and with every nonzero abs(x), scale and min at least 2^e, and w at least 2^f, the smallest products are
     w*diff*diff >= 2^(f + 2(e - 23)) and the cross products of sums, whose difference is at least 2^(2f + e - 47).
     """
     lib = exact.library(x)
     n = x.shape[0]
     zero = lib.zeros(x.shape[1:], np.float32)
+    mul = exact.sealed_by(x[0])
 
     def totals(i, state):
         low, high, sum_w, sum_x = state
@@ -263,18 +273,18 @@ def least_error_with_min(
     # The first sums are w[0] and w[0]*x[0] themselves: adding them to 0 gives the same, but for the sign of a zero,
     # and no later step reads that sign.
     low, high, sum_w, sum_x = fold(n, totals, (x[0], x[0], zero, zero), unroll=8)
+    lowest = low
     low = lib.where(low > 0, np.float32(0), low)
     flat = high <= low
     span = lib.where(flat, np.float32(1), high - low)
 
     def error_of(scale, minimum, inverse, base):
-        def add(i, total):
-            code = f32(lib.clip(nearest_int(mul(x[i] - base, inverse)), 0, top))
+        def terms(i):
+            code = rounded_code(mul(x[i] - base, inverse), 0, top)
             diff = mul(scale, code) + minimum - x[i]
-            size = abs(diff) if absolute else mul(diff, diff)
-            return total + mul(w[i], size)
+            return (mul(w[i], abs(diff) if absolute else mul(diff, diff)),)
 
-        return fold(n, add, zero, unroll=8)
+        return running_sums(n, terms)[0]
 
     inverse = div(np.float32(top), span)
     scale = div(np.float32(1), inverse)
@@ -284,16 +294,16 @@ def least_error_with_min(
     lightest = lib.minimum(scale, np.float32(np.inf))
 
     def attempt(k, state):
-        scale, low, best, best_inverse, best_base, lightest = state
+        scale, low, best, best_inverse, best_base, lightest, farthest = state
         inverse = div(parts[k], lib.where(flat, np.float32(1), high - low))
+        reach = abs(inverse) * lib.maximum(abs(high - low), abs(lowest - low))
 
-        def add(i, total):
-            l1, l2, xl = total
-            code = f32(lib.clip(nearest_int(mul(x[i] - low, inverse)), 0, top))
+        def terms(i):
+            code = rounded_code(mul(x[i] - low, inverse), 0, top)
             wl = mul(w[i], code)
-            return l1 + wl, l2 + mul(wl, code), xl + mul(x[i], wl)
+            return mul(wl, code), mul(x[i], wl), wl
 
-        l1, l2, xl = fold(n, add, (zero, zero, zero), unroll=8)
+        l2, xl, l1 = running_sums(n, terms)
         det = mul(sum_w, l2) - mul(l1, l1)
         solvable = det > 0
         safe_det = lib.where(solvable, det, np.float32(1))
@@ -304,8 +314,9 @@ def least_error_with_min(
         slope = div(xl, lib.where(positive, l2, np.float32(1)))
         trial_scale = lib.where(positive, slope, trial_scale)
         trial_min = lib.where(positive, np.float32(0), trial_min)
+        trial_scale, trial_min = wall(trial_scale, trial_min)
         error = error_of(trial_scale, trial_min, inverse, low)
-        better = solvable & (error < best)
+        better = wall(solvable & (error < best))
         # A quotient that is faint although its dividend is not counts as magnitude 0, which clears nothing.
         watched = lib.minimum(
             lib.where(lib.where(positive, xl, scale_part) != 0, abs(trial_scale), np.float32(np.inf)),
@@ -318,16 +329,17 @@ def least_error_with_min(
             lib.where(better, inverse, best_inverse),
             lib.where(better, low, best_base),
             lib.where(solvable, lib.minimum(lightest, watched), lightest),
+            lib.where(reach < farthest, farthest, reach),
         )
 
-    state = (scale, low, best, inverse, low, lightest)
-    scale, low, _, inverse, base, lightest = fold(steps + 1, attempt, state)
-    codes = lib.where(flat, 0, lib.clip(nearest_int(mul(x - base, inverse)), 0, top))
+    state = (scale, low, best, inverse, low, lightest, zero)
+    scale, low, _, inverse, base, lightest, farthest = fold(steps + 1, attempt, state)
+    codes = lib.where(flat, 0, exact.i32(rounded_code(mul(x - base, inverse), 0, top)))
     ex, ew = _least_exponents(x, w)
     e = lib.minimum(ex, exact.exponent(lightest))
     clear = (ew + 2 * e >= -78) & (2 * ew + ex >= -78) & (ex + ew >= -100) & (ex >= -50)
-    large = lib.max(abs(x), axis=0) < np.float32(2.0**40)
-    return FitWithMin(lib.where(flat, np.float32(0), scale), -low, codes, (clear & large) | _all_zero(x))
+    moderate = (lib.max(abs(x), axis=0) < np.float32(2.0**40)) & (farthest < np.float32(2.0**21))
+    return FitWithMin(lib.where(flat, np.float32(0), scale), -low, codes, (clear & moderate) | _all_zero(x))
 
 
 def _all_zero(x):
@@ -356,13 +368,13 @@ def least_weighted_square_error_from_zero(
     def error_of(inverse, bound):
         scale = div(np.float32(1), inverse)
 
-        def add(i, total):
+        def terms(i):
             code = nearest_int(mul(x[i], inverse))
             code = lib.minimum(code, top) if bound else code & 255
             diff = x[i] - mul(scale, f32(code))
-            return total + mul(mul(w[i], diff), diff)
+            return (mul(mul(w[i], diff), diff),)
 
-        return fold(n, add, zero, unroll=8)
+        return running_sums(n, terms)[0]
 
     inverse = div(np.float32(top), peak)
     best = error_of(inverse, bound=False)
@@ -376,37 +388,11 @@ def least_weighted_square_error_from_zero(
 
     inverse, _ = fold(len(steps), attempt, (inverse, best))
     start = lib.minimum(nearest_int(mul(x, inverse)), top)
-
-    def add(i, total):
-        code = f32(start[i])
-        return total[0] + mul(mul(w[i], x[i]), code), total[1] + mul(mul(w[i], code), code)
-
-    xl, l2 = fold(n, add, (zero, zero), unroll=8)
-
-    def move(k, state):
-        codes, xl, l2, lost = state
-        i = k % n
-        old = f32(codes[i])
-        wx = mul(w[i], x[i])
-        rest_xl, rest_l2 = xl - mul(wx, old), l2 - mul(mul(w[i], old), old)
-        open_ = (rest_xl > 0) & (rest_l2 > 0)
-        ratio = div(mul(x[i], rest_l2), lib.where(open_, rest_xl, np.float32(1)))
-        new = lib.minimum(nearest_int(ratio), top)
-        code = f32(new)
-        new_xl = rest_xl + mul(wx, code)
-        new_l2 = rest_l2 + mul(mul(w[i], code), code)
-        gain, bar = mul(mul(new_xl, new_xl), l2), mul(mul(xl, xl), new_l2)
-        tried = open_ & (code != old)
-        better = tried & (gain > bar)
-        lost = lost | (tried & (is_faint(gain) | is_faint(bar)))
-        codes = _set(codes, i, lib.where(better, new & 255, codes[i]))
-        return codes, lib.where(better, new_xl, xl), lib.where(better, new_l2, l2), lost
-
-    codes, xl, l2, lost = fold(5 * n, move, (start & 255, xl, l2, nothing & False), unroll=8)
+    codes, xl, l2 = _improve_by_single_steps(x, w, start & 255, start, -(2**22), top, above_zero=True)
     some = (l2 > 0) & ~nothing
     scale = lib.where(some, div(xl, lib.where(some, l2, np.float32(1))), np.float32(0))
     ex, ew = _least_exponents(x, w)
     # The finest scale tried is at least peak / (top + 1).
     e = lib.minimum(ex, exact.exponent(peak) - 8)
-    clear = ~lost & (ew + 2 * e >= -78) & (ex + ew >= -78)
+    clear = (xl == xl) & (ew + 2 * e >= -78) & (ex + ew >= -78)
     return Fit(scale, lib.where(nothing, 0, codes), nothing | clear)

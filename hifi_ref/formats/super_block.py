@@ -6,14 +6,17 @@ Reference: quantize_row_q*_K_ref and _impl (ggml-quants.c), ggml_vec_dot_q*_K_q8
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Bool, Float32, Int32, UInt8
 
 from hifi_ref import exact
 from hifi_ref.exact import div, f32, mul, nearest_int
 from hifi_ref.formats import q8_k, scale_search
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float32, Int32, UInt8
+
 
 # FITTING
 
@@ -46,7 +49,7 @@ def fit_with_mins(
     lib = exact.library(x)
     rows, blocks, _ = x.shape
     subs = 256 // sub
-    columns = x.reshape(-1, sub).T
+    columns = exact.columns(x, sub)
 
     # SUB-BLOCKS
     if weights is None:
@@ -68,10 +71,13 @@ def fit_with_mins(
         dmin, mins = _share_of_largest(sub_mins, scale_top)
     else:
         sw = exact.sum_in_order(w).reshape(-1, subs).T
-        scale_fit = scale_search.least_weighted_square_error_from_zero(sub_scales, sw, scale_top)
-        min_fit = scale_search.least_weighted_square_error_from_zero(sub_mins, sw, scale_top)
-        d, scales, dmin, mins = scale_fit.scale, scale_fit.codes, min_fit.scale, min_fit.codes
-        clear = clear & scale_fit.clear & min_fit.clear
+        # One search for the scales and the mins, side by side
+        both = scale_search.least_weighted_square_error_from_zero(
+            lib.concatenate([sub_scales, sub_mins], axis=1), lib.concatenate([sw, sw], axis=1), scale_top
+        )
+        d, dmin = lib.split(both.scale, 2)
+        scales, mins = lib.split(both.codes, 2, axis=1)
+        clear = clear & both.clear.reshape(2, -1).all(axis=0)
     packed = pack(scales.T, mins.T)
 
     # CODES anew, for the scales that are stored
@@ -101,7 +107,7 @@ def _share_of_largest(values, top):
 
 def super_block_mean_square(x: Float32[Array, "rows blocks 256"]) -> Float32[Array, "n"]:
     """Mean of x^2 in each super-block, summed first to last."""
-    whole = x.reshape(-1, 256).T
+    whole = exact.columns(x, 256)
     return div(exact.sum_in_order(mul(whole, whole)), np.float32(256))
 
 
@@ -113,8 +119,8 @@ def importance_columns(
 ) -> tuple[Float32[Array, "sub subs"], Bool[Array, "subs"]]:
     """scale_search.importance for every sub-block of x, elements on the leading axis."""
     lib = exact.library(x)
-    qw = lib.broadcast_to(weights, x.shape).reshape(-1, sub).T
-    return scale_search.importance(x.reshape(-1, sub).T, qw, lib.repeat(mean_square, 256 // sub))
+    qw = exact.columns(lib.broadcast_to(weights, x.shape), sub)
+    return scale_search.importance(exact.columns(x, sub), qw, lib.repeat(mean_square, 256 // sub))
 
 
 def codes_for_scale(

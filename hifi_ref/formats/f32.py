@@ -1,0 +1,59 @@
+"""F32: IEEE 754 binary32, one weight a block of 4 bytes.
+
+    bytes   field   type     holds
+    0-3     w       f32      the weight
+
+A dot product rounds each product to binary32, adds the products first to last in binary64, and rounds the sum once: the
+scalar kernel of the release. Its SIMD kernels keep several float32 sums instead.
+
+Reference: ggml_vec_dot_f32 of the x64 variant (llama.cpp v0.5.0).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hifi_ref import exact
+from hifi_ref.layout import Field, Layout
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float32, UInt8
+
+
+LAYOUT = Layout(
+    name="F32",
+    type_id=0,
+    block_size=1,
+    dot_with="F32",
+    fields=(Field("w", "f32", holds="the weight"),),
+)
+
+
+def decode(blocks: UInt8[Array, "n 4"]) -> Float32[Array, "n"]:
+    (w,) = LAYOUT.unpack(blocks)
+    return w
+
+
+def encode(
+    x: Float32[Array, "rows blocks 1"], weights: Float32[Array, "blocks 1"] | None = None
+) -> tuple[UInt8[Array, "rows blocks 4"], Bool[Array, "rows blocks"]]:
+    # The bits themselves, subnormals among them.
+    return LAYOUT.pack(w=x[..., 0]), exact.library(x).ones(x.shape[:2], bool)
+
+
+def dot(w: UInt8[Array, "rows blocks 4"], a: UInt8[Array, "blocks 4"]) -> Float32[Array, "rows"]:
+    return exact.float_dot(decode(w), decode(a))
+
+
+def dot_clear(w: UInt8[Array, "rows blocks 4"], a: UInt8[Array, "blocks 4"]) -> Bool[Array, "rows"]:
+    return is_dot_clear(decode(w), decode(a))
+
+
+def is_dot_clear(w: Float32[Array, "rows n"], a: Float32[Array, "n"]) -> Bool[Array, "rows"]:
+    """Whether no operand is subnormal, and products and sums are 0 or at least 2^-126.
+
+    A product of at least 2^-103 is a multiple of 2^-126, hence so is every sum of such products.
+    """
+    ew = exact.exponent(exact.least_magnitude(w, axis=-1))
+    ea = exact.exponent(exact.least_magnitude(a, axis=-1))
+    return (ew >= -126) & (ea >= -126) & (ew + ea >= -103)

@@ -1,0 +1,96 @@
+"""IQ2_S: 256 weights in 82 bytes, 2.5625 bits per weight.
+
+    bytes   field   type     holds
+    0-1     d       f16      scale of the scales
+    2-65    qs      u8[64]   32 row numbers, low 8 bits; then 32 sign bytes
+    66-73   qh      u8[8]    high 2 bits of four row numbers, the first lowest
+    74-81   scales  u8[8]    scales of 32 weights: the first 16 in the low nibble, the others in the high
+
+    w[8 g + j] = d * (2 scale[s] + 1) / 8 * sign[g, j] * GRID[index[g]][j]        s = g / 2, scale in 0..15
+
+Against IQ2_XS the grid is doubled again, to 1024 rows, and all eight signs of a group are stored, so that a group with
+an odd number of minus signs need not give up one of them.
+
+A squared error counts (mean square of the super-block) / 2 + x^2, or importance * sqrt(2 * mean square + x^2).
+
+Reference: quantize_iq2_s, dequantize_row_iq2_s, ggml_vec_dot_iq2_s_q8_K_generic (llama.cpp v0.5.0).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hifi_ref import exact
+from hifi_ref.formats import codebooks, grid_search
+from hifi_ref.formats.packing import gather, spread
+from hifi_ref.layout import Field, Layout
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float32, Int32, UInt8, UInt16
+
+
+LAYOUT = Layout(
+    name="IQ2_S",
+    type_id=22,
+    block_size=256,
+    dot_with="Q8_K",
+    fields=(
+        Field("d", "f16", holds="scale of the scales"),
+        Field("qs", "u8", 64, holds="32 row numbers, low 8 bits; then 32 sign bytes"),
+        Field("qh", "u8", 8, holds="high 2 bits of four row numbers, the first lowest"),
+        Field("scales", "u8", 8, holds="scales of 32 weights: the first 16 in the low nibble, the others in the high"),
+    ),
+)
+
+
+def _fields(
+    qs: UInt8[Array, "*n 64"], qh: UInt8[Array, "*n 8"], scales: UInt8[Array, "*n 8"]
+) -> tuple[UInt16[Array, "*n 16 2"], UInt8[Array, "*n 16 2"], Int32[Array, "*n 16"]]:
+    """Row numbers and sign bytes of the groups, and 2 scale + 1."""
+    pairs = (*qs.shape[:-1], 16, 2)
+    high = spread(qh[..., None], 2).reshape(pairs).astype(np.uint16)
+    index = qs[..., :32].reshape(pairs) | high << np.uint16(8)
+    nibbles = spread(scales[..., None], 4).reshape(pairs[:-1])
+    return index, qs[..., 32:].reshape(pairs), 2 * exact.i32(nibbles) + 1
+
+
+def decode(blocks: UInt8[Array, "n 82"]) -> Float32[Array, "n 16 2 8"]:
+    d, qs, qh, scales = LAYOUT.unpack(blocks)
+    index, signs, scales = _fields(qs, qh, scales)
+    # Exact: 11 bits of scale, 5 of sub-block scale, 6 of magnitude
+    scale = d[:, None] * exact.f32(scales) * np.float32(0.125)
+    return scale[..., None, None] * codebooks.signed_rows("IQ2_S", index, signs)
+
+
+def encode(
+    x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
+) -> tuple[UInt8[Array, "rows blocks 82"], Bool[Array, "rows blocks"]]:
+    lib = exact.library(x)
+    shape = x.shape[:2]
+    book = grid_search.book("IQ2_S", 1)
+
+    # SUB-BLOCKS
+    columns, w, mean_square, clear = grid_search.sub_columns(x, weights, 16)
+    if w is None:
+        w = mean_square * np.float32(0.25) + exact.mul(columns, columns)
+    size, signs = grid_search.split_signs(columns, w, even=False)
+    nothing = lib.max(size, axis=0) < np.float32(1e-8)
+    fit = grid_search.fit_from_peak(book, size, w, nothing, grid_search.trial_steps(9, 0.1, 2), again="strays")
+    found = grid_search.choose(book, fit, signs, nothing, clear, shape)
+
+    # SCALES OF THE SCALES, a little below what the largest asks for
+    d, scales, _ = grid_search.store_scales(found.scale, 15)
+    qs = lib.concatenate([found.index & 255, found.signs], axis=-1)
+    qh = gather((found.index >> 8).reshape(*shape, 8, 4, 1), 2)[..., 0]
+    nibbles = gather(scales.reshape(*shape, 8, 2, 1), 4)[..., 0]
+    return LAYOUT.pack(d=exact.mul(d, np.float32(0.9875)), qs=qs, qh=qh, scales=nibbles), found.clear
+
+
+def dot(w: UInt8[Array, "rows blocks 82"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+    d, qs, qh, scales = LAYOUT.unpack(w)
+    index, signs, scales = _fields(qs, qh, scales)
+    codes = codebooks.signed_codes("IQ2_S", index, signs).reshape(*d.shape, 16, 16)
+    # The eighth of the scale is applied last
+    return codebooks.dot_with_q8_k(d, scales, codes, a) * np.float32(0.125)

@@ -1,0 +1,98 @@
+"""IQ2_XXS: 256 weights in 66 bytes, 2.0625 bits per weight.
+
+    bytes   field   type     holds
+    0-1     d       f16      scale of the scales
+    2-65    qs      u16[32]  8 runs of 4: two words of row numbers, two of sign codes and the scale
+
+    w[8 g + j] = d * (2 scale[s] + 1) / 8 * sign[g, j] * GRID[index[g]][j]        s = g / 4, scale in 0..15
+
+Four groups of 8 weights share a scale and 8 bytes: four row numbers, a byte each, then a 32-bit word of four 7-bit
+sign codes, lowest first, and the scale in its top four bits. The grid has 256 rows of magnitudes 8, 25 and 43.
+
+Encoding requires importance; a squared error counts importance * sqrt(mean square of the super-block + x^2).
+
+Reference: quantize_iq2_xxs, dequantize_row_iq2_xxs, ggml_vec_dot_iq2_xxs_q8_K_generic (llama.cpp v0.5.0).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hifi_ref import exact
+from hifi_ref.formats import codebooks, grid_search, scale_search
+from hifi_ref.layout import Field, Layout
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float32, Int32, UInt8, UInt16, UInt32
+
+
+LAYOUT = Layout(
+    name="IQ2_XXS",
+    type_id=16,
+    block_size=256,
+    dot_with="Q8_K",
+    fields=(
+        Field("d", "f16", holds="scale of the scales"),
+        Field("qs", "u16", 32, holds="8 runs of 4: two words of row numbers, two of sign codes and the scale"),
+    ),
+)
+
+# Without importance the search would have no measure of error.
+REQUIRES_WEIGHTS = True
+
+
+def _fields(
+    qs: UInt16[Array, "*n 32"],
+) -> tuple[UInt16[Array, "*n 8 4"], UInt8[Array, "*n 8 4"], Int32[Array, "*n 8"]]:
+    """Row numbers and sign bytes of the groups, and 2 scale + 1."""
+    lib = exact.library(qs)
+    runs = qs.reshape(*qs.shape[:-1], 8, 4)
+    index = (runs[..., :2, None] >> lib.arange(0, 16, 8, dtype=np.uint16)) & np.uint16(255)
+    word: UInt32[Array, "*n 8"] = runs[..., 2].astype(np.uint32) | runs[..., 3].astype(np.uint32) << np.uint32(16)
+    code = (word[..., None] >> lib.arange(0, 28, 7, dtype=np.uint32)) & np.uint32(127)
+    return index.reshape(runs.shape), codebooks.complete_signs(code), 2 * exact.i32(word >> np.uint32(28)) + 1
+
+
+def decode(blocks: UInt8[Array, "n 66"]) -> Float32[Array, "n 8 4 8"]:
+    d, qs = LAYOUT.unpack(blocks)
+    index, signs, scales = _fields(qs)
+    # Exact: 11 bits of scale, 5 of sub-block scale, 6 of magnitude
+    scale = d[:, None] * exact.f32(scales) * np.float32(0.125)
+    return scale[..., None, None] * codebooks.signed_rows("IQ2_XXS", index, signs)
+
+
+def encode(
+    x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"]
+) -> tuple[UInt8[Array, "rows blocks 66"], Bool[Array, "rows blocks"]]:
+    lib = exact.library(x)
+    shape = x.shape[:2]
+    book = grid_search.book("IQ2_XXS", 2)
+
+    # SUB-BLOCKS: the trials surround the scale that codes 0 to 4 of equal steps would take
+    columns, w, _, clear = grid_search.sub_columns(x, weights, 32, doubled=False)
+    size, signs = grid_search.split_signs(columns, w, even=True)
+    equal = scale_search.least_weighted_square_error_from_zero(size, w, 4)
+    peak = equal.scale * np.float32(3)
+    nothing = (lib.max(size, axis=0) < scale_search.NOTHING) | (peak <= 0)
+    peak = lib.where(nothing, np.float32(1), peak)
+    fit = grid_search.fit(book, size, w, equal.scale, peak, grid_search.trial_steps(6, 0.1, 2), again="all")
+    found = grid_search.choose(book, fit, signs, nothing, clear & (equal.clear | nothing), shape)
+
+    # SCALES OF THE SCALES, and all bytes 0 where there are none
+    d, scales, empty = grid_search.store_scales(found.scale, 15)
+    rows = found.index.reshape(*shape, 8, 4).astype(np.uint32)
+    codes = (found.signs & 127).reshape(*shape, 8, 4).astype(np.uint32)
+    low = sum(rows[..., i] << np.uint32(8 * i) for i in range(4))
+    high = sum(codes[..., i] << np.uint32(7 * i) for i in range(4)) | scales.astype(np.uint32) << np.uint32(28)
+    words = lib.stack([low & 0xFFFF, low >> 16, high & 0xFFFF, high >> 16], axis=-1).reshape(*shape, 32)
+    return LAYOUT.pack(d=d, qs=lib.where(empty[..., None], np.uint32(0), words)), found.clear
+
+
+def dot(w: UInt8[Array, "rows blocks 66"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+    d, qs = LAYOUT.unpack(w)
+    index, signs, scales = _fields(qs)
+    codes = codebooks.signed_codes("IQ2_XXS", index, signs).reshape(*d.shape, 8, 32)
+    # The eighth of the scale is applied last
+    return codebooks.dot_with_q8_k(d, scales, codes, a) * np.float32(0.125)

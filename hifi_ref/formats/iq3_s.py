@@ -1,0 +1,105 @@
+"""IQ3_S: 256 weights in 110 bytes, 3.4375 bits per weight.
+
+    bytes   field   type     holds
+    0-1     d       f16      scale of the scales
+    2-65    qs      u8[64]   row numbers of 4 weights each, low 8 bits
+    66-73   qh      u8[8]    top bit of eight row numbers, the first lowest
+    74-105  signs   u8[32]   sign bytes
+    106-109 scales  u8[4]    scales of 64 weights: the first 32 in the low nibble, the others in the high
+
+    w[8 g + j] = d * (2 scale[s] + 1) * sign[g, j] * magnitude[g, j]        s = g / 4, scale in 0..15
+    magnitude[g] = GRID[index[2 g]] followed by GRID[index[2 g + 1]]
+
+Against IQ3_XXS the grid is doubled to 512 rows of 4, now of the odd magnitudes 1 to 15, and all signs are stored.
+
+A squared error counts x^2, or importance * sqrt(2 * mean square of the super-block + x^2).
+
+The release has an oversight that this definition keeps: where all weights of a sub-block are zero, its encoder does not
+step over the sub-block's row numbers and signs, so those of the later ones land one sub-block early, while their scales
+and the top bits of their row numbers do not. Such a super-block does not decode to what was encoded.
+
+Reference: quantize_iq3_s, dequantize_row_iq3_s, ggml_vec_dot_iq3_s_q8_K_generic (llama.cpp v0.5.0).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hifi_ref import exact
+from hifi_ref.formats import codebooks, grid_search
+from hifi_ref.formats.packing import gather, spread
+from hifi_ref.layout import Field, Layout
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float32, Int32, UInt8, UInt16
+
+
+LAYOUT = Layout(
+    name="IQ3_S",
+    type_id=21,
+    block_size=256,
+    dot_with="Q8_K",
+    fields=(
+        Field("d", "f16", holds="scale of the scales"),
+        Field("qs", "u8", 64, holds="row numbers of 4 weights each, low 8 bits"),
+        Field("qh", "u8", 8, holds="top bit of eight row numbers, the first lowest"),
+        Field("signs", "u8", 32, holds="sign bytes"),
+        Field("scales", "u8", 4, holds="scales of 64 weights: the first 32 in the low nibble, the others in the high"),
+    ),
+)
+
+
+def _fields(
+    qs: UInt8[Array, "*n 64"], qh: UInt8[Array, "*n 8"], signs: UInt8[Array, "*n 32"], scales: UInt8[Array, "*n 4"]
+) -> tuple[UInt16[Array, "*n 8 4 2"], UInt8[Array, "*n 8 4"], Int32[Array, "*n 8"]]:
+    """Row numbers and sign bytes of the groups, and 2 scale + 1."""
+    shape = qs.shape[:-1]
+    top = spread(qh[..., None], 1).reshape(*shape, 64).astype(np.uint16)
+    index = (qs | top << np.uint16(8)).reshape(*shape, 8, 4, 2)
+    nibbles = spread(scales[..., None], 4).reshape(*shape, 8)
+    return index, signs.reshape(*shape, 8, 4), 2 * exact.i32(nibbles) + 1
+
+
+def decode(blocks: UInt8[Array, "n 110"]) -> Float32[Array, "n 8 4 8"]:
+    d, *fields = LAYOUT.unpack(blocks)
+    index, signs, scales = _fields(*fields)
+    # Exact: 11 bits of scale, 5 of sub-block scale, 4 of magnitude
+    scale = d[:, None] * exact.f32(scales)
+    return scale[..., None, None] * codebooks.signed_rows("IQ3_S", index, signs)
+
+
+def encode(
+    x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
+) -> tuple[UInt8[Array, "rows blocks 110"], Bool[Array, "rows blocks"]]:
+    lib = exact.library(x)
+    shape = x.shape[:2]
+    book = grid_search.book("IQ3_S", 3)
+
+    # SUB-BLOCKS
+    columns, w, _, clear = grid_search.sub_columns(x, weights, 32)
+    w = exact.mul(columns, columns) if w is None else w
+    size, signs = grid_search.split_signs(columns, w, even=False)
+    nothing = exact.bits(lib.max(size, axis=0)) & np.uint32(0x7FFFFFFF) == 0
+    fit = grid_search.fit_from_peak(book, size, w, nothing, grid_search.trial_steps(9, 0.2, 7), again="all if strays")
+    found = grid_search.choose(book, fit, signs, nothing, clear, shape)
+
+    # A sub-block of zeros takes no room: those after it move up, with their row numbers' low bits and signs
+    order = lib.argsort(nothing.reshape(*shape, 8), axis=-1, stable=True)[..., None]
+    qs = lib.take_along_axis((found.index & 255).reshape(*shape, 8, 8), order, axis=-2).reshape(*shape, 64)
+    signs = lib.take_along_axis(found.signs.reshape(*shape, 8, 4), order, axis=-2).reshape(*shape, 32)
+
+    # SCALES OF THE SCALES, a little above what the largest asks for
+    d, scales, _ = grid_search.store_scales(found.scale, 15)
+    qh = gather((found.index >> 8).reshape(*shape, 8, 8, 1), 1)[..., 0]
+    nibbles = gather(scales.reshape(*shape, 4, 2, 1), 4)[..., 0]
+    d = exact.mul(d, np.float32(1.033))
+    return LAYOUT.pack(d=d, qs=qs, qh=qh, signs=signs, scales=nibbles), found.clear
+
+
+def dot(w: UInt8[Array, "rows blocks 110"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+    d, *fields = LAYOUT.unpack(w)
+    index, signs, scales = _fields(*fields)
+    codes = codebooks.signed_codes("IQ3_S", index, signs).reshape(*d.shape, 8, 32)
+    return codebooks.dot_with_q8_k(d, scales, codes, a)

@@ -1,0 +1,102 @@
+"""MXFP4: 32 weights in 17 bytes, 4.25 bits per weight.
+
+    bytes   field   type     holds
+    0       e       u8       biased exponent of the scale
+    1-16    qs      u8[16]   codes, weights 0-15 in low nibbles, 16-31 in high nibbles
+
+    w[j] = 2^(e - 128) * STEPS[q[j]]        STEPS = 0 1 2 3 4 6 8 12 0 -1 -2 -3 -4 -6 -8 -12
+
+The microscaling format of the Open Compute Project: 4-bit floats (2 exponent bits, 1 mantissa bit; the steps are twice
+their values) that share a power of two. Code 8, the float's -0, gives +0. The standard reserves e = 255 for NaN; the
+reference takes it as one more power of two, so that steps above 1 overflow to infinity.
+
+The encoder takes e from floorf(log2f(largest magnitude)), and the logarithm is a rounded one: just below a power of two
+it gives the power. Defined here as the correctly rounded logarithm, with which the release agrees. Importance weights
+are not used. Undefined in C: below 2^-125 the exponent is negative, and is converted to uint8. Defined here as the
+release computes it: the low byte. The scale is then so large that all codes are 0.
+
+Reference: quantize_row_mxfp4_ref, dequantize_row_mxfp4, ggml_vec_dot_mxfp4_q8_0_generic (llama.cpp v0.5.0).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hifi_ref import exact
+from hifi_ref.formats import codebooks, q8_0
+from hifi_ref.formats.packing import join_nibbles, split_nibbles
+from hifi_ref.layout import Field, Layout
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float32, Int32, UInt8
+
+
+LAYOUT = Layout(
+    name="MXFP4",
+    type_id=39,
+    block_size=32,
+    dot_with="Q8_0",
+    fields=(
+        Field("e", "u8", holds="biased exponent of the scale"),
+        Field("qs", "u8", 16, holds="codes, weights 0-15 in low nibbles, 16-31 in high nibbles"),
+    ),
+)
+
+
+def decode(blocks: UInt8[Array, "n 17"]) -> Float32[Array, "n 2 16"]:
+    e, qs = LAYOUT.unpack(blocks)
+    steps = codebooks.take(codebooks.STEPS_FP4, split_nibbles(qs))
+    # Exact, but subnormal where e is small: mul_int keeps those
+    half = exact.from_bits(exact.widen_e8m0_half(e))
+    return exact.mul_int(half[:, None, None], steps)
+
+
+def encode(
+    x: Float32[Array, "rows blocks 32"], weights: Float32[Array, "blocks 32"] | None = None
+) -> tuple[UInt8[Array, "rows blocks 17"], Bool[Array, "rows blocks"]]:
+    # SCALE: two below the exponent of the largest magnitude, since the largest step stands for 6
+    largest = abs(x).max(axis=-1)
+    e = exact.library(x).where(largest > 0, _floor_log2(largest) - 2 + 127, 0).astype(np.uint8)
+    # CODES
+    half = exact.from_bits(exact.widen_e8m0_half(e))
+    codes = codebooks.nearest_step_fp4(x, half)
+    return LAYOUT.pack(e=e, qs=join_nibbles(codes)), exact.is_comfortable(x)
+
+
+def _floor_log2(x: Float32[Array, "*n"]) -> Int32[Array, "*n"]:
+    """floor of the logarithm of x > 0 after it was rounded to binary32.
+
+    Just below 2^k that rounding reaches k: where k - log2(x) is less than half the distance of floats next to k. With
+    x = 2^k (1 - j / 2^24) and floats next to k that are 2^(p-23) apart, this is so for j below 2^p ln 2.
+    """
+    lib = exact.library(x)
+    # Subnormals first become normal numbers; 2^e <= x < 2^(e+1)
+    small = x < exact.SMALLEST_NORMAL
+    x = lib.where(small, x * np.float32(2.0**24), x)
+    e = exact.exponent(x) - lib.where(small, 24, 0)
+    j = np.int32(1 << 23) - exact.i32(exact.bits(x) & np.uint32(0x007FFFFF))
+    # Between k = e + 1 and its neighbour towards e, magnitudes lie from that of e or ~e on
+    magnitude = exact.f32(lib.where(e >= 0, e, ~e))
+    power = exact.from_bits(exact.bits(magnitude) & np.uint32(0x7F800000))
+    return e + (exact.f32(j) < power * np.float32(np.log(2)))
+
+
+def dot(w: UInt8[Array, "rows blocks 17"], a: UInt8[Array, "blocks 34"]) -> Float32[Array, "rows"]:
+    e, qs = LAYOUT.unpack(w)
+    da, qa = q8_0.LAYOUT.unpack(a)
+    half = exact.from_bits(exact.widen_e8m0_half(e))
+    # INTEGER PARTIAL SUMS: exact, at most 32 * 12 * 128
+    partial = exact.int_dot(codebooks.take(codebooks.STEPS_FP4, split_nibbles(qs)), qa.reshape(-1, 2, 16))
+    # FLOAT: (d_a * scale) * sum, block after block
+    return exact.sum_in_order(exact.mul(exact.mul(half, da), exact.f32(partial)).T)
+
+
+def dot_clear(w: UInt8[Array, "rows blocks 17"], a: UInt8[Array, "blocks 34"]) -> Bool[Array, "rows"]:
+    """Rows whose blocks each have a scale so large that products with an f16, multiples of 2^-24, are multiples of
+
+    2^-126, and hence all sums too; or codes that are all zero, whose share is zero either way.
+    """
+    e, qs = LAYOUT.unpack(w)
+    return ((e >= 26) | ((qs & np.uint8(0x77)) == 0).all(axis=-1)).all(axis=-1)

@@ -1,0 +1,80 @@
+"""Q5_0: 32 weights in 22 bytes, 5.5 bits per weight.
+
+    bytes   field   type     holds
+    0-1     d       f16      scale
+    2-5     qh      u8[4]    fifth bits, weight j in bit j of the little-endian word
+    6-21    qs      u8[16]   low four bits, weights 0-15 in low nibbles, 16-31 in high nibbles
+
+    w[j] = d * (q[j] - 16)        q[j] in 0..31
+
+The weight of largest magnitude, sign kept, is divided by -16 to give the scale. It therefore lands on code 0 and is
+never clipped; the opposite end of the range reaches only 15 d. With importance weights the scale is searched instead,
+with weight * sqrt(mean square of the row + x^2) as the weight of each squared error.
+
+Undefined in C: a scale below 2^-128 has an infinite inverse, and the products are converted to int8. Defined here as
+the release computes it: conversion to int32 gives -2^31, whose low byte is 0.
+
+Reference: quantize_q5_0, dequantize_row_q5_0, ggml_vec_dot_q5_0_q8_0_generic (llama.cpp v0.5.0).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hifi_ref import exact
+from hifi_ref.formats import q8_0, scale_search
+from hifi_ref.formats.packing import join_five_bits, split_five_bits
+from hifi_ref.layout import Field, Layout
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float32, UInt8
+
+
+LAYOUT = Layout(
+    name="Q5_0",
+    type_id=6,
+    block_size=32,
+    dot_with="Q8_0",
+    fields=(
+        Field("d", "f16", holds="scale"),
+        Field("qh", "u8", 4, holds="fifth bits, weight j in bit j of the little-endian word"),
+        Field("qs", "u8", 16, holds="low four bits, weights 0-15 in low nibbles, 16-31 in high nibbles"),
+    ),
+)
+# The importance of an error is relative to the mean square of the row.
+ROW_SCOPED = True
+
+
+def decode(blocks: UInt8[Array, "n 22"]) -> Float32[Array, "n 2 16"]:
+    d, qh, qs = LAYOUT.unpack(blocks)
+    # Exact: 11 bits of scale times 5 bits of code fit a binary32.
+    return exact.f32(split_five_bits(qh, qs) - 16) * d[:, None, None]
+
+
+def encode(
+    x: Float32[Array, "rows blocks 32"], weights: Float32[Array, "blocks 32"] | None = None
+) -> tuple[UInt8[Array, "rows blocks 22"], Bool[Array, "rows blocks"]]:
+    if weights is not None:
+        fit = scale_search.least_error_in_rows(x, weights, top=16)
+        d, codes, clear = fit.scale, fit.codes, fit.clear
+    else:
+        # SCALE: the first weight of largest magnitude decides, so the sign of a tie is that of the earlier one
+        d = exact.div(scale_search.extreme(x, axis=-1), np.float32(-16))
+        inverse = exact.reciprocal_or_zero(d)
+        # CODES: shifted by 16.5 and truncated towards zero, which rounds halves up; the byte kept is the low one
+        shifted = exact.madd(x, inverse[..., None], np.float32(16.5))
+        codes = exact.at_most(31, exact.as_int8(exact.truncate(shifted)))
+        clear = exact.is_comfortable(x)
+    qh, qs = join_five_bits(codes)
+    return LAYOUT.pack(d=d, qh=qh, qs=qs), clear
+
+
+def dot(w: UInt8[Array, "rows blocks 22"], a: UInt8[Array, "blocks 34"]) -> Float32[Array, "rows"]:
+    dw, qh, qs = LAYOUT.unpack(w)
+    da, qa = q8_0.LAYOUT.unpack(a)
+    # INTEGER PARTIAL SUMS: exact, at most 32 * 16 * 128
+    partial = exact.f32(exact.int_dot(split_five_bits(qh, qs) - 16, qa.reshape(-1, 2, 16)))
+    # FLOAT: (d_w * d_a) * sum, block after block
+    return exact.sum_in_order(exact.mul(exact.mul(dw, da), partial).T)
