@@ -218,6 +218,45 @@ def float_dot(x: Array, y: Array) -> Array:
     return total
 
 
+def repeat(most: int, body: Callable[[Any], Any], state: Any, going_on: Callable[[Any], Any]) -> Any:
+    """body(body(... state)), at most ``most`` times, while going_on(state). It must be the identity from then on."""
+    if is_jax(going_on(state)):
+        jax = sys.modules["jax"]
+
+        def more(counted: Any) -> Any:
+            return (counted[0] < most) & going_on(counted[1])
+
+        return jax.lax.while_loop(more, lambda counted: (counted[0] + 1, body(counted[1])), (np.int32(0), state))[1]
+    for _ in range(most):
+        if not going_on(state):
+            break
+        state = body(state)
+    return state
+
+
+def where_needed(needed: Array, work: Callable[..., Any], given: tuple[Any, ...], state: tuple[Any, ...]) -> Any:
+    """work(*given, *state) in those lanes (last axis) where it is needed, state elsewhere.
+
+    The JAX lane gathers the lanes in batches of a fixed size, an eighth of them all, until none is left.
+    """
+    if not is_jax(needed):
+        lanes = np.flatnonzero(needed)
+        for v, done in zip(state, work(*(v[..., lanes] for v in (*given, *state))), strict=True):
+            v[..., lanes] = done
+        return state
+    jax = sys.modules["jax"]
+    room = -(-needed.size // 8)
+
+    def batch(left_and_state: Any) -> Any:
+        left, state = left_and_state
+        (lanes,) = jax.numpy.nonzero(left, size=room, fill_value=left.size)
+        done = work(*(v.at[..., lanes].get(mode="clip") for v in (*given, *state)))
+        state = tuple(v.at[..., lanes].set(d, mode="drop") for v, d in zip(state, done, strict=True))
+        return left.at[lanes].set(False, mode="drop"), state
+
+    return jax.lax.while_loop(lambda left_and_state: left_and_state[0].any(), batch, (needed, state))[1]
+
+
 def pair(a: Array, b: Array) -> Any:
     """Two float32 arrays as one loop-carried value; take them apart with unpair.
 
@@ -226,7 +265,7 @@ def pair(a: Array, b: Array) -> Any:
     """
     if is_jax(a):
         return sys.modules["jax"].lax.complex(a, b)
-    return a, b
+    return np.stack([a, b])
 
 
 def unpair(p: Any) -> tuple[Array, Array]:
@@ -234,7 +273,7 @@ def unpair(p: Any) -> tuple[Array, Array]:
     if is_jax(p):
         lax = sys.modules["jax"].lax
         return lax.real(p), lax.imag(p)
-    return p
+    return p[0], p[1]
 
 
 def wall(*values: Array) -> Any:
@@ -245,7 +284,8 @@ def wall(*values: Array) -> Any:
     if not is_jax(values[0]):
         return values if len(values) > 1 else values[0]
     jax = sys.modules["jax"]
-    turns = _hidden_zero(values[0].reshape(-1)[0].astype(np.float32))
+    first = values[0].reshape(-1)[0]
+    turns = _hidden_zero(first.real.astype(np.float32))
 
     def more(state: Any) -> Any:
         return state[0] < turns
@@ -261,6 +301,11 @@ def columns(x: Array, n: int) -> Array:
     """[..., k * n] -> [n, groups]: element i of every run of n weights in row i, in memory, not as a strided view."""
     turned = x.reshape(-1, n).T
     return wall(turned) if is_jax(x) else np.ascontiguousarray(turned)
+
+
+def rows(x: Array) -> Array:
+    """The inverse of columns: [n, groups] -> [groups, n], in memory."""
+    return wall(wall(x).T) if is_jax(x) else np.ascontiguousarray(x.T)
 
 
 def running_sums(n: int, terms: Callable[[Any], tuple[Array, ...]], unroll: int = 8) -> tuple[Array, ...]:
@@ -366,12 +411,19 @@ def poison(value: Array, faint: Array) -> Array:
     return value
 
 
+def rank(x: Array) -> Array:
+    """uint32 that orders nonzero magnitudes, subnormal ones too, and puts zero above all of them."""
+    return (bits(x) & np.uint32(0x7FFFFFFF)) - np.uint32(1)
+
+
+def unrank(r: Array) -> Array:
+    """The magnitude of a rank; infinity for that of zero."""
+    return from_bits(library(r).minimum(r, np.uint32(0x7F7FFFFF)) + np.uint32(1))
+
+
 def least_magnitude(x: Array, axis: int) -> Array:
-    """The smallest nonzero abs(x) along an axis; infinity where all are zero. Reads bits, so subnormals count."""
-    numpy_like = library(x)
-    # Minus one turns the zeros into the largest unsigned integers; the minimum then never picks them.
-    rank = numpy_like.min((bits(x) & np.uint32(0x7FFFFFFF)) - np.uint32(1), axis=axis)
-    return from_bits(numpy_like.minimum(rank, np.uint32(0x7F7FFFFF)) + np.uint32(1))
+    """The smallest nonzero abs(x) along an axis; infinity where all are zero."""
+    return unrank(library(x).min(rank(x), axis=axis))
 
 
 def exponent(x: Array) -> Array:

@@ -15,12 +15,13 @@ Source: iq2xs_init_impl, iq3xs_init_impl, iq2_find_best_neighbour, iq3_find_best
 from __future__ import annotations
 
 import functools
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import div, f32, fold, i32, is_faint, mul, nearest_int
+from hifi_ref.exact import div, f32, fold, is_faint, mul, nearest_int
 from hifi_ref.formats import codebooks, scale_search
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Book(NamedTuple):
     start: Int32[np.ndarray, "points"]
     count: Int32[np.ndarray, "points"]
     rows: UInt16[np.ndarray, "entries"]  # the lists, one after the other, as points
+    distance: UInt8[np.ndarray, "entries"]  # of the row from the point, in steps, squared
     index: UInt16[np.ndarray, "points"]  # the row number of a point of the grid
 
     def digits(self, points: Int32[Array, "*n"]) -> list[Int32[Array, "*n"]]:
@@ -73,7 +75,8 @@ def book(name: str, distances: int) -> Book:
     counts = np.bincount(of_point, minlength=len(points))
     count[packed], start[packed] = counts, np.cumsum(counts) - counts
     index[row_points] = np.arange(len(grid))
-    return Book(width, bits, len(values) - 1, start, count, row_points[of_row[order]].astype(np.uint16), index)
+    rows, near = row_points[of_row[order]].astype(np.uint16), distance[of_point, of_row][order].astype(np.uint8)
+    return Book(width, bits, len(values) - 1, start, count, rows, near, index)
 
 
 def nearest_row(
@@ -97,6 +100,114 @@ def nearest_row(
     winner = np.minimum.reduceat(candidate, first)
     winner = np.where(least < np.finfo(np.float32).max, winner, book.start[flat])
     return book.rows[winner].astype(np.int32).reshape(points.shape)
+
+
+# The JAX lane looks at the first entries of all lists, then goes on in batches of the lanes that are still open: from
+# which entry on, in batches of how many lanes.
+_STAGES = ((12, 4096), (32, 1024), (96, 256))
+
+
+def _nearest_row_jax(book, points, errors):
+    """nearest_row entry by entry, all lanes side by side; a lane is closed once no entry to come can have a lesser sum."""
+    jax = sys.modules["jax"]
+    jnp, lax = jax.numpy, jax.lax
+    flat = points.reshape(-1)
+    n = flat.size
+    tables = [[e.reshape(-1) for e in table] for table in errors]
+    rows, distance = jnp.asarray(book.rows), jnp.asarray(book.distance)
+
+    def look(table, at):
+        return table.at[at].get(mode="promise_in_bounds")
+
+    def search(tables, start, count, first, last, state):
+        def step(j, state):
+            code, seen, judged, best, least = state
+            # The sum is judged, and the next entry fetched, a turn apart from the arithmetic: each is done once then
+            better = judged < least
+            total = jnp.float32(0)
+            for digit, table in zip(book.digits(code.astype(np.int32)), tables, strict=True):
+                total = total + _pick(table, digit, book.bits)
+            return (
+                look(rows, jnp.minimum(start + j + 1, len(book.rows) - 1)),
+                code,
+                jnp.where(j < count, total, np.inf),
+                jnp.where(better, seen, best),
+                jnp.where(better, judged, least),
+            )
+
+        best, least = state
+        code = look(rows, jnp.minimum(start + first, len(book.rows) - 1))
+        ahead = (code, best, jnp.full(code.shape, np.inf, np.float32), best, least)
+        _, seen, total, best, least = lax.fori_loop(first, last, step, ahead)
+        return jnp.where(total < least, seen, best), jnp.minimum(total, least)
+
+    start, count = look(jnp.asarray(book.start), flat), look(jnp.asarray(book.count), flat)
+    longest = int(book.count.max())
+    state = look(rows, start), jnp.full(n, np.finfo(np.float32).max, np.float32)
+    state = search(tables, start, count, 0, min(_STAGES[0][0], longest), state)
+    floor = _least_possible(book, flat, tables)
+    ends = [first for first, _ in _STAGES[1:]] + [longest]
+    for (first, batch), last in zip(_STAGES, ends, strict=True):
+        if first < longest:
+            batch = min(batch, n)
+            to_come = look(distance, jnp.minimum(start + first, len(book.rows) - 1))
+            # NaN leaves a lane open
+            is_open = (count > first) & ~(floor(to_come) * np.float32(1 - 2.0**-16) > state[1])
+            # The open lanes, side by side, then n as a lane that is none
+            ranks = lax.associative_scan(jnp.add, is_open.astype(np.int32))
+            places = jnp.where(is_open, ranks - 1, n + batch)
+            lanes = jnp.full(n + batch, n, np.int32).at[places].set(jnp.arange(n, dtype=np.int32), mode="drop")
+
+            def go_on(b, state, lanes=lanes, first=first, last=min(last, longest), batch=batch):
+                mine = lax.dynamic_slice(lanes, (b * batch,), (batch,))
+                at = jnp.minimum(mine, n - 1)
+                few = [[look(t, at) for t in table] for table in tables]
+                part = search(few, look(start, at), look(count, at), first, last, tuple(look(s, at) for s in state))
+                return tuple(s.at[mine].set(p, mode="drop") for s, p in zip(state, part, strict=True))
+
+            state = lax.fori_loop(0, (ranks[-1] + batch - 1) // batch, go_on, state)
+    return state[0].astype(np.int32).reshape(points.shape)
+
+
+def _pick(table, digit, bits):
+    """table[digit] by selects over the bits of the digit, which must be within the table."""
+    lib = exact.library(digit)
+    for bit in range(bits):
+        on = digit & (1 << bit) != 0
+        table = [lib.where(on, *table[i : i + 2][::-1]) if i + 1 < len(table) else table[i] for i in range(0, len(table), 2)]
+    return table[0]
+
+
+def _least_possible(book, points, tables):
+    """A function of D: what the sum of errors must at least be for a row at distance D from the point.
+
+    Distance is the sum of squared differences of digits. If each digit of the point has its least error, or that is taken
+    for it, and a digit that differs by k adds at least k^2 c[i], then a distance of 1, 2 or 3 needs as many digits that
+    differ, and any distance D adds at least D times the smallest c. Only digits 0, 1, 2 are worth the arithmetic; for
+    others nothing is promised. Rounding of the sums is far below the 2^-16 that the caller allows for.
+    """
+    lib = exact.library(points)
+    if book.top != 2:
+        return lambda distance: np.float32(-np.inf)
+    base, small = np.float32(0), [lib.full(points.shape, np.inf, np.float32)] * 3
+    quarter = np.float32(0.25)
+    for digit, (e0, e1, e2) in zip(book.digits(points), tables, strict=True):
+        step = lib.where(
+            digit == 0, lib.minimum(e1 - e0, (e2 - e0) * quarter),
+            lib.where(digit == 1, lib.minimum(e0, e2) - e1, lib.minimum(e1 - e2, (e0 - e2) * quarter)),
+        )  # fmt: skip
+        base = base + lib.minimum(lib.minimum(e0, e1), e2)
+        step = lib.maximum(step, np.float32(0))
+        for k in range(3):
+            small[k], step = lib.minimum(small[k], step), lib.maximum(small[k], step)
+    two = small[0] + small[1]
+
+    def floor(distance):
+        far = small[0] * f32(distance)
+        added = lib.where(distance == 2, two, lib.where(distance == 3, two + small[2], far))
+        return base + added
+
+    return floor
 
 
 # FIT

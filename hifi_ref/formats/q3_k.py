@@ -98,16 +98,16 @@ def encode(
     else:
         mean_square = super_block.super_block_mean_square(x) * np.float32(2)
         w, clear = super_block.importance_columns(x, weights, 16, mean_square)
-        fit = scale_search.least_weighted_square_error(columns, w, top=4)
+        fit = scale_search.least_weighted_square_error(columns, w.__getitem__, top=4)
         sub_scales = fit.scale.reshape(-1, 16).T
         sums = exact.sum_in_order(w).reshape(-1, 16).T
-        d, scales, clear_scales = scale_search.least_weighted_square_error(sub_scales, sums, top=32)
+        d, scales, clear_scales = scale_search.least_weighted_square_error(sub_scales, sums.__getitem__, top=32)
         clear = (clear & fit.clear).reshape(-1, 16).all(axis=1) & clear_scales
 
     # CODES anew, for the scales that are stored
     packed = _pack_scales(scales.T)
     scale = (exact.round_f16(d)[:, None] * f32(_unpack_scales(packed))).reshape(-1)
-    codes = super_block.codes_for_scale(columns, scale, -4, 3, otherwise=fit.codes).T.reshape(*shape, 2, 4, 32)
+    codes = super_block.codes_for_scale(columns, scale, -4, 3, otherwise=fit.codes, shape=(*shape, 2, 4, 32))
     qs = gather(codes & 3, 2).reshape(*shape, 64)
     hmask = gather((codes >> 2).reshape(*shape, 8, 32), 1)
     blocks = LAYOUT.pack(hmask=hmask, qs=qs, scales=packed.reshape(*shape, 12), d=d.reshape(shape))

@@ -73,8 +73,11 @@ def encode(
     columns = exact.columns(x, 16)
 
     # SUB-BLOCKS
-    w = mul(columns, columns) if weights is None else exact.columns(lib.broadcast_to(weights, x.shape), 16)
-    fit = scale_search.least_weighted_square_error(columns, w, top=32)
+    if weights is None:
+        fit = scale_search.least_weighted_square_error(columns, lambda i: mul(columns[i], columns[i]), top=32)
+    else:
+        importance = exact.columns(lib.broadcast_to(weights, x.shape), 16)
+        fit = scale_search.least_weighted_square_error(columns, importance.__getitem__, top=32)
     clear = fit.clear.reshape(-1, 16).all(axis=1)
 
     # SCALES OF THE SCALES: a super-block without any keeps all its bytes 0
@@ -87,8 +90,8 @@ def encode(
 
     # CODES anew, for the scales that are stored
     scale = (exact.round_f16(d)[:, None] * f32(scales)).reshape(-1)
-    codes = super_block.codes_for_scale(columns, scale, -32, 31, otherwise=fit.codes)
-    codes = lib.where(lib.repeat(some, 16), codes, 0).T.reshape(*shape, 2, 4, 32)
+    kept = lib.where(lib.repeat(some, 16), fit.codes, 0)
+    codes = super_block.codes_for_scale(columns, scale, -32, 31, otherwise=kept, shape=(*shape, 2, 4, 32))
     ql = gather((codes & 15).reshape(*shape, 2, 2, 64), 4).reshape(*shape, 128)
     qh = gather(codes >> 4, 2).reshape(*shape, 64)
     blocks = LAYOUT.pack(ql=ql, qh=qh, scales=scales.reshape(*shape, 16), d=d.reshape(shape))

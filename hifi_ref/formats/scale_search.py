@@ -14,7 +14,8 @@ Sources: make_qx_quants, make_q3_quants, make_qkx2_quants, make_qkx3_quants, mak
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,10 @@ from hifi_ref.exact import div, f32, fold, is_faint, mul, nearest_int, pair, rou
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, Int32
 
+
+# The weight of the squared error of element i of every sub-block: a function, because computing it anew from x can cost
+# less than loading it.
+Weight = Callable[[Any], "Float32[Array, 'subs']"]
 
 # Below this largest magnitude a group counts as all zero.
 NOTHING = np.float32(1e-15)
@@ -65,7 +70,7 @@ def _lost(product, *factors):
     return lost
 
 
-def least_weighted_square_error(x: Float32[Array, "n subs"], w: Float32[Array, "n subs"], top: int) -> Fit:
+def least_weighted_square_error(x: Float32[Array, "n subs"], w: Weight, top: int) -> Fit:
     """x ~ scale * (code - top), code in 0..2*top-1: best of 19 scales around the one that puts the extreme on code 0.
 
     Minimises sum w (x - scale l)^2, which for the best scale means maximising (sum w x l)^2 / (sum w l^2).
@@ -78,12 +83,11 @@ def least_weighted_square_error(x: Float32[Array, "n subs"], w: Float32[Array, "
     nothing = abs(peak) < NOTHING
     peak = lib.where(nothing, np.float32(1), peak)
     mul = exact.sealed_by(peak)
-    wx = mul(w, x)
 
     def sums(inverse):
         def terms(i):
-            code = rounded_code(mul(x[i], inverse), -top, top - 1)
-            return mul(wx[i], code), mul(mul(w[i], code), code)
+            code, wi = rounded_code(mul(x[i], inverse), -top, top - 1), w(i)
+            return mul(mul(x[i], wi), code), mul(mul(wi, code), code)
 
         return running_sums(x.shape[0], terms)
 
@@ -113,7 +117,7 @@ def least_weighted_square_error(x: Float32[Array, "n subs"], w: Float32[Array, "
 
     scale, _, inverse, lost = fold(len(steps), attempt, (scale, best, inverse, lost))
     codes = lib.where(nothing, 0, exact.i32(rounded_code(mul(x, inverse), -top, top - 1)) + top)
-    ex, ew = _least_exponents(x, w)
+    ex, ew = _least_exponents(x.shape[0], x.__getitem__, w)
     clear = ~lost & (ex + ew >= -125) & (ex >= -100)
     return Fit(lib.where(nothing, np.float32(0), scale), codes, nothing | clear)
 
@@ -126,9 +130,13 @@ def importance(
     mean_square belongs to the row or super-block, so that large weights count more, but not without bound.
     """
     root = exact.sqrt(mean_square + mul(x, x))
-    w = mul(root, qw)
-    lost = exact.library(x).any(is_faint(w) & (exact.bits(qw) != 0) & (exact.bits(root) != 0), axis=0)
-    (ex,) = _least_exponents(x)
+    w = wall(mul(root, qw))
+
+    def add(i, lost):
+        return lost | (is_faint(w[i]) & (exact.bits(qw[i]) != 0) & (exact.bits(x[i]) != 0))
+
+    lost = fold(x.shape[0], add, exact.bits(mean_square) != exact.bits(mean_square), unroll=8)
+    (ex,) = _least_exponents(x.shape[0], x.__getitem__)
     return w, ~lost & (ex >= -60)
 
 
@@ -138,7 +146,7 @@ def least_error_in_rows(x: Float32[Array, "rows blocks n"], qw: Float32[Array, "
     Codes come as [rows, blocks, n].
     """
     columns, w, shape, clear = _columns_of_rows(x, qw)
-    fit = least_weighted_square_error(columns, w, top)
+    fit = least_weighted_square_error(columns, w.__getitem__, top)
     return Fit(fit.scale.reshape(shape), fit.codes.T.reshape(x.shape), (fit.clear & clear).reshape(shape))
 
 
@@ -147,7 +155,7 @@ def least_error_with_min_in_rows(
 ) -> FitWithMin:
     """least_error_with_min for blocks of a row, 37 trials; see least_error_in_rows."""
     columns, w, shape, clear = _columns_of_rows(x, qw)
-    fit = least_error_with_min(columns, w, top, -0.9, 0.05, 36)
+    fit = least_error_with_min(columns, w.__getitem__, top, -0.9, 0.05, 36)
     clear = (fit.clear & clear).reshape(shape)
     return FitWithMin(fit.scale.reshape(shape), fit.min.reshape(shape), fit.codes.T.reshape(x.shape), clear)
 
@@ -158,23 +166,27 @@ def _columns_of_rows(x, qw):
     row = exact.columns(x, blocks * n)
     squares = exact.sum_in_order(mul(row, row))
     mean_square = div(squares, np.float32(blocks * n))
-    (ex,) = _least_exponents(row)
+    (ex,) = _least_exponents(row.shape[0], row.__getitem__)
     columns = exact.columns(x, n)
     qw = exact.columns(lib.broadcast_to(qw, x.shape), n)
     w, clear = importance(columns, qw, lib.repeat(mean_square, blocks))
     return columns, w, (rows, blocks), clear & lib.repeat(ex >= -50, blocks)
 
 
-def _least_exponents(*arrays):
-    """The exponent of the smallest nonzero magnitude of each array, along axis 0."""
-    return tuple(exact.exponent(exact.least_magnitude(a, axis=0)) for a in arrays)
+def _least_exponents(n, *elements):
+    """For each function of i: the exponent of the smallest nonzero magnitude over i = 0..n-1; 128 if all are zero."""
+
+    def smaller(i, least):
+        return tuple(exact.library(m).minimum(m, exact.rank(of(i))) for m, of in zip(least, elements, strict=True))
+
+    ranks = fold(n, smaller, tuple(exact.rank(of(0)) for of in elements), unroll=8)
+    return tuple(exact.exponent(exact.unrank(rank)) for rank in ranks)
 
 
 def least_square_error_by_single_steps(x: Float32[Array, "n subs"], top: int) -> Fit:
     """x ~ scale * (code - top): start from the extreme on code 0, then move one code at a time while it helps.
 
-    Maximises (sum w x l)^2 / (sum w l^2) with w = x^2, in at most five passes; a pass that changes nothing would repeat
-    itself, so running all five gives the same codes as stopping early.
+    Maximises (sum w x l)^2 / (sum w l^2) with w = x^2, in at most five passes.
     """
     lib = exact.library(x)
     peak = extreme(x)
@@ -184,13 +196,13 @@ def least_square_error_by_single_steps(x: Float32[Array, "n subs"], top: int) ->
     codes, xl, l2 = _improve_by_single_steps(x, mul(x, x), codes, codes, -top, top - 1)
     some = (l2 > 0) & ~nothing
     scale = lib.where(some, div(xl, lib.where(some, l2, np.float32(1))), np.float32(0))
-    (ex,) = _least_exponents(x)
+    (ex,) = _least_exponents(x.shape[0], x.__getitem__)
     # The smallest factor outside the watched products is x * (sum - w l l), at least 2^(ex + 2 ex - 23).
     return Fit(scale, lib.where(nothing, 0, codes + top), nothing | ((xl == xl) & (ex >= -34)))
 
 
 def _improve_by_single_steps(x, w, codes, counted, low, high, above_zero=False):
-    """Five passes over the elements: each takes the code that is best with all others fixed, if that helps.
+    """At most five passes over the elements: each takes the code that is best with all others fixed, if that helps.
 
     Maximises xl^2 / l2 with xl = sum w x l, l2 = sum w l^2. Returns codes, xl and l2, updated step by step as C does
     and never summed anew. The sums begin from the codes ``counted``, which differ from ``codes`` where a byte wrapped;
@@ -203,43 +215,45 @@ def _improve_by_single_steps(x, w, codes, counted, low, high, above_zero=False):
         code = f32(counted[i])
         return mul(mul(w[i], x[i]), code), mul(mul(w[i], code), code)
 
-    def move(k, state):
-        codes, sums = state
+    def move(x, w, old, sums):
         xl, l2 = unpair(sums)
-        i = k % n
-        old, wx = f32(codes[i]), mul(w[i], x[i])
-        rest_xl, rest_l2 = xl - mul(wx, old), l2 - mul(mul(w[i], old), old)
+        wx = mul(w, x)
+        rest_xl, rest_l2 = xl - mul(wx, old), l2 - mul(mul(w, old), old)
         possible = rest_xl > 0
         if above_zero:
             possible = possible & (rest_l2 > 0)
-        ratio = div(mul(x[i], rest_l2), lib.where(possible, rest_xl, np.float32(1)))
-        new = lib.clip(nearest_int(ratio), low, high)
-        code = f32(new)
-        new_xl, new_l2 = rest_xl + mul(wx, code), rest_l2 + mul(mul(w[i], code), code)
+        ratio = div(mul(x, rest_l2), lib.where(possible, rest_xl, np.float32(1)))
+        new = f32(lib.clip(nearest_int(ratio), low, high))
+        new_xl, new_l2 = rest_xl + mul(wx, new), rest_l2 + mul(mul(w, new), new)
         gain, bar = mul(mul(new_xl, new_xl), l2), mul(mul(xl, xl), new_l2)
-        tried = possible & (code != old) & (new_l2 > 0)
+        tried = possible & (new != old) & (new_l2 > 0)
         better = tried & (gain > bar)
         faint = tried & (is_faint(gain) | is_faint(bar))
-        codes = _set(codes, i, lib.where(better, new & 255 if above_zero else new, codes[i]))
-        return codes, pair(
-            exact.poison(lib.where(better, new_xl, xl), faint), exact.poison(lib.where(better, new_l2, l2), faint)
-        )
+        kept = f32(exact.i32(new) & 255) if above_zero else new
+        sums = pair(exact.poison(lib.where(better, new_xl, xl), faint), exact.poison(lib.where(better, new_l2, l2), faint))
+        return wall(lib.where(better, kept, old), sums)
 
-    codes, sums = fold(5 * n, move, (codes, pair(*running_sums(n, terms))))
-    return codes, *unpair(sums)
+    def passes(most, x, w, codes, sums):
+        def a_pass(state):
+            codes, sums, _ = state
+            now = list(codes)
+            for i in range(n):
+                now[i], sums = move(x[i], w[i], now[i], sums)
+            now = lib.stack(now)
+            return now, sums, lib.any(now != codes, axis=0)
 
+        start = (codes, sums, lib.ones(codes.shape[1:], bool))
+        return exact.repeat(most, a_pass, start, going_on=lambda state: state[2].any())
 
-def _set(array, i, row):
-    """array with row i replaced."""
-    if exact.is_jax(array):
-        return array.at[i].set(row)
-    array[i] = row
-    return array
+    codes, sums, changed = passes(1, x, w, f32(codes), pair(*running_sums(n, terms)))
+    # Few sub-blocks change in the first pass, and only these can change again.
+    codes, sums = exact.where_needed(changed, lambda *rest: passes(4, *rest)[:2], (x, w), (codes, sums))
+    return exact.i32(codes), *unpair(sums)
 
 
 def least_error_with_min(
     x: Float32[Array, "n subs"],
-    w: Float32[Array, "n subs"],
+    w: Weight,
     top: int,
     first: float,
     step: float,
@@ -266,8 +280,8 @@ def least_error_with_min(
         return (
             lib.where(x[i] < low, x[i], low),
             lib.where(x[i] > high, x[i], high),
-            sum_w + w[i],
-            sum_x + mul(x[i], w[i]),
+            sum_w + w(i),
+            sum_x + mul(x[i], w(i)),
         )
 
     # The first sums are w[0] and w[0]*x[0] themselves: adding them to 0 gives the same, but for the sign of a zero,
@@ -282,7 +296,7 @@ def least_error_with_min(
         def terms(i):
             code = rounded_code(mul(x[i] - base, inverse), 0, top)
             diff = mul(scale, code) + minimum - x[i]
-            return (mul(w[i], abs(diff) if absolute else mul(diff, diff)),)
+            return (mul(w(i), abs(diff) if absolute else mul(diff, diff)),)
 
         return running_sums(n, terms)[0]
 
@@ -300,7 +314,7 @@ def least_error_with_min(
 
         def terms(i):
             code = rounded_code(mul(x[i] - low, inverse), 0, top)
-            wl = mul(w[i], code)
+            wl = mul(w(i), code)
             return mul(wl, code), mul(x[i], wl), wl
 
         l2, xl, l1 = running_sums(n, terms)
@@ -335,15 +349,11 @@ def least_error_with_min(
     state = (scale, low, best, inverse, low, lightest, zero)
     scale, low, _, inverse, base, lightest, farthest = fold(steps + 1, attempt, state)
     codes = lib.where(flat, 0, exact.i32(rounded_code(mul(x - base, inverse), 0, top)))
-    ex, ew = _least_exponents(x, w)
+    ex, ew = _least_exponents(n, x.__getitem__, w)
     e = lib.minimum(ex, exact.exponent(lightest))
     clear = (ew + 2 * e >= -78) & (2 * ew + ex >= -78) & (ex + ew >= -100) & (ex >= -50)
-    moderate = (lib.max(abs(x), axis=0) < np.float32(2.0**40)) & (farthest < np.float32(2.0**21))
-    return FitWithMin(lib.where(flat, np.float32(0), scale), -low, codes, (clear & moderate) | _all_zero(x))
-
-
-def _all_zero(x):
-    return exact.library(x).max(exact.bits(abs(x)), axis=0) == 0
+    moderate = (lib.maximum(abs(lowest), abs(high)) < np.float32(2.0**40)) & (farthest < np.float32(2.0**21))
+    return FitWithMin(lib.where(flat, np.float32(0), scale), -low, codes, clear & moderate)
 
 
 def least_weighted_square_error_from_zero(
@@ -391,7 +401,7 @@ def least_weighted_square_error_from_zero(
     codes, xl, l2 = _improve_by_single_steps(x, w, start & 255, start, -(2**22), top, above_zero=True)
     some = (l2 > 0) & ~nothing
     scale = lib.where(some, div(xl, lib.where(some, l2, np.float32(1))), np.float32(0))
-    ex, ew = _least_exponents(x, w)
+    ex, ew = _least_exponents(n, x.__getitem__, w.__getitem__)
     # The finest scale tried is at least peak / (top + 1).
     e = lib.minimum(ex, exact.exponent(peak) - 8)
     clear = (xl == xl) & (ew + 2 * e >= -78) & (ex + ew >= -78)

@@ -53,14 +53,18 @@ def fit_with_mins(
 
     # SUB-BLOCKS
     if weights is None:
-        rms = exact.sqrt(div(exact.sum_in_order(mul(columns, columns)), np.float32(sub)))
-        w = abs(columns) if sub == 16 else rms + abs(columns)
-        fit = scale_search.least_error_with_min(columns, w, top, *trials, absolute=sub == 16)
+        (squares,) = exact.running_sums(sub, lambda i: (mul(columns[i], columns[i]),))
+        rms = exact.sqrt(div(squares, np.float32(sub)))
+
+        def weight(i):
+            return abs(columns[i]) if sub == 16 else rms + abs(columns[i])
+
+        fit = scale_search.least_error_with_min(columns, weight, top, *trials, absolute=sub == 16)
         clear = fit.clear
     else:
         mean_square = super_block_mean_square(x) * np.float32(1 if sub == 16 else 2)
         w, clear = importance_columns(x, weights, sub, mean_square)
-        fit = scale_search.least_error_with_min(columns, w, top, -0.9, 0.05, 36)
+        fit = scale_search.least_error_with_min(columns, w.__getitem__, top, -0.9, 0.05, 36)
         clear = clear & fit.clear
     clear = clear.reshape(-1, subs).all(axis=1)
     sub_scales, sub_mins = fit.scale.reshape(-1, subs).T, fit.min.reshape(-1, subs).T
@@ -84,14 +88,14 @@ def fit_with_mins(
     d, dmin = exact.round_f16(d), exact.round_f16(dmin)
     stored_scales, stored_mins = unpack(packed)
     scale = (d[:, None] * f32(stored_scales)).reshape(-1)
-    minimum = (dmin[:, None] * f32(stored_mins)).reshape(-1)
-    codes = codes_for_scale(columns + minimum, scale, 0, top, otherwise=fit.codes)
+    minimum = exact.wall((dmin[:, None] * f32(stored_mins)).reshape(-1))
+    codes = codes_for_scale(columns + minimum, scale, 0, top, otherwise=fit.codes, shape=(rows, blocks, subs, sub))
 
     return SuperFit(
         d.reshape(rows, blocks),
         dmin.reshape(rows, blocks),
         packed.reshape(rows, blocks, -1),
-        codes.T.reshape(rows, blocks, subs, sub),
+        codes,
         clear.reshape(rows, blocks),
     )
 
@@ -108,7 +112,8 @@ def _share_of_largest(values, top):
 def super_block_mean_square(x: Float32[Array, "rows blocks 256"]) -> Float32[Array, "n"]:
     """Mean of x^2 in each super-block, summed first to last."""
     whole = exact.columns(x, 256)
-    return div(exact.sum_in_order(mul(whole, whole)), np.float32(256))
+    (total,) = exact.running_sums(256, lambda i: (mul(whole[i], whole[i]),))
+    return div(total, np.float32(256))
 
 
 def importance_columns(
@@ -124,12 +129,19 @@ def importance_columns(
 
 
 def codes_for_scale(
-    x: Float32[Array, "n subs"], scale: Float32[Array, "subs"], low: int, high: int, otherwise: Int32[Array, "n subs"]
-) -> Int32[Array, "n subs"]:
-    """x / scale to the nearest integer in low..high, minus low; ``otherwise`` where the scale is 0."""
+    x: Float32[Array, "n subs"],
+    scale: Float32[Array, "subs"],
+    low: int,
+    high: int,
+    otherwise: Int32[Array, "n subs"],
+    shape: tuple[int, ...],
+) -> Int32[Array, "..."]:
+    """x / scale to the nearest integer in low..high, minus low; ``otherwise`` where the scale is 0. In weight order."""
     lib = exact.library(x)
+    scale = exact.wall(scale)
     nearest = nearest_int(div(x, lib.where(scale != 0, scale, np.float32(1))))
-    return lib.where(scale != 0, lib.clip(nearest, low, high) - low, otherwise)
+    codes = lib.where(scale != 0, lib.clip(nearest, low, high) - low, otherwise)
+    return exact.i32(exact.rows(codes.astype(np.uint8)).reshape(shape))
 
 
 # DOT

@@ -1,0 +1,158 @@
+"""How fast, next to the C library and gguf-py, as ratios within this one run: `python -m bench.run`.
+
+Absolute figures belong to the machine and the moment; the ratios travel. C runs on two threads, each on half of the
+data; the JAX lane uses the same two cores. Every time is the best of several.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+
+import gguf
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+import hifi_ref as hr
+from tests import native
+
+_OPERATIONS = flags.DEFINE_list("operations", ["encode", "decode", "dot"], "What to measure.")
+_FORMATS = flags.DEFINE_list("formats", [], "Formats; default: all that the operation's figure speaks of.")
+_REPEAT = flags.DEFINE_integer("repeat", 5, "The best of so many runs counts.")
+
+K_FORMATS = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
+ENCODE_SHAPE = (2048, 4096)
+DECODE_WEIGHTS = 1 << 24
+DOT_SHAPE = (4096, 4096)
+
+
+def best(run: Callable[[], object]) -> float:
+    """Seconds of the fastest of several runs, after one that does not count."""
+    run()
+    times = []
+    for _ in range(_REPEAT.value):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def in_two_threads(work: Callable[[np.ndarray], object], data: np.ndarray) -> Callable[[], None]:
+    """work on each half of data, at the same time."""
+    halves = data[: len(data) // 2], data[len(data) // 2 :]
+
+    def run() -> None:
+        threads = [threading.Thread(target=work, args=(half,)) for half in halves]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    return run
+
+
+def encode() -> None:
+    """JAX lane, NumPy in and NumPy out, against ggml_quantize_chunk."""
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal(ENCODE_SHAPE) * 0.02).astype(np.float32)
+    importance = np.exp(rng.standard_normal(ENCODE_SHAPE[1])).astype(np.float32)
+    rows = []
+    for name in _FORMATS.value or K_FORMATS:
+        for label, weights in (("", None), (" with importance", importance)):
+            if weights is None and hr.FORMATS[name].requires_weights:
+                continue
+            fast = best(lambda name=name, weights=weights: hr.encode(name, x, weights, lane="jax"))
+            part = x[: len(x) // 4]
+            c = 4 * best(in_two_threads(lambda half, name=name, w=weights: native.encode(name, half, w), part))
+            rows.append((name + label, x.size / fast, x.size / c))
+    _table("encode", "JAX lane", "C, 2 threads", rows)
+
+
+def decode() -> None:
+    """JAX lane into a donated buffer against dequantize_row_*; NumPy in and out against gguf-py."""
+    rng = np.random.default_rng(0)
+    rows, numpy_rows = [], []
+    for name in _FORMATS.value or [n for n in hr.FORMATS if n not in ("F32", "Q8_1", "Q8_K")]:
+        f = hr.FORMATS[name]
+        n = DECODE_WEIGHTS // f.block_size // 2 * 2
+        blocks = rng.integers(0, 256, (n, f.type_size), dtype=np.uint8)
+        on_device = jnp.asarray(blocks)
+        out = [jnp.zeros((n, f.block_size), np.float32)]
+
+        def fast(name=name, on_device=on_device, out=out) -> None:
+            out[0] = jax.block_until_ready(hr.decode(name, on_device, lane="jax", out=out[0]))
+
+        jax_time = best(fast)
+        results = np.empty((n, f.block_size), np.float32)
+        half = n // 2
+        c_time = best(_c_decoders(name, blocks, results, half))
+        rows.append((name, blocks.shape[0] * f.block_size / jax_time, n * f.block_size / c_time))
+        part = blocks[: n // 8]
+        target = np.empty((len(part), f.block_size), np.float32)
+        ours = best(lambda name=name, part=part, target=target: hr.decode(name, part, out=target))
+        kind = gguf.GGMLQuantizationType(f.type_id)
+        try:
+            theirs = best(lambda part=part, kind=kind: gguf.quants.dequantize(part, kind))
+        except NotImplementedError:
+            continue
+        numpy_rows.append((name, target.size / ours, target.size / theirs))
+    _table("decode", "JAX lane", "C, 2 threads", rows)
+    _table("decode, NumPy to NumPy", "hifi_ref", "gguf-py", numpy_rows)
+
+
+def _c_decoders(name: str, blocks: np.ndarray, results: np.ndarray, half: int) -> Callable[[], None]:
+    """Two threads of dequantize_row_* into memory that is already mapped."""
+
+    def run() -> None:
+        threads = [
+            threading.Thread(target=native.decode, args=(name, blocks[part], results[part]))
+            for part in (slice(0, half), slice(half, None))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    return run
+
+
+def dot() -> None:
+    """Matrix times vector on device arrays against ggml_vec_dot_*_generic row by row."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for name in _FORMATS.value or [n for n, f in hr.FORMATS.items() if f.dot and n != "F32"]:
+        f = hr.FORMATS[name]
+        w = rng.integers(0, 256, (DOT_SHAPE[0], DOT_SHAPE[1] // f.block_size * f.type_size), dtype=np.uint8)
+        a = native.encode(f.dot_with, rng.standard_normal((1, DOT_SHAPE[1])).astype(np.float32)).reshape(-1)
+        wd, ad = jnp.asarray(w), jnp.asarray(a)
+        fast = best(lambda name=name, wd=wd, ad=ad: jax.block_until_ready(hr.dot(name, wd, ad)))
+        # Long rows, so that the time is the kernel's and not that of calling it from Python.
+        long_w, long_a = w.reshape(DOT_SHAPE[0] // 64, -1), np.tile(a, 64)
+        c = best(in_two_threads(lambda half, name=name, a=long_a: native.dot(name, half, a), long_w))
+        size = DOT_SHAPE[0] * DOT_SHAPE[1]
+        rows.append((name, size / fast, size / c))
+    _table("dot, 4096 x 4096", "JAX lane", "C generic, 2 threads", rows)
+
+
+def _table(title: str, ours: str, theirs: str, rows: list[tuple[str, float, float]]) -> None:
+    """Millions of weights a second, and the ratio; the last line is the geometric mean."""
+    print(f"\n{title}: millions of weights a second\n{'':24}{ours:>12}{theirs:>22}{'ratio':>8}")
+    for name, a, b in rows:
+        print(f"{name:24}{a / 1e6:12.0f}{b / 1e6:22.0f}{a / b:8.2f}")
+    mean = math.exp(sum(math.log(a / b) for _, a, b in rows) / len(rows))
+    print(f"{'geometric mean':58}{mean:8.2f}", flush=True)
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]}")
+    for operation in _OPERATIONS.value:
+        {"encode": encode, "decode": decode, "dot": dot}[operation]()
+
+
+if __name__ == "__main__":
+    app.run(main)
