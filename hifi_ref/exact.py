@@ -178,13 +178,19 @@ def reciprocal_or_zero(d: Array) -> Array:
     return lib.where(d != 0, div(np.float32(1), lib.where(d != 0, d, np.float32(1))), np.float32(0))
 
 
-def int_dot(q: Array, p: Array) -> Array:
-    """Exact sums of products of small integers: [rows, blocks, *k] with [blocks, *k] -> int32[rows, blocks].
+def i16(x: Array) -> Array:
+    return x.astype(np.int16)
 
-    k may be several axes; each sum must stay below 2^24.
+
+def int_dot(q: Array, p: Array) -> Array:
+    """Exact sums of products of codes: [rows, blocks, *parts, k] with [blocks, *parts, k] -> int32[rows, blocks].
+
+    Each product must fit 16 bits and each sum stay below 2^24; parts is one axis or none.
     """
     if is_jax(q) or is_jax(p):
-        return (i32(q) * i32(p)).sum(axis=tuple(range(2, q.ndim)), dtype=np.int32)
+        parts = range(q.shape[2]) if q.ndim == 4 else (slice(None),)
+        # One contiguous axis is what XLA reduces well, and 16-bit products are the cheapest.
+        return sum(i32(i16(q[:, :, part]) * i16(p[:, part])) for part in parts).sum(axis=-1, dtype=np.int32)
     rows, blocks = q.shape[:2]
     # Integers below 2^24 add exactly in binary32, in any order.
     return i32(np.einsum("rbk,bk->rb", f32(q.reshape(rows, blocks, -1)), f32(p.reshape(blocks, -1))))

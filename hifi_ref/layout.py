@@ -120,10 +120,13 @@ def _read(raw: Array, dtype: str) -> Array:
         return raw.view(np.int8)
     size = SIZE[dtype]
     word = np.uint16 if size == 2 else np.uint32
-    parts = raw.reshape(*raw.shape[:-1], raw.shape[-1] // size, size)
-    joined = parts[..., 0].astype(word)
-    for i in range(1, size):
-        joined = joined | parts[..., i].astype(word) << word(8 * i)
+    if exact.is_jax(raw):
+        parts = raw.reshape(*raw.shape[:-1], raw.shape[-1] // size, size)
+        joined = parts[..., 0].astype(word)
+        for i in range(1, size):
+            joined = joined | parts[..., i].astype(word) << word(8 * i)
+    else:
+        joined = np.ascontiguousarray(raw).view(np.dtype(word).newbyteorder("<")).astype(word, copy=False)
     if dtype == "f16":
         return exact.widen_f16(joined)
     return {"u16": lambda u: u, "i16": lambda u: u.view(np.int16), "f32": exact.from_bits}[dtype](joined)

@@ -77,12 +77,14 @@ def encode(
 def dot(w: UInt8[Array, "rows blocks 84"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
     packed, qs, d, dmin = LAYOUT.unpack(w)
     da, qa, bsums = q8_k.LAYOUT.unpack(a)
-    rows, blocks = qs.shape[:2]
     scales, mins = _unpack_scales(packed)
-    codes = spread(qs.reshape(rows, blocks, 2, 32), 2).reshape(rows, blocks, 16, 16)
+
+    def eight_codes(s: int, g: int) -> UInt8[Array, "rows blocks 8"]:
+        half, plane, first = s // 8, s % 8 // 2, 16 * (s % 2) + 8 * g
+        return qs[..., 32 * half + first :][..., :8] >> np.uint8(2 * plane) & np.uint8(3)
+
     # INTEGER PARTIAL SUMS: at most 256 * 15 * 3 * 128
-    product = exact.i32(scales)[..., None] * exact.i32(codes)
-    partial = exact.int_dot(product, qa.reshape(blocks, 16, 16))
+    partial = super_block.int_eighths(scales, eight_codes, qa).sum(axis=-1)
     share = super_block.sums_of_mins(mins, bsums)
     # FLOAT: (d d_a) * sum - (dmin d_a) * share, super-block after super-block
     terms = mul(d * da, f32(partial)) - mul(dmin * da, f32(share))

@@ -27,7 +27,7 @@ from hifi_ref.formats.packing import gather, spread
 from hifi_ref.layout import Field, Layout
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32, UInt8
+    from jaxtyping import Array, Bool, Float32, Int8, Int32, UInt8
 
 
 LAYOUT = Layout(
@@ -116,5 +116,11 @@ def encode(
 
 def dot(w: UInt8[Array, "rows blocks 110"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
     hmask, qs, packed, d = LAYOUT.unpack(w)
-    codes = _split_codes(qs, hmask).reshape(*qs.shape[:2], 16, 16)
-    return super_block.dot_symmetric(d, _unpack_scales(packed), codes, a)
+
+    def eight_codes(s: int, g: int) -> Int8[Array, "rows blocks 8"]:
+        half, plane, first = s // 8, s % 8 // 2, 16 * (s % 2) + 8 * g
+        low = qs[..., 32 * half + first :][..., :8] >> np.uint8(2 * plane) & np.uint8(3)
+        high = hmask[..., first : first + 8] >> np.uint8(4 * half + plane) & np.uint8(1)
+        return (low | high << np.uint8(2)).astype(np.int8) - np.int8(4)
+
+    return super_block.dot_symmetric(d, _unpack_scales(packed), eight_codes, a)

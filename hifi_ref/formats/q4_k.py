@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hifi_ref import exact
 from hifi_ref.formats import k_scales, super_block
 from hifi_ref.formats.packing import gather, spread
@@ -69,5 +71,8 @@ def encode(
 def dot(w: UInt8[Array, "rows blocks 144"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
     d, dmin, packed, qs = LAYOUT.unpack(w)
     scales, mins = k_scales.unpack(packed)
-    codes = spread(qs.reshape(*qs.shape[:2], 4, 32), 4).reshape(*qs.shape[:2], 8, 32)
-    return super_block.dot_with_mins(d, dmin, scales, mins, codes, a)
+
+    def eight_codes(s: int, g: int) -> UInt8[Array, "rows blocks 8"]:
+        return qs[..., 32 * (s // 2) + 8 * g :][..., :8] >> np.uint8(4 * (s % 2)) & np.uint8(15)
+
+    return super_block.dot_with_mins(d, dmin, scales, mins, eight_codes, a)

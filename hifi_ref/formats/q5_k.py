@@ -79,5 +79,10 @@ def encode(
 def dot(w: UInt8[Array, "rows blocks 176"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
     d, dmin, packed, qh, qs = LAYOUT.unpack(w)
     scales, mins = k_scales.unpack(packed)
-    codes = split_codes(qs, qh).reshape(*qs.shape[:2], 8, 32)
-    return super_block.dot_with_mins(d, dmin, scales, mins, codes, a)
+
+    def eight_codes(s: int, g: int) -> UInt8[Array, "rows blocks 8"]:
+        low = qs[..., 32 * (s // 2) + 8 * g :][..., :8] >> np.uint8(4 * (s % 2)) & np.uint8(15)
+        high = qh[..., 8 * g : 8 * g + 8] >> np.uint8(s) & np.uint8(1)
+        return low | high << np.uint8(4)
+
+    return super_block.dot_with_mins(d, dmin, scales, mins, eight_codes, a)

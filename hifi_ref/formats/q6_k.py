@@ -26,7 +26,7 @@ from hifi_ref.formats.packing import gather, spread
 from hifi_ref.layout import Field, Layout
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Bool, Float32, Int8, UInt8
 
 
 LAYOUT = Layout(
@@ -100,5 +100,11 @@ def encode(
 
 def dot(w: UInt8[Array, "rows blocks 210"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
     ql, qh, scales, d = LAYOUT.unpack(w)
-    codes = _split_codes(ql, qh).astype(np.int8) - np.int8(32)
-    return super_block.dot_symmetric(d, scales, codes.reshape(*ql.shape[:2], 16, 16), a)
+
+    def eight_codes(s: int, g: int) -> Int8[Array, "rows blocks 8"]:
+        half, quarter, first = s // 8, s % 8 // 2, 16 * (s % 2) + 8 * g
+        low = ql[..., 64 * half + 32 * (quarter % 2) + first :][..., :8] >> np.uint8(4 * (quarter // 2)) & np.uint8(15)
+        high = qh[..., 32 * half + first :][..., :8] >> np.uint8(2 * quarter) & np.uint8(3)
+        return (low | high << np.uint8(4)).astype(np.int8) - np.int8(32)
+
+    return super_block.dot_symmetric(d, scales, eight_codes, a)

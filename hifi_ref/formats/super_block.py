@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import div, f32, mul, nearest_int
+from hifi_ref.exact import div, f32, fold, mul, nearest_int
 from hifi_ref.formats import q8_k, scale_search
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32, UInt8
+    from jaxtyping import Array, Bool, Float32, Int8, Int16, Int32, UInt8
 
 
 # FITTING
@@ -147,16 +147,36 @@ def codes_for_scale(
 # DOT
 
 
+def int_eighths(
+    scales: Int32[Array, "rows blocks subs"],
+    eight_codes: Callable[[int, int], Array],
+    qa: Int8[Array, "blocks 256"],
+) -> Int32[Array, "rows blocks 8"]:
+    """The sums of scale * code * q over the positions that are equal modulo 8, exact.
+
+    eight_codes(s, g) gives codes 8g .. 8g+7 of sub-block s, int8 or uint8[rows, blocks, 8], at most 63 in size.
+    """
+    subs = scales.shape[-1]
+    n = 256 // subs
+    total = 0
+    for s in range(subs):
+        # 16 bits hold a sub-block's share: at most 4 * 31 * 128, or 2 * 63 * 128.
+        at = range(n * s, n * s + n, 8)
+        share = sum(exact.i16(eight_codes(s, g)) * exact.i16(qa[:, j : j + 8]) for g, j in enumerate(at))
+        total = total + exact.i32(scales[..., s, None]) * exact.i32(share)
+    return total
+
+
 def dot_symmetric(
     d: Float32[Array, "rows blocks"],
     scales: Int32[Array, "rows blocks subs"],
-    codes: Int32[Array, "rows blocks subs n"],
+    eight_codes: Callable[[int, int], Array],
     a: UInt8[Array, "blocks 292"],
 ) -> Float32[Array, "rows"]:
     """Eight running sums over the super-blocks, one for each position modulo 8; then these eight, first to last."""
-    da, qa, _ = q8_k.LAYOUT.unpack(a)
-    terms = _eighths(d, scales, codes, da, qa)
-    return exact.sum_in_order(exact.sum_in_order(terms))
+    lib = exact.library(d)
+    start = lib.zeros(d.shape[0], np.float32)
+    return _add_eighths(start, d, scales, eight_codes, a)
 
 
 def dot_with_mins(
@@ -164,40 +184,26 @@ def dot_with_mins(
     dmin: Float32[Array, "rows blocks"],
     scales: UInt8[Array, "rows blocks subs"],
     mins: UInt8[Array, "rows blocks subs"],
-    codes: UInt8[Array, "rows blocks subs n"],
+    eight_codes: Callable[[int, int], Array],
     a: UInt8[Array, "blocks 292"],
 ) -> Float32[Array, "rows"]:
     """As dot_symmetric, but the final sum begins with minus the mins' share, subtracted super-block by super-block."""
-    da, qa, bsums = q8_k.LAYOUT.unpack(a)
-    terms = _eighths(d, scales, codes, da, qa)
+    da, _, bsums = q8_k.LAYOUT.unpack(a)
     share = mul(dmin * da, f32(sums_of_mins(mins, bsums)))
-    start = exact.sum_in_order(-share.T)
-    eighths = exact.sum_in_order(terms)
-    return exact.fold(8, lambda i, total: total + eighths[i], start)
+    return _add_eighths(exact.sum_in_order(-share.T), d, scales, eight_codes, a)
+
+
+def _add_eighths(start, d, scales, eight_codes, a):
+    da, qa, _ = q8_k.LAYOUT.unpack(a)
+    terms = mul((d * da)[..., None], f32(int_eighths(scales, eight_codes, qa)))
+    zero = exact.library(d).zeros((d.shape[0], 8), np.float32)
+    eighths = fold(d.shape[1], lambda i, total: total + terms[:, i], zero)
+    return fold(8, lambda i, total: total + eighths[:, i], start)
 
 
 def sums_of_mins(
-    mins: UInt8[Array, "rows blocks subs"], bsums: Int32[Array, "blocks 16"]
+    mins: UInt8[Array, "rows blocks subs"], bsums: Int16[Array, "blocks 16"]
 ) -> Int32[Array, "rows blocks"]:
     """sum of min * (sum of the activations it applies to), exact in int32."""
     pairs = exact.i32(bsums).reshape(bsums.shape[0], mins.shape[-1], -1).sum(axis=-1)
     return (exact.i32(mins) * pairs).sum(axis=-1)
-
-
-def _eighths(d, scales, codes, da, qa):
-    """float32[blocks, 8, rows]: (d * d_a) * the integer sum of scale * code * q over positions equal modulo 8."""
-    lib = exact.library(codes)
-    rows, blocks, subs, n = codes.shape
-    codes = codes.reshape(rows, blocks, subs, n // 8, 8)
-    qa = qa.reshape(blocks, subs, n // 8, 8)
-    if exact.is_jax(codes) or exact.is_jax(qa):
-        total = 0
-        for s in range(subs):
-            group = sum(exact.i32(codes[:, :, s, g]) * exact.i32(qa[:, s, g]) for g in range(n // 8))
-            total = total + exact.i32(scales[:, :, s, None]) * group
-        sums = f32(total)
-    else:
-        # Integers of at most 2^24 add exactly in binary32.
-        groups = np.einsum("rbsgl,bsgl->rbsl", f32(codes), f32(qa))
-        sums = np.einsum("rbsl,rbs->rbl", groups, f32(scales))
-    return lib.transpose(mul((d * da)[..., None], sums), (1, 2, 0))
