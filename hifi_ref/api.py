@@ -151,7 +151,9 @@ def _array(x: Any, dtype: type, what: str) -> Array:
 def _row_length(x: Array, unit: int, what: str) -> int:
     n = x.shape[-1]
     if n % unit:
-        raise ValueError(f"a row of {n} is no multiple of the {unit} {what} has: index {n // unit * unit} begins a rest")
+        raise ValueError(
+            f"a row of {n} is no multiple of the {unit} {what} has: a rest begins at index {n // unit * unit}"
+        )
     return n
 
 

@@ -201,21 +201,14 @@ def float_dot(x: Array, y: Array) -> Array:
     rows, n = x.shape
     if is_jax(x) or is_jax(y):
         jax = sys.modules["jax"]
-        step = 8
-        x = jax.numpy.pad(x, ((0, 0), (0, -n % step)))
-        y = jax.numpy.pad(y, (0, -n % step))
-
-        def add(i, total):
-            products = mul(
-                jax.lax.dynamic_slice_in_dim(x, i * step, step, axis=1), jax.lax.dynamic_slice_in_dim(y, i * step, step)
-            ).astype(np.float64)
-            for j in range(step):
-                total = total + products[:, j]
-            return total
-
+        products = wall(mul(x, y).T)
         # Binary64 exists only inside this context, whatever jax_enable_x64 says outside of it.
         with jax.enable_x64(True):
-            return fold(-(-n // step), add, jax.numpy.zeros(rows, np.float64), unroll=4).astype(np.float32)
+
+            def add(i, total):
+                return total + products[i].astype(np.float64)
+
+            return fold(n, add, jax.numpy.zeros(rows, np.float64), unroll=16).astype(np.float32)
     total = np.zeros(rows, np.float32)
     for i in range(0, rows, 16):
         products = (x[i : i + 16] * y).astype(np.float64)
@@ -449,7 +442,7 @@ def widen_f16(h: Array) -> Array:
 
 
 def narrow_f16(x: Array) -> Array:
-    """float32 -> uint16 bits of binary16, nearest even, overflow to infinity; every NaN becomes 0x7E00 with its sign."""
+    """float32 -> uint16 bits of binary16, nearest even, overflow to infinity; any NaN becomes 0x7E00 with its sign."""
     numpy_like = library(x)
     if is_jax(x):
         jax = sys.modules["jax"]

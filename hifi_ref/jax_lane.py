@@ -1,7 +1,7 @@
 """The acceleration: the format files compiled by XLA, and everything that keeps them as exact as the definition.
 
-* **Canary.** The first use of a back end compiles a probe of every operation that the formats rely on and compares bits
-  with NumPy. A back end that fails is not used: lane="auto" says so once and takes the NumPy lane, lane="jax" raises.
+* **Canary.** The first use of a back end compiles a probe of every operation that the formats rely on and compares
+  bits with NumPy. A back end that fails is not used: lane="auto" says so once and takes the NumPy lane, lane="jax" raises.
 * **Underflow.** Back ends flush subnormal numbers. Each encoder says which blocks it proved clear of them; the others
   are encoded again by NumPy, at top level directly, inside a caller's jit through a callback that only runs when needed.
 * **Speed.** Encoding runs over chunks of one shape, so that a format compiles once; decoding is one fusion written into
@@ -35,47 +35,45 @@ CPU_OPTIONS = {"xla_backend_optimization_level": 1, "xla_cpu_prefer_vector_width
 # CANARY
 
 
-def _probe(a: jax.Array, b: jax.Array, c: jax.Array) -> tuple[jax.Array, ...]:
+def _probe(a: jax.Array, b: jax.Array, c: jax.Array) -> dict[str, Any]:
     """What the formats do, in the shapes that tempt a compiler."""
     first = b[:, :1]
-    return (
-        exact.madd(a, b, c),
-        exact.madd(first, a, c),
-        exact.div(a, b),
-        exact.div(a, first),
-        exact.div(a, np.float32(63)),
-        exact.div(exact.div(a, b), c),
-        exact.sqrt(abs(a)),
-        exact.div(np.float32(1), exact.sqrt(abs(a))),
-        exact.sum_in_order(exact.mul(a, b)),
-        exact.nearest_int(exact.mul(a, b)),
-        exact.round_half_away(exact.mul(a, b)),
-        exact.narrow_f16(exact.mul(a, b)),
-        exact.round_f16(c),
-        exact.narrow_bf16(a),
-        exact.is_comfortable(a * np.float32(2.0**-100)),
-        exact.mul_int(a * np.float32(2.0**-10), exact.nearest_int(b)),
-        exact.i32(exact.rounded_code(exact.sealed_by(a)(a, b), -32, 31)),
-        *exact.running_sums(64, lambda i: (exact.mul(a[i], b[i]), exact.mul(b[i], c[i]), exact.mul(a[i], c[i]))),
-        exact.float_dot(a, b[0]),
-    )
+    product = exact.mul(a, b)
+    return {
+        "multiply-add": (exact.madd(a, b, c), exact.madd(first, a, c)),
+        "division": (exact.div(a, b), exact.div(a, first), exact.div(a, np.float32(63)), exact.div(exact.div(a, b), c)),
+        "square root": (exact.sqrt(abs(a)), exact.div(np.float32(1), exact.sqrt(abs(a)))),
+        "ordered sums": (
+            exact.sum_in_order(product),
+            exact.running_sums(64, lambda i: (exact.mul(a[i], b[i]), exact.mul(b[i], c[i]), exact.mul(a[i], c[i]))),
+        ),
+        "binary64 sums": exact.float_dot(a, b[0]),
+        "rounding": (
+            exact.nearest_int(product),
+            exact.round_half_away(product),
+            exact.i32(exact.rounded_code(exact.sealed_by(a)(a, b), -32, 31)),
+        ),
+        "conversion": (exact.narrow_f16(product), exact.round_f16(c), exact.narrow_bf16(a)),
+        "integers": (exact.is_comfortable(a), exact.mul_int(a * np.float32(2.0**-10), exact.nearest_int(b))),
+    }
 
 
 @functools.cache
 def failures(platform: str) -> tuple[str, ...]:
-    """The operations that a back end gets wrong, as indices into the probe's results; empty if it is exact."""
+    """The operations that a back end gets wrong, by their names in the probe; empty if it is exact."""
     rng = np.random.default_rng(1)
     a, b, c = (rng.standard_normal((64, 256)).astype(np.float32) * np.float32(100) for _ in range(3))
     with np.errstate(all="ignore"):
         expected = _probe(a, b, c)
     with jax.ensure_compile_time_eval():
         device = jax.local_devices(backend=platform)[0]
-        compiled = jax.jit(_probe)
-        observed = compiled(*(jax.device_put(v, device) for v in (a, b, c)))
-        observed = [np.asarray(o) for o in observed]
-    return tuple(
-        str(i) for i, (e, o) in enumerate(zip(expected, observed, strict=True)) if e.tobytes() != o.tobytes()
-    )
+        observed = jax.device_get(jax.jit(_probe)(*jax.device_put((a, b, c), device)))
+
+    def same(operation: str) -> bool:
+        pairs = zip(jax.tree.leaves(expected[operation]), jax.tree.leaves(observed[operation]), strict=True)
+        return all(np.asarray(e).tobytes() == np.asarray(o).tobytes() for e, o in pairs)
+
+    return tuple(operation for operation in expected if not same(operation))
 
 
 def _platform(x: Any) -> str:
@@ -87,8 +85,8 @@ def _platform(x: Any) -> str:
 @functools.cache
 def _warn_once(platform: str) -> None:
     warnings.warn(
-        f"the {platform} back end of jax rounds differently from IEEE-754 (operations {', '.join(failures(platform))} of "
-        "hifi_ref's probe), so hifi_ref uses NumPy there",
+        f"the {platform} back end of jax does not compute as IEEE-754 asks ({', '.join(failures(platform))}), "
+        "so hifi_ref uses NumPy there",
         RuntimeWarning,
         stacklevel=5,
     )
@@ -106,8 +104,8 @@ def _require_exact(x: Any) -> str:
     platform = _platform(x)
     if failures(platform):
         raise RuntimeError(
-            f"the {platform} back end of jax fails operations {', '.join(failures(platform))} of hifi_ref's probe: "
-            'its results would not be exact; use lane="numpy"'
+            f"the {platform} back end of jax does not compute as IEEE-754 asks ({', '.join(failures(platform))}): "
+            'results would not be exact; use lane="numpy"'
         )
     return platform
 
@@ -192,9 +190,7 @@ def _encode_chunks(f: Format, x: np.ndarray, weights: np.ndarray | None) -> np.n
     return out
 
 
-def _repair(
-    f: Format, x: np.ndarray, weights: np.ndarray | None, blocks: np.ndarray, clear: np.ndarray
-) -> np.ndarray:
+def _repair(f: Format, x: np.ndarray, weights: np.ndarray | None, blocks: np.ndarray, clear: np.ndarray) -> np.ndarray:
     """The blocks, with those that are not clear encoded by the definition."""
     if clear.all():
         return blocks
@@ -263,7 +259,9 @@ def _decode_chunks(f: Format, blocks: np.ndarray, out: np.ndarray) -> np.ndarray
     """Chunk by chunk through one donated buffer a thread, copied into the NumPy array."""
     into, _ = _decoder(f, "cpu")
     flat = np.ascontiguousarray(blocks).reshape(-1, f.type_size)
-    values = out.reshape(-1, f.block_size) if out.flags.c_contiguous else np.empty((len(flat), f.block_size), np.float32)
+    values = (
+        out.reshape(-1, f.block_size) if out.flags.c_contiguous else np.empty((len(flat), f.block_size), np.float32)
+    )
     step = max(1, min(DECODE_CHUNK // f.block_size, len(flat)))
 
     def stripe(first: int, stride: int) -> None:

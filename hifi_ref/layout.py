@@ -92,7 +92,7 @@ class Layout:
         return tuple(fields)
 
     def pack(self, **values: Array) -> Array:
-        """One array a field, shaped as unpack gives them -> uint8[..., type_size]. f16 takes float32, rounded to even."""
+        """The inverse of unpack: one array a field -> uint8[..., type_size]. f16 takes float32, rounded to even."""
         if set(values) != set(self._offsets):
             raise ValueError(f"{self.name} has the fields {list(self._offsets)}, not {list(values)}")
         parts = []

@@ -102,13 +102,13 @@ def nearest_row(
     return book.rows[winner].astype(np.int32).reshape(points.shape)
 
 
-# The JAX lane looks at the first entries of all lists, then goes on in batches of the lanes that are still open: from
-# which entry on, in batches of how many lanes.
-_STAGES = ((12, 4096), (32, 1024), (96, 256))
+# How the JAX lane goes through the lists: from which entry on, in batches of how many lanes, how many entries at a time.
+# The first stage takes all lanes at once, the others those that are still open.
+_STAGES = ((0, 0, 4), (12, 4096, 4), (32, 2048, 8), (96, 512, 16))
 
 
 def _nearest_row_jax(book, points, errors):
-    """nearest_row entry by entry, all lanes side by side; a lane is closed once no entry to come can have a lesser sum."""
+    """nearest_row by entries, all lanes side by side; a lane is closed once no entry to come can have a lesser sum."""
     jax = sys.modules["jax"]
     jnp, lax = jax.numpy, jax.lax
     flat = points.reshape(-1)
@@ -119,36 +119,39 @@ def _nearest_row_jax(book, points, errors):
     def look(table, at):
         return table.at[at].get(mode="promise_in_bounds")
 
-    def search(tables, start, count, first, last, state):
-        def step(j, state):
-            code, seen, judged, best, least = state
-            # The sum is judged, and the next entry fetched, a turn apart from the arithmetic: each is done once then
-            better = judged < least
-            total = jnp.float32(0)
-            for digit, table in zip(book.digits(code.astype(np.int32)), tables, strict=True):
-                total = total + _pick(table, digit, book.bits)
-            return (
-                look(rows, jnp.minimum(start + j + 1, len(book.rows) - 1)),
-                code,
-                jnp.where(j < count, total, np.inf),
-                jnp.where(better, seen, best),
-                jnp.where(better, judged, least),
-            )
+    def search(tables, start, count, first, last, stride, state):
+        def entries(k):
+            j = first + stride * k + jnp.arange(stride)[:, None]
+            return j, look(rows, jnp.minimum(start + j, len(book.rows) - 1))
 
-        best, least = state
-        code = look(rows, jnp.minimum(start + first, len(book.rows) - 1))
-        ahead = (code, best, jnp.full(code.shape, np.inf, np.float32), best, least)
-        _, seen, total, best, least = lax.fori_loop(first, last, step, ahead)
-        return jnp.where(total < least, seen, best), jnp.minimum(total, least)
+        def judge(codes, totals, best, least):
+            for code, total in zip(codes, totals, strict=True):
+                best, least = jnp.where(total < least, code, best), jnp.where(total < least, total, least)
+            return best, least
+
+        def step(k, state):
+            # Sums are judged, and entries fetched, a turn apart from the arithmetic, so that each is done only once
+            codes, judged_codes, judged, best, least = state
+            totals = jnp.float32(0)
+            for digit, table in zip(book.digits(codes.astype(np.int32)), tables, strict=True):
+                totals = totals + _pick(table, digit, book.bits)
+            totals = jnp.where(first + stride * k + jnp.arange(stride)[:, None] < count, totals, np.inf)
+            return entries(k + 1)[1], codes, totals, *judge(judged_codes, judged, best, least)
+
+        _, codes = entries(0)
+        none = jnp.full(codes.shape, np.inf, np.float32)
+        state = lax.fori_loop(0, -(-(last - first) // stride), step, (codes, codes, none, *state))
+        return judge(*state[1:])
 
     start, count = look(jnp.asarray(book.start), flat), look(jnp.asarray(book.count), flat)
     longest = int(book.count.max())
     state = look(rows, start), jnp.full(n, np.finfo(np.float32).max, np.float32)
-    state = search(tables, start, count, 0, min(_STAGES[0][0], longest), state)
     floor = _least_possible(book, flat, tables)
-    ends = [first for first, _ in _STAGES[1:]] + [longest]
-    for (first, batch), last in zip(_STAGES, ends, strict=True):
-        if first < longest:
+    ends = [min(first, longest) for first, _, _ in _STAGES[1:]] + [longest]
+    for (first, batch, stride), last in zip(_STAGES, ends, strict=True):
+        if first == 0:
+            state = search(tables, start, count, first, last, stride, state)
+        elif first < longest:
             batch = min(batch, n)
             to_come = look(distance, jnp.minimum(start + first, len(book.rows) - 1))
             # NaN leaves a lane open
@@ -158,11 +161,12 @@ def _nearest_row_jax(book, points, errors):
             places = jnp.where(is_open, ranks - 1, n + batch)
             lanes = jnp.full(n + batch, n, np.int32).at[places].set(jnp.arange(n, dtype=np.int32), mode="drop")
 
-            def go_on(b, state, lanes=lanes, first=first, last=min(last, longest), batch=batch):
+            def go_on(b, state, lanes=lanes, first=first, last=last, batch=batch, stride=stride):
                 mine = lax.dynamic_slice(lanes, (b * batch,), (batch,))
                 at = jnp.minimum(mine, n - 1)
                 few = [[look(t, at) for t in table] for table in tables]
-                part = search(few, look(start, at), look(count, at), first, last, tuple(look(s, at) for s in state))
+                part = tuple(look(s, at) for s in state)
+                part = search(few, look(start, at), look(count, at), first, last, stride, part)
                 return tuple(s.at[mine].set(p, mode="drop") for s, p in zip(state, part, strict=True))
 
             state = lax.fori_loop(0, (ranks[-1] + batch - 1) // batch, go_on, state)
@@ -189,22 +193,32 @@ def _least_possible(book, points, tables):
     lib = exact.library(points)
     if book.top != 2:
         return lambda distance: np.float32(-np.inf)
-    base, small = np.float32(0), [lib.full(points.shape, np.inf, np.float32)] * 3
-    quarter = np.float32(0.25)
+    steps, quarter = [], np.float32(0.25)
     for digit, (e0, e1, e2) in zip(book.digits(points), tables, strict=True):
         step = lib.where(
             digit == 0, lib.minimum(e1 - e0, (e2 - e0) * quarter),
             lib.where(digit == 1, lib.minimum(e0, e2) - e1, lib.minimum(e1 - e2, (e0 - e2) * quarter)),
         )  # fmt: skip
-        base = base + lib.minimum(lib.minimum(e0, e1), e2)
-        step = lib.maximum(step, np.float32(0))
-        for k in range(3):
-            small[k], step = lib.minimum(small[k], step), lib.maximum(small[k], step)
-    two = small[0] + small[1]
+        steps.append(lib.maximum(step, np.float32(0)))
+    steps = lib.stack(steps)
+    least = lib.stack([lib.minimum(lib.minimum(e0, e1), e2) for e0, e1, e2 in tables])
+
+    def insert(i, state):
+        base, first, second, third = state
+        step = steps[i]
+        return (
+            base + least[i],
+            lib.minimum(first, step),
+            lib.minimum(second, lib.maximum(first, step)),
+            lib.minimum(third, lib.maximum(second, step)),
+        )
+
+    none = lib.full(points.shape, np.inf, np.float32)
+    base, first, second, third = fold(book.width, insert, (lib.zeros(points.shape, np.float32), none, none, none))
 
     def floor(distance):
-        far = small[0] * f32(distance)
-        added = lib.where(distance == 2, two, lib.where(distance == 3, two + small[2], far))
+        two = first + second
+        added = lib.where(distance == 2, two, lib.where(distance == 3, two + third, first * f32(distance)))
         return base + added
 
     return floor

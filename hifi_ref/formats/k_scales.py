@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Int32, UInt8
 
 
-
 def unpack(packed: UInt8[Array, "*n 12"]) -> tuple[UInt8[Array, "*n 8"], UInt8[Array, "*n 8"]]:
     """Scales and mins, 0..63."""
     lib = exact.library(packed)

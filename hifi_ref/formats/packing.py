@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Int32, UInt8, UInt32
 
 
-
 def split_nibbles(qs: UInt8[Array, "*n half"]) -> UInt8[Array, "*n 2 half"]:
     """The low nibbles of a run of bytes, then the high ones."""
     return spread(qs, 4)

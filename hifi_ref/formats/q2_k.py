@@ -2,7 +2,7 @@
 
     bytes   field   type     holds
     0-15    scales  u8[16]   a byte a sub-block of 16: scale in the low nibble, min in the high one
-    16-79   qs      u8[64]   codes, 32 bytes a half: bits 2p, 2p+1 of byte j belong to weight 32 p + j of the half
+    16-79   qs      u8[64]   codes, 32 bytes a half: bits 2p and 2p+1 of byte j: weight 32 p + j of the half
     80-81   d       f16      scale of the scales
     82-83   dmin    f16      scale of the mins
 
@@ -39,7 +39,7 @@ LAYOUT = Layout(
         Field("scales", "u8", 16, holds="a byte a sub-block of 16: scale in the low nibble, min in the high one"),
         Field(
             "qs", "u8", 64,
-            holds="codes, 32 bytes a half: bits 2p, 2p+1 of byte j belong to weight 32 p + j of the half",
+            holds="codes, 32 bytes a half: bits 2p and 2p+1 of byte j: weight 32 p + j of the half",
         ),
         Field("d", "f16", holds="scale of the scales"),
         Field("dmin", "f16", holds="scale of the mins"),

@@ -2,14 +2,14 @@
 
     bytes   field   type     holds
     0-31    hmask   u8[32]   high bit of the codes; bit p of byte j belongs to weight 32 p + j
-    32-95   qs      u8[64]   low two bits, 32 bytes a half: bits 2p, 2p+1 of byte j belong to weight 32 p + j of the half
+    32-95   qs      u8[64]   low two bits, 32 bytes a half: bits 2p and 2p+1 of byte j: weight 32 p + j of the half
     96-107  scales  u8[12]   6-bit scales of 16 sub-blocks, each kept plus 32
     108-109 d       f16      scale of the scales
 
     w[j] = (d * (scale[s] - 32)) * (q[j] - 4)        s = j / 16, q[j] in 0..7
 
-Scale s keeps its low four bits in nibble s / 8 of byte s % 8 and its high two bits in bits 2(s / 4), 2(s / 4) + 1 of byte
-8 + s % 4. A high bit of 1 means that 4 is *not* subtracted, which is why the C code reads it as a mask.
+Scale s keeps its low four bits in nibble s / 8 of byte s % 8 and its high two bits in bits 2(s / 4), 2(s / 4) + 1 of
+byte 8 + s % 4. A high bit of 1 means that 4 is *not* subtracted, which is why the C code reads it as a mask.
 
 Reference: quantize_q3_K, dequantize_row_q3_K, ggml_vec_dot_q3_K_q8_K_generic (llama.cpp v0.5.0).
 """
@@ -39,7 +39,7 @@ LAYOUT = Layout(
         Field("hmask", "u8", 32, holds="high bit of the codes; bit p of byte j belongs to weight 32 p + j"),
         Field(
             "qs", "u8", 64,
-            holds="low two bits, 32 bytes a half: bits 2p, 2p+1 of byte j belong to weight 32 p + j of the half",
+            holds="low two bits, 32 bytes a half: bits 2p and 2p+1 of byte j: weight 32 p + j of the half",
         ),
         Field("scales", "u8", 12, holds="6-bit scales of 16 sub-blocks, each kept plus 32"),
         Field("d", "f16", holds="scale of the scales"),

@@ -10,8 +10,8 @@ The weight of largest magnitude, sign kept, is divided by -8 to give the scale. 
 never clipped; the opposite end of the range reaches only 7 d. With importance weights the scale is searched instead,
 with weight * sqrt(mean square of the row + x^2) as the weight of each squared error.
 
-Undefined in C: a scale below 2^-128 has an infinite inverse, and the products are converted to int8. Defined here as the
-release computes it: conversion to int32 gives -2^31, whose low byte is 0.
+Undefined in C: a scale below 2^-128 has an infinite inverse, and the products are converted to int8. Defined here as
+the release computes it: conversion to int32 gives -2^31, whose low byte is 0.
 
 Reference: quantize_q4_0, dequantize_row_q4_0, ggml_vec_dot_q4_0_q8_0_generic (llama.cpp v0.5.0).
 """

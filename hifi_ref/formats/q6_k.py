@@ -1,8 +1,8 @@
 """Q6_K: 256 weights in 210 bytes, 6.5625 bits per weight.
 
     bytes   field   type     holds
-    0-127   ql      u8[128]  low four bits, 64 bytes a half: weights 0-63 of the half in low nibbles, 64-127 in high ones
-    128-191 qh      u8[64]   high two bits, 32 bytes a half: bits 2p, 2p+1 of byte j belong to weight 32 p + j of the half
+    0-127   ql      u8[128]  low four bits, 64 bytes a half: its weights 0-63 in low nibbles, 64-127 in high ones
+    128-191 qh      u8[64]   high two bits, 32 bytes a half: bits 2p and 2p+1 of byte j: weight 32 p + j of the half
     192-207 scales  i8[16]   scales of 16 sub-blocks
     208-209 d       f16      scale of the scales
 
@@ -37,11 +37,11 @@ LAYOUT = Layout(
     fields=(
         Field(
             "ql", "u8", 128,
-            holds="low four bits, 64 bytes a half: weights 0-63 of the half in low nibbles, 64-127 in high ones",
+            holds="low four bits, 64 bytes a half: its weights 0-63 in low nibbles, 64-127 in high ones",
         ),
         Field(
             "qh", "u8", 64,
-            holds="high two bits, 32 bytes a half: bits 2p, 2p+1 of byte j belong to weight 32 p + j of the half",
+            holds="high two bits, 32 bytes a half: bits 2p and 2p+1 of byte j: weight 32 p + j of the half",
         ),
         Field("scales", "i8", 16, holds="scales of 16 sub-blocks"),
         Field("d", "f16", holds="scale of the scales"),

@@ -7,12 +7,12 @@
 
     a[j] = d * q[j]        q[j] in -127..127
 
-The value of largest magnitude, sign kept, is divided by -127 to give the scale, so it lands on code -127. The sums serve
-the formats with a min: its share of a dot product needs only them.
+The value of largest magnitude, sign kept, is divided by -127 to give the scale, so it lands on code -127. The sums
+serve the formats with a min: its share of a dot product needs only them.
 
-Undefined in C: where the largest magnitude is 0 the sums are left as they were; defined here as 0. A block whose largest
-magnitude is below 127 * 2^-128 has an infinite inverse scale: products that are infinite give the code that nearest_int
-gives for them, and only the low byte is kept.
+Undefined in C: where the largest magnitude is 0 the sums are left as they were; defined here as 0. A block whose
+largest magnitude is below 127 * 2^-128 has an infinite inverse scale: products that are infinite give the code that
+nearest_int gives for them, and only the low byte is kept.
 
 Reference: quantize_row_q8_K_ref, dequantize_row_q8_K (llama.cpp v0.5.0).
 """
@@ -65,7 +65,7 @@ def encode(
 
 
 def dot_clear(w: UInt8[Array, "rows blocks bytes"], a: UInt8[Array, "blocks 292"]) -> Bool[Array, ""]:
-    """Whether a dot with these activations stays clear of underflow: scales are multiples of 2^-24, sums of integers."""
+    """Whether a dot with these activations is clear of underflow; the other factors are at least 2^-24 or integers."""
     d, _, _ = LAYOUT.unpack(a)
     size = exact.bits(d) & np.uint32(0x7FFFFFFF)
     return ((size == 0) | (size >= exact.bits(np.float32(2.0**-60)))).all()

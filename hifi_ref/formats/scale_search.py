@@ -75,8 +75,8 @@ def least_weighted_square_error(x: Float32[Array, "n subs"], w: Weight, top: int
 
     Minimises sum w (x - scale l)^2, which for the best scale means maximising (sum w x l)^2 / (sum w l^2).
 
-    Clear: w*x is at least 2^(e(w)+e(x)); l has the sign of scale*x, so sum w x l never cancels, and the products of
-    sums are watched.
+    Clear: nonzero sums of w*x*l are at least 2^(e(w)+e(x)-23), those of w*l*l at least 2^(e(w)-23); the quotients and
+    products of these sums are watched.
     """
     lib = exact.library(x)
     peak = extreme(x)
@@ -95,7 +95,7 @@ def least_weighted_square_error(x: Float32[Array, "n subs"], w: Weight, top: int
     xl, l2 = sums(inverse)
     scale = lib.where(l2 != 0, div(xl, lib.where(l2 != 0, l2, np.float32(1))), np.float32(0))
     best = mul(scale, xl)
-    lost = _lost(best, scale, xl)
+    lost = _lost(best, xl)
 
     steps = lib.asarray(np.float32(0.1) * np.array([*range(-9, 0), *range(1, 10)], np.float32))
 
@@ -107,7 +107,7 @@ def least_weighted_square_error(x: Float32[Array, "n subs"], w: Weight, top: int
         better = wall((l2 > 0) & (gain > bar))
         new_scale = div(xl, lib.where(better, l2, np.float32(1)))
         new_best = mul(new_scale, xl)
-        lost = lost | _lost(gain, xl) | _lost(bar, best, l2) | (better & _lost(new_best, new_scale, xl))
+        lost = lost | _lost(gain, xl) | _lost(bar, best, l2) | (better & _lost(new_best, xl))
         return (
             lib.where(better, new_scale, scale),
             lib.where(better, new_best, best),
@@ -118,7 +118,7 @@ def least_weighted_square_error(x: Float32[Array, "n subs"], w: Weight, top: int
     scale, _, inverse, lost = fold(len(steps), attempt, (scale, best, inverse, lost))
     codes = lib.where(nothing, 0, exact.i32(rounded_code(mul(x, inverse), -top, top - 1)) + top)
     ex, ew = _least_exponents(x.shape[0], x.__getitem__, w)
-    clear = ~lost & (ex + ew >= -125) & (ex >= -100)
+    clear = ~lost & (ex + ew >= -100) & (ex >= -100) & (ew >= -100)
     return Fit(lib.where(nothing, np.float32(0), scale), codes, nothing | clear)
 
 
@@ -132,12 +132,15 @@ def importance(
     root = exact.sqrt(mean_square + mul(x, x))
     w = wall(mul(root, qw))
 
-    def add(i, lost):
-        return lost | (is_faint(w[i]) & (exact.bits(qw[i]) != 0) & (exact.bits(x[i]) != 0))
+    some = exact.bits(mean_square) != 0
 
-    lost = fold(x.shape[0], add, exact.bits(mean_square) != exact.bits(mean_square), unroll=8)
+    def add(i, lost):
+        return lost | (is_faint(w[i]) & (exact.bits(qw[i]) != 0) & some)
+
+    lost = fold(x.shape[0], add, some & False, unroll=8)
     (ex,) = _least_exponents(x.shape[0], x.__getitem__)
-    return w, ~lost & (ex >= -60)
+    # Squares are then at least 2^-100, and their mean over a row of 2^20 at least 2^-120.
+    return w, ~lost & (ex >= -50)
 
 
 def least_error_in_rows(x: Float32[Array, "rows blocks n"], qw: Float32[Array, "blocks n"], top: int) -> Fit:
@@ -230,8 +233,9 @@ def _improve_by_single_steps(x, w, codes, counted, low, high, above_zero=False):
         better = tried & (gain > bar)
         faint = tried & (is_faint(gain) | is_faint(bar))
         kept = f32(exact.i32(new) & 255) if above_zero else new
-        sums = pair(exact.poison(lib.where(better, new_xl, xl), faint), exact.poison(lib.where(better, new_l2, l2), faint))
-        return wall(lib.where(better, kept, old), sums)
+        xl = exact.poison(lib.where(better, new_xl, xl), faint)
+        l2 = exact.poison(lib.where(better, new_l2, l2), faint)
+        return wall(lib.where(better, kept, old), pair(xl, l2))
 
     def passes(most, x, w, codes, sums):
         def a_pass(state):
@@ -263,12 +267,13 @@ def least_error_with_min(
     """x ~ scale * code - min, code in 0..top: weighted linear regression on the codes of ``steps + 1`` trial scales.
 
     Trial k divides the range into top + first + step*k parts, rounds the weights to codes, then solves for the scale
-    and min that minimise sum w (scale*code - min - x)^2 given these codes; the error that decides between trials is that
-    sum, or sum w |...| where ``absolute``. A min that would be negative becomes 0. Each trial starts from the best min
-    so far.
+    and min that minimise sum w (scale*code - min - x)^2 given these codes; the error that decides between trials is
+    that sum, or sum w |...| where ``absolute``. A min that would be negative becomes 0. Each trial starts from the
+    best min so far.
 
-    Clear: no trial reaches beyond 2^21 parts, where rounded_code parts from C; and with every nonzero abs(x), scale and min at least 2^e, and w at least 2^f, the smallest products are
-    w*diff*diff >= 2^(f + 2(e - 23)) and the cross products of sums, whose difference is at least 2^(2f + e - 47).
+    Clear: no trial reaches beyond 2^21 parts, where rounded_code parts from C; and with every nonzero abs(x), scale and
+    min at least 2^e, and w at least 2^f, the smallest products are w*diff*diff >= 2^(f + 2(e - 23)) and the cross
+    products of sums, whose difference is at least 2^(2f + e - 47).
     """
     lib = exact.library(x)
     n = x.shape[0]
@@ -351,7 +356,7 @@ def least_error_with_min(
     codes = lib.where(flat, 0, exact.i32(rounded_code(mul(x - base, inverse), 0, top)))
     ex, ew = _least_exponents(n, x.__getitem__, w)
     e = lib.minimum(ex, exact.exponent(lightest))
-    clear = (ew + 2 * e >= -78) & (2 * ew + ex >= -78) & (ex + ew >= -100) & (ex >= -50)
+    clear = (ew + 2 * e >= -78) & (2 * ew + ex >= -78) & (ex + ew >= -100) & (ex >= -50) & (ew >= -50)
     moderate = (lib.maximum(abs(lowest), abs(high)) < np.float32(2.0**40)) & (farthest < np.float32(2.0**21))
     return FitWithMin(lib.where(flat, np.float32(0), scale), -low, codes, clear & moderate)
 
@@ -404,5 +409,5 @@ def least_weighted_square_error_from_zero(
     ex, ew = _least_exponents(n, x.__getitem__, w.__getitem__)
     # The finest scale tried is at least peak / (top + 1).
     e = lib.minimum(ex, exact.exponent(peak) - 8)
-    clear = (xl == xl) & (ew + 2 * e >= -78) & (ex + ew >= -78)
+    clear = (xl == xl) & (ew + 2 * e >= -78) & (ex + ew >= -78) & (ew >= -100)
     return Fit(scale, lib.where(nothing, 0, codes), nothing | clear)
