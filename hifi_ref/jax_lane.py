@@ -1,9 +1,10 @@
 """The acceleration: the format files compiled by XLA, and everything that keeps them as exact as the definition.
 
 * **Canary.** The first use of a back end compiles a probe of every operation that the formats rely on and compares
-  bits with NumPy. A back end that fails is not used: lane="auto" says so once and takes the NumPy lane, lane="jax" raises.
+  bits with NumPy. A back end that fails is not used: lane="auto" says so once and takes the NumPy lane, lane="jax"
+  raises.
 * **Underflow.** Back ends flush subnormal numbers. Each encoder says which blocks it proved clear of them; the others
-  are encoded again by NumPy, at top level directly, inside a caller's jit through a callback that only runs when needed.
+  are encoded again by NumPy, at top level directly, inside a caller's jit through a callback that runs only if needed.
 * **Speed.** Encoding runs over chunks of one shape, so that a format compiles once; decoding is one fusion written into
   a donated buffer.
 """
