@@ -103,17 +103,23 @@ def nearest_row(
 
 
 # How the JAX lane goes through the lists: from which entry on, in batches of how many lanes, how many entries at a time.
-# The first stage takes all lanes at once, the others those that are still open.
-_STAGES = ((0, 0, 4), (12, 4096, 4), (32, 2048, 8), (96, 512, 16))
+# The first stage takes all lanes at once, the others those that are still open. By digits a point.
+_STAGES = {
+    8: ((0, 0, 4), (12, 4096, 4), (32, 2048, 8), (96, 512, 16)),
+    4: ((0, 0, 4), (4, 8192, 4), (12, 2048, 8)),
+}
 
 
 def _nearest_row_jax(book, points, errors):
     """nearest_row by entries, all lanes side by side; a lane is closed once no entry to come can have a lesser sum."""
     jax = sys.modules["jax"]
     jnp, lax = jax.numpy, jax.lax
-    flat = points.reshape(-1)
-    n = flat.size
-    tables = [[e.reshape(-1) for e in table] for table in errors]
+    n = points.size
+    # A loop that never turns, for the compiler cannot know it: what it carries is computed once, not at every use
+    carried = [points.reshape(-1), *(e.reshape(-1) for table in errors for e in table)]
+    never = (carried[0][0] < 0).astype(np.int32)
+    flat, *carried = lax.fori_loop(0, never, lambda i, arrays: [a + 1 for a in arrays], carried)
+    tables = [carried[i : i + book.top + 1] for i in range(0, len(carried), book.top + 1)]
     rows, distance = jnp.asarray(book.rows), jnp.asarray(book.distance)
 
     def look(table, at):
@@ -147,8 +153,9 @@ def _nearest_row_jax(book, points, errors):
     longest = int(book.count.max())
     state = look(rows, start), jnp.full(n, np.finfo(np.float32).max, np.float32)
     floor = _least_possible(book, flat, tables)
-    ends = [min(first, longest) for first, _, _ in _STAGES[1:]] + [longest]
-    for (first, batch, stride), last in zip(_STAGES, ends, strict=True):
+    stages = _STAGES[book.width]
+    ends = [min(first, longest) for first, _, _ in stages[1:]] + [longest]
+    for (first, batch, stride), last in zip(stages, ends, strict=True):
         if first == 0:
             state = search(tables, start, count, first, last, stride, state)
         elif first < longest:

@@ -11,10 +11,6 @@ The range from the smallest to the largest weight, divided into 15 parts, gives 
 min. Codes are rounded with both before they are narrowed to f16, halves up. With importance weights, scale and min come
 from a weighted regression, with weight * sqrt(mean square of the row + x^2) as the weight of each squared error.
 
-if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32, UInt8
-
-
 Undefined in C: where the range overflows, or is below 15 * 2^-128 so that its inverse does, products are infinite or no
 number, and these are converted to int8. Defined here as the release computes it: conversion to int32 gives -2^31, whose
 low byte is 0.
@@ -32,6 +28,9 @@ from hifi_ref import exact
 from hifi_ref.formats import q8_1, scale_search
 from hifi_ref.formats.packing import join_nibbles, split_nibbles
 from hifi_ref.layout import Field, Layout
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float32, Int32, UInt8
 
 LAYOUT = Layout(
     name="Q4_1",
