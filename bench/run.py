@@ -127,7 +127,9 @@ def dot() -> None:
     rows = []
     for name in _FORMATS.value or [n for n, f in hr.FORMATS.items() if f.dot and n != "F32"]:
         f = hr.FORMATS[name]
-        w = rng.integers(0, 256, (DOT_SHAPE[0], DOT_SHAPE[1] // f.block_size * f.type_size), dtype=np.uint8)
+        some = rng.standard_normal((64, DOT_SHAPE[1])).astype(np.float32)
+        importance = np.ones(DOT_SHAPE[1], np.float32) if f.requires_weights else None
+        w = np.tile(native.encode(name, some, importance), (DOT_SHAPE[0] // 64, 1))
         a = native.encode(f.dot_with, rng.standard_normal((1, DOT_SHAPE[1])).astype(np.float32)).reshape(-1)
         wd, ad = jnp.asarray(w), jnp.asarray(a)
         fast = best(lambda name=name, wd=wd, ad=ad: jax.block_until_ready(hr.dot(name, wd, ad)))

@@ -166,10 +166,14 @@ def sqrt(x: Array) -> Array:
     return np.sqrt(x)
 
 
+def zeros_to_add_to(x: Array) -> Array:
+    """float32 zeros of x's shape to begin a sum with. XLA drops an addition to a zero it knows, and 0 + -0 is not -0."""
+    return from_bits(_hidden_zero(x)) if is_jax(x) else np.zeros(x.shape, np.float32)
+
+
 def sum_in_order(terms: Array, unroll: int = 8) -> Array:
     """((0 + terms[0]) + terms[1]) + ...: float32 sum over axis 0, first to last, as a C loop adds."""
-    zero = library(terms).zeros(terms.shape[1:], np.float32)
-    return fold(terms.shape[0], lambda i, total: total + terms[i], zero, unroll)
+    return fold(terms.shape[0], lambda i, total: total + terms[i], zeros_to_add_to(terms[0]), unroll)
 
 
 def reciprocal_or_zero(d: Array) -> Array:
@@ -185,12 +189,12 @@ def i16(x: Array) -> Array:
 def int_dot(q: Array, p: Array) -> Array:
     """Exact sums of products of codes: [rows, blocks, *parts, k] with [blocks, *parts, k] -> int32[rows, blocks].
 
-    Each product must fit 16 bits and each sum stay below 2^24; parts is one axis or none.
+    Each product must fit 16 bits and each sum stay below 2^24; parts may be any axes, or none.
     """
     if is_jax(q) or is_jax(p):
-        parts = range(q.shape[2]) if q.ndim == 4 else (slice(None),)
         # One contiguous axis is what XLA reduces well, and 16-bit products are the cheapest.
-        return sum(i32(i16(q[:, :, part]) * i16(p[:, part])) for part in parts).sum(axis=-1, dtype=np.int32)
+        products = (i32(i16(q[:, :, *part]) * i16(p[:, *part])) for part in np.ndindex(q.shape[2:-1]))
+        return sum(products).sum(axis=-1, dtype=np.int32)
     rows, blocks = q.shape[:2]
     # Integers below 2^24 add exactly in binary32, in any order.
     return i32(np.einsum("rbk,bk->rb", f32(q.reshape(rows, blocks, -1)), f32(p.reshape(blocks, -1))))
@@ -208,7 +212,7 @@ def float_dot(x: Array, y: Array) -> Array:
             def add(i, total):
                 return total + products[i].astype(np.float64)
 
-            return fold(n, add, jax.numpy.zeros(rows, np.float64), unroll=16).astype(np.float32)
+            return fold(n, add, zeros_to_add_to(products[0]).astype(np.float64), unroll=16).astype(np.float32)
     total = np.zeros(rows, np.float32)
     for i in range(0, rows, 16):
         products = (x[i : i + 16] * y).astype(np.float64)
@@ -312,8 +316,8 @@ def running_sums(n: int, terms: Callable[[Any], tuple[Array, ...]], unroll: int 
 
     They are carried as pairs, so put next to each other those that share most.
     """
-    shape, lib = terms(0)[0].shape, library(terms(0)[0])
-    zeros = tuple(lib.zeros(shape, np.float32) for _ in terms(0))
+    lib = library(terms(0)[0])
+    zeros = tuple(zeros_to_add_to(first) for first in terms(0))
 
     def paired(values: tuple[Array, ...]) -> tuple[Any, ...]:
         rest = values[len(values) // 2 * 2 :]

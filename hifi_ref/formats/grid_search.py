@@ -79,12 +79,25 @@ def book(name: str, distances: int) -> Book:
     return Book(width, bits, len(values) - 1, start, count, rows, near, index)
 
 
-def nearest_row(
-    book: Book, points: Int32[Array, "*n"], errors: list[list[Float32[Array, "*n"]]]
-) -> Int32[Array, "*n"]:
-    """The row of each point's list with the least sum of errors[i][digit i], added first to last; as a point."""
+class Target(NamedTuple):
+    """What the rows are to come near: x[i] ~ scale * (slope * digit i + offset), with weight w[i] of a squared error."""
+
+    x: list[Float32[Array, "*n"]]
+    w: list[Float32[Array, "*n"]]
+    scale: Float32[Array, "*n"]
+    slope: int
+    offset: Float32[Array, "*n"] | np.float32
+
+    def error(self, i: int, digit: Int32[Array, "*n"] | int) -> Float32[Array, "*n"]:
+        step = np.float32(self.slope) * (np.float32(digit) if isinstance(digit, int) else f32(digit)) + self.offset
+        diff = mul(self.scale, step) - self.x[i]
+        return mul(self.w[i] * diff, diff)
+
+
+def nearest_row(book: Book, points: Int32[Array, "*n"], target: Target) -> Int32[Array, "*n"]:
+    """The row of each point's list with the least sum of errors, added first digit to last; as a point."""
     if exact.is_jax(points):
-        return _nearest_row_jax(book, points, errors)
+        return _nearest_row_jax(book, points, target)
     flat = points.reshape(-1)
     n = len(flat)
     count = book.count[flat]
@@ -93,8 +106,9 @@ def nearest_row(
     lane = np.repeat(np.arange(n), count)
     entry = np.arange(len(lane)) + np.repeat(book.start[flat] - first, count)
     total = np.float32(0)
-    for digit, table in zip(book.digits(book.rows[entry].astype(np.int32)), errors, strict=True):
-        total = total + np.take(np.stack(table).reshape(-1), digit * n + lane)
+    for i, digit in enumerate(book.digits(book.rows[entry].astype(np.int32))):
+        errors = np.stack([target.error(i, v).reshape(-1) for v in range(book.top + 1)])
+        total = total + errors.reshape(-1)[digit * n + lane]
     least = np.fmin.reduceat(total, first)
     candidate = np.where(total == np.repeat(least, count), entry, len(book.rows))
     winner = np.minimum.reduceat(candidate, first)
@@ -104,31 +118,32 @@ def nearest_row(
 
 # How the JAX lane goes through the lists: from which entry on, in batches of how many lanes, how many entries at a time.
 # The first stage takes all lanes at once, the others those that are still open. By digits a point.
-_STAGES = {
-    8: ((0, 0, 4), (12, 4096, 4), (32, 2048, 8), (96, 512, 16)),
-    4: ((0, 0, 4), (4, 8192, 4), (12, 2048, 8)),
-}
+_STAGES = {8: ((0, 0, 1), (12, 4096, 1), (32, 2048, 2), (96, 512, 8)), 4: ((0, 0, 1), (6, 8192, 1), (12, 2048, 2))}
 
 
-def _nearest_row_jax(book, points, errors):
+def _nearest_row_jax(book, points, target):
     """nearest_row by entries, all lanes side by side; a lane is closed once no entry to come can have a lesser sum."""
     jax = sys.modules["jax"]
     jnp, lax = jax.numpy, jax.lax
     n = points.size
+    offset = jnp.broadcast_to(target.offset, points.shape)
+    carried = [a.reshape(-1) for a in (points, target.scale + 0 * target.x[0], offset, *target.x, *target.w)]
     # A loop that never turns, for the compiler cannot know it: what it carries is computed once, not at every use
-    carried = [points.reshape(-1), *(e.reshape(-1) for table in errors for e in table)]
     never = (carried[0][0] < 0).astype(np.int32)
     flat, *carried = lax.fori_loop(0, never, lambda i, arrays: [a + 1 for a in arrays], carried)
-    tables = [carried[i : i + book.top + 1] for i in range(0, len(carried), book.top + 1)]
     rows, distance = jnp.asarray(book.rows), jnp.asarray(book.distance)
+
+    def aim(arrays):
+        scale, offset, *pairs = arrays
+        return Target(pairs[: book.width], pairs[book.width :], scale, target.slope, offset)
 
     def look(table, at):
         return table.at[at].get(mode="promise_in_bounds")
 
-    def search(tables, start, count, first, last, stride, state):
+    def search(target, start, count, first, last, stride, state):
         def entries(k):
-            j = first + stride * k + jnp.arange(stride)[:, None]
-            return j, look(rows, jnp.minimum(start + j, len(book.rows) - 1))
+            j = first + stride * k
+            return [look(rows, jnp.minimum(start + j + i, len(book.rows) - 1)) for i in range(stride)]
 
         def judge(codes, totals, best, least):
             for code, total in zip(codes, totals, strict=True):
@@ -138,26 +153,28 @@ def _nearest_row_jax(book, points, errors):
         def step(k, state):
             # Sums are judged, and entries fetched, a turn apart from the arithmetic, so that each is done only once
             codes, judged_codes, judged, best, least = state
-            totals = jnp.float32(0)
-            for digit, table in zip(book.digits(codes.astype(np.int32)), tables, strict=True):
-                totals = totals + _pick(table, digit, book.bits)
-            totals = jnp.where(first + stride * k + jnp.arange(stride)[:, None] < count, totals, np.inf)
-            return entries(k + 1)[1], codes, totals, *judge(judged_codes, judged, best, least)
+            totals = []
+            for j, code in enumerate(codes):
+                total = jnp.float32(0)
+                for i, digit in enumerate(book.digits(code.astype(np.int32))):
+                    total = total + target.error(i, digit)
+                totals.append(jnp.where(first + stride * k + j < count, total, np.inf))
+            return entries(k + 1), codes, totals, *judge(judged_codes, judged, best, least)
 
-        _, codes = entries(0)
-        none = jnp.full(codes.shape, np.inf, np.float32)
+        codes = entries(0)
+        none = [jnp.full(codes[0].shape, np.inf, np.float32)] * stride
         state = lax.fori_loop(0, -(-(last - first) // stride), step, (codes, codes, none, *state))
         return judge(*state[1:])
 
     start, count = look(jnp.asarray(book.start), flat), look(jnp.asarray(book.count), flat)
     longest = int(book.count.max())
     state = look(rows, start), jnp.full(n, np.finfo(np.float32).max, np.float32)
-    floor = _least_possible(book, flat, tables)
+    floor = _least_possible(book, flat, aim(carried))
     stages = _STAGES[book.width]
     ends = [min(first, longest) for first, _, _ in stages[1:]] + [longest]
     for (first, batch, stride), last in zip(stages, ends, strict=True):
         if first == 0:
-            state = search(tables, start, count, first, last, stride, state)
+            state = search(aim(carried), start, count, first, last, stride, state)
         elif first < longest:
             batch = min(batch, n)
             to_come = look(distance, jnp.minimum(start + first, len(book.rows) - 1))
@@ -171,7 +188,7 @@ def _nearest_row_jax(book, points, errors):
             def go_on(b, state, lanes=lanes, first=first, last=last, batch=batch, stride=stride):
                 mine = lax.dynamic_slice(lanes, (b * batch,), (batch,))
                 at = jnp.minimum(mine, n - 1)
-                few = [[look(t, at) for t in table] for table in tables]
+                few = aim([look(a, at) for a in carried])
                 part = tuple(look(s, at) for s in state)
                 part = search(few, look(start, at), look(count, at), first, last, stride, part)
                 return tuple(s.at[mine].set(p, mode="drop") for s, p in zip(state, part, strict=True))
@@ -180,35 +197,27 @@ def _nearest_row_jax(book, points, errors):
     return state[0].astype(np.int32).reshape(points.shape)
 
 
-def _pick(table, digit, bits):
-    """table[digit] by selects over the bits of the digit, which must be within the table."""
-    lib = exact.library(digit)
-    for bit in range(bits):
-        on = digit & (1 << bit) != 0
-        table = [lib.where(on, *table[i : i + 2][::-1]) if i + 1 < len(table) else table[i] for i in range(0, len(table), 2)]
-    return table[0]
-
-
-def _least_possible(book, points, tables):
+def _least_possible(book, points, target):
     """A function of D: what the sum of errors must at least be for a row at distance D from the point.
 
-    Distance is the sum of squared differences of digits. If each digit of the point has its least error, or that is taken
-    for it, and a digit that differs by k adds at least k^2 c[i], then a distance of 1, 2 or 3 needs as many digits that
-    differ, and any distance D adds at least D times the smallest c. Only digits 0, 1, 2 are worth the arithmetic; for
-    others nothing is promised. Rounding of the sums is far below the 2^-16 that the caller allows for.
+    Distance is the sum of squared differences of digits. If each digit of the point has its least error, or that is
+    taken for it, and a digit that differs by k adds at least k^2 c[i], then a distance of 1, 2 or 3 needs as many digits
+    that differ, and any distance D adds at least D times the smallest c. Only digits 0, 1, 2 are worth the arithmetic;
+    for others nothing is promised. Rounding of the sums is far below the 2^-16 that the caller allows for.
     """
     lib = exact.library(points)
     if book.top != 2:
         return lambda distance: np.float32(-np.inf)
-    steps, quarter = [], np.float32(0.25)
-    for digit, (e0, e1, e2) in zip(book.digits(points), tables, strict=True):
+    steps, least, quarter = [], [], np.float32(0.25)
+    for i, digit in enumerate(book.digits(points)):
+        e0, e1, e2 = (target.error(i, v) for v in range(3))
         step = lib.where(
             digit == 0, lib.minimum(e1 - e0, (e2 - e0) * quarter),
             lib.where(digit == 1, lib.minimum(e0, e2) - e1, lib.minimum(e1 - e2, (e0 - e2) * quarter)),
         )  # fmt: skip
         steps.append(lib.maximum(step, np.float32(0)))
-    steps = lib.stack(steps)
-    least = lib.stack([lib.minimum(lib.minimum(e0, e1), e2) for e0, e1, e2 in tables])
+        least.append(lib.minimum(lib.minimum(e0, e1), e2))
+    steps, least = lib.stack(steps), lib.stack(least)
 
     def insert(i, state):
         base, first, second, third = state
@@ -271,11 +280,9 @@ def fit(
         rounded = nearest_int(np.float32(0.5) * (mul(grouped, inverse) - np.float32(1)))
         digits = lib.clip(rounded, 0, book.top)
         points = sum(digits[:, i] << (book.bits * i) for i in range(book.width))
-        errors = []
-        for i in range(book.width):
-            diffs = [mul(scale, np.float32(2 * v + 1)) - grouped[:, i] for v in range(book.top + 1)]
-            errors.append([mul(root[:, i] * diff, diff) for diff in diffs])
-        rows = nearest_row(book, points, errors)
+        parts, roots = ([a[:, i] for i in range(book.width)] for a in (grouped, root))
+        target = Target(parts, roots, scale, 2, np.float32(1))
+        rows = nearest_row(book, points, target)
         return rows, rows == points
 
     def sums(points):

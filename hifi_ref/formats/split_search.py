@@ -116,15 +116,12 @@ def best_split(x: Float32[Array, "n subs"], w: Float32[Array, "n subs"], below: 
     grouped, weights = x.reshape(-1, 8, subs), w.reshape(-1, 8, subs)
     grouped_digits = digits.reshape(grouped.shape)
     points = sum(grouped_digits[:, i] << (2 * i) for i in range(8))
-    steps = [lib.where(down, DOWN[v], UP[v]) for v in range(3)]
-    errors = []
-    for i in range(8):
-        diffs = [mul(scale, step) - grouped[:, i] for step in steps]
-        errors.append([mul(weights[:, i] * diff, diff) for diff in diffs])
-    rows = grid_search.nearest_row(book, points, errors)
+    parts, part_weights = ([a[:, i] for i in range(8)] for a in (grouped, weights))
+    target = grid_search.Target(parts, part_weights, scale, 1, lib.where(down, DOWN[0], UP[0]))
+    rows = grid_search.nearest_row(book, points, target)
 
     # SCALE anew where a group was not on the grid
-    q = lib.stack([lib.where(d == 0, steps[0], lib.where(d == 1, steps[1], steps[2])) for d in book.digits(rows)], axis=1)
+    q = lib.stack([f32(digit) + target.offset for digit in book.digits(rows)], axis=1)
     qx, q2 = sums(x, w, q.reshape(n, subs))
     renewed = (rows != points).any(axis=0) & (qx > 0) & (q2 > 0)
     new_scale = lib.where(renewed, div(qx, lib.where(renewed, q2, np.float32(1))), scale)

@@ -174,9 +174,7 @@ def dot_symmetric(
     a: UInt8[Array, "blocks 292"],
 ) -> Float32[Array, "rows"]:
     """Eight running sums over the super-blocks, one for each position modulo 8; then these eight, first to last."""
-    lib = exact.library(d)
-    start = lib.zeros(d.shape[0], np.float32)
-    return _add_eighths(start, d, scales, eight_codes, a)
+    return _add_eighths(exact.zeros_to_add_to(d[:, 0]), d, scales, eight_codes, a)
 
 
 def dot_with_mins(
@@ -196,8 +194,7 @@ def dot_with_mins(
 def _add_eighths(start, d, scales, eight_codes, a):
     da, qa, _ = q8_k.LAYOUT.unpack(a)
     terms = mul((d * da)[..., None], f32(int_eighths(scales, eight_codes, qa)))
-    zero = exact.library(d).zeros((d.shape[0], 8), np.float32)
-    eighths = fold(d.shape[1], lambda i, total: total + terms[:, i], zero)
+    eighths = fold(d.shape[1], lambda i, total: total + terms[:, i], exact.zeros_to_add_to(terms[:, 0]))
     return fold(8, lambda i, total: total + eighths[:, i], start)
 
 
