@@ -8,7 +8,8 @@
 """
 
 from hifi_ref.api import decode, dot, encode
+from hifi_ref.dot_bound import DotBound, dot_exact
 from hifi_ref.formats import FORMATS, Format
 
-__all__ = ["FORMATS", "Format", "decode", "dot", "encode"]
+__all__ = ["FORMATS", "DotBound", "Format", "decode", "dot", "dot_exact", "encode"]
 __version__ = "0.1.0"

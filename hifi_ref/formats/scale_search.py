@@ -240,11 +240,12 @@ def _improve_by_single_steps(x, w, codes, counted, low, high, above_zero=False):
     def passes(most, x, w, codes, sums):
         def a_pass(state):
             codes, sums, _ = state
-            now = list(codes)
+            now, before = list(codes), unpair(sums)
             for i in range(n):
                 now[i], sums = move(x[i], w[i], now[i], sums)
-            now = lib.stack(now)
-            return now, sums, lib.any(now != codes, axis=0)
+            xl, l2 = unpair(sums)
+            # Not the codes: one that wraps around can come back to its byte and still have moved the sums.
+            return lib.stack(now), sums, (xl != before[0]) | (l2 != before[1])
 
         start = (codes, sums, lib.ones(codes.shape[1:], bool))
         return exact.repeat(most, a_pass, start, going_on=lambda state: state[2].any())

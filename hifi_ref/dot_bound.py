@@ -1,0 +1,306 @@
+"""Dot products judged: the correctly rounded value, and how far from it a float32 kernel can honestly land.
+
+**The true value** is the real number that the stored numbers mean: the sum of w[i] * a[i], where w[i] = d * q[i] and so
+on is *not* rounded to float32. Three formats store their activations' sums besides their codes, for the share of a min:
+Q8_1's s, a rounded number, is taken as given, because every kernel reads it; Q8_K's bsums must be the sums of its codes
+(ValueError otherwise), because some kernels read them and some add up the codes.
+
+**The bound** holds for every kernel that
+
+* takes a block apart without error, and adds products of codes in integers without overflow or saturation;
+* makes a float32 term of a sum of at least four such products (a float format: of one product) and of each stored sum;
+* multiplies a term, or a sum of terms, by the block's scales in any order, by at most three inexact products;
+* adds the terms in any order, in any tree, with or without fused multiply-adds, in binary32 or better;
+* rounds to nearest; what is below 2^-126, operand or result, it may flush to zero or not.
+
+It may subtract a format's offset in the codes (q - 32 of Q6_K) or as a term of its own where activations store sums
+(Q3_K Q6_K TQ1_0 TQ2_0; likewise the mins, and the shifts of IQ1); in Q4_0 Q5_0 Q2_0 it must subtract it from the codes.
+
+**Proof.** u = 2^-24, T terms, K = 4: a term's conversion from an integer and three products. Every number on the way is a
+subset sum v of the exact products, scaled to the result's units, plus an error e. A product passes through at most
+L = h + K roundings, where h <= T - 1 is the height of the tree of additions, hence |e| <= g * A with g = L u / (1 - L u)
+and A = sum of |products|. An operation rounds by at most u (|v| + g A), and what it rounds off reaches the result
+enlarged by at most 1 + g. What is left is to add up |v| over all operations:
+
+* additions: a subset sum lies between -N and P, the sums of the negative and of the positive products, so there are
+  T - 1 times at most M = max(P, N) = (A + |true value|) / 2; or, level by level, at most h A;
+* conversions and products: the numbers that take the same factor share no product, so at most A for each of the K.
+
+    |kernel - true| <= u (1 + g) (min((T - 1) (M + g A), h (1 + g) A) + K (1 + g) A) + underflow
+
+Underflow: an addition loses less than 2^-126. A product of scales that can fall below 2^-126 loses at most what it
+stands for, twice over: 4 |products| of such blocks. Where float32 could overflow there is no bound: it is infinite.
+The bound is evaluated in binary64 and enlarged by 2^-30, which is more than its own rounding.
+
+Source of the analysis: N. Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, sections 3.1 and 4.2.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import fsum
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from hifi_ref import api, exact
+from hifi_ref.formats import FORMATS, Format
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float32, Float64, UInt8
+
+UNIT = 2.0**-24
+SMALLEST_NORMAL = 2.0**-126
+# Roundings of a term before it is added: an integer above 2^24 converted, three products.
+TERM_ROUNDINGS = 4
+# Products of codes that a kernel adds in integers before it makes a float of them: what one instruction adds.
+PRODUCTS_A_TERM = 4
+# Where every scale is a binary16 or larger than its smallest, with the smallest fraction that any formula has, 1/8.
+SMALLEST_SCALE = 2.0**-27
+# More than any scale, product of codes, and sum of those over a block can multiply the scale of an activation by.
+LARGEST_FACTOR = 2.0**50
+# The fields that are 0 where all codes are, in formats whose codes have an offset that kernels may take from bsums.
+CODE_FIELDS = {"Q3_K": ("hmask", "qs"), "Q6_K": ("ql", "qh"), "TQ1_0": ("qs", "qh"), "TQ2_0": ("qs",)}
+# The bits of qh that reverse all shifts, repeated.
+SHIFT_BITS = {"IQ1_S": (0x00, 0x80), "IQ1_M": (0x88,)}
+# Products a chunk of rows.
+CHUNK = 1 << 20
+
+
+class DotBound(NamedTuple):
+    """For each row: the true dot product, and the largest error that a sound float32 kernel can have."""
+
+    value: Float32[Array, "rows"]
+    """The true value, correctly rounded, ties to even."""
+    high: Float64[Array, "rows"]
+    """The true value, correctly rounded to binary64."""
+    low: Float64[Array, "rows"]
+    """The true value minus high, correctly rounded: the two together hold more than 100 bits."""
+    bound: Float64[Array, "rows"]
+    """The largest |kernel - true value|; infinite where float32 can overflow on the way."""
+
+    def error(self, result: Float32[Array, "rows"]) -> Float64[Array, "rows"]:
+        """|result - true value|, to within a few parts in 2^53 (of the result where it is 0 otherwise)."""
+        with np.errstate(all="ignore"):
+            return abs((result.astype(np.float64) - self.high) - self.low)
+
+    def holds(self, result: Float32[Array, "rows"]) -> Bool[Array, "rows"]:
+        """Whether a kernel's result lies within the bound. A NaN never does."""
+        return (self.error(result) <= self.bound) & ~np.isnan(result)
+
+
+def dot_exact(name: str, w: UInt8[Array, "rows w_bytes"], a: UInt8[Array, "a_bytes"], additions: int | None = None
+              ) -> DotBound:  # fmt: skip
+    """The true dot product of each row of w with a, and how far from it a sound kernel can be.
+
+    Args:
+        name: a key of FORMATS, the format of w.
+        w: uint8[rows, row_bytes], a NumPy array.
+        a: uint8[row_bytes of FORMATS[name].dot_with], a NumPy array.
+        additions: the most float32 additions that lie between a term and the result, where the kernel is known: its
+            loop's length plus the depth of its final tree. It replaces the assumption on the number of terms, and makes
+            the bound of long rows far smaller. None: any order.
+
+    Returns:
+        DotBound, arrays of length rows. The module explains what the bound assumes, and proves it.
+
+    Raises:
+        ValueError: an unknown name, a wrong dtype or shape, a weight or activation that is no finite float32, or bsums
+            that are not the sums of their codes.
+        NotImplementedError: the format has no dot product.
+    """
+    f, partner, w, a, n = _checked(name, w, a)
+    products = n if f.dot_with == f.name and f.block_size == 1 else n // PRODUCTS_A_TERM
+    terms = max(1, products + _stored_sums(f, n))
+    height = terms - 1 if additions is None else additions
+    if height < 0:
+        raise ValueError(f"additions must not be negative, but is {additions}")
+
+    high, low = np.empty(len(w)), np.empty(len(w))
+    size, faint, largest = np.zeros(len(w)), np.zeros(len(w)), np.zeros(len(w))
+    step = max(1, CHUNK // max(1, n))
+    for i in range(0, len(w), step):
+        rows = slice(i, i + step)
+        parts = _parts(f, partner, w[rows], a, first=i)
+        size[rows], faint[rows], largest[rows] = parts.size, parts.faint, parts.largest
+        for row, values in enumerate(parts.terms, start=i):
+            values = values.tolist()
+            high[row] = fsum(values)
+            low[row] = fsum([*values, -high[row]])
+
+    # BOUND
+    roundings = height + TERM_ROUNDINGS
+    growth = roundings * UNIT / (1 - roundings * UNIT) if roundings < 2**23 else np.inf
+    subset = (size + abs(high)) / 2
+    in_levels = height * (1 + growth) * size
+    in_additions = in_levels if additions is not None else (terms - 1) * (subset + growth * size)
+    with np.errstate(all="ignore"):
+        bound = UNIT * (1 + growth) * (np.minimum(in_levels, in_additions) + TERM_ROUNDINGS * (1 + growth) * size)
+        bound = bound + 4 * (1 + growth) * faint + (2 * n + TERM_ROUNDINGS) * SMALLEST_NORMAL
+    bound = np.where(np.maximum(largest, 2 * size) < 2.0**127, bound * (1 + 2.0**-30), np.inf)
+    return DotBound(_round_to_f32(high, low), high, low, bound)
+
+
+def dot_fractions(name: str, w: UInt8[Array, "rows w_bytes"], a: UInt8[Array, "a_bytes"]) -> list[Fraction]:
+    """The true dot product of each row as a fraction. Takes and raises what dot_exact does; slow."""
+    f, partner, w, a, _ = _checked(name, w, a)
+    rows = _parts(f, partner, w, a, first=0).terms.tolist()
+    return [sum(map(Fraction, row), Fraction(0)) for row in rows]
+
+
+# THE EXACT TERMS OF A ROW
+
+
+class _Parts(NamedTuple):
+    """terms: f64, their sum is the true value. For each row: the sum of |products|, the share of it in blocks where a
+    product may underflow, and a number that no intermediate result of a product exceeds."""
+
+    terms: Float64[Array, "rows terms"]
+    size: Float64[Array, "rows"]
+    faint: Float64[Array, "rows"]
+    largest: Float64[Array, "rows"]
+
+
+def _parts(f: Format, partner: Format, w: UInt8[Array, "rows w_bytes"], a: UInt8[Array, "a_bytes"], first: int
+           ) -> _Parts:  # fmt: skip
+    if partner.block_size == 1:
+        return _float_parts(_decode(f, w, first), _decode(partner, a[None], None)[0])
+    fields = dict(zip([field.name for field in partner.layout.fields], partner.layout.unpack(a.reshape(
+        -1, partner.type_size)), strict=True))  # fmt: skip
+    d, q = fields["d"].astype(np.float64), fields["qs"].astype(np.float64)
+    _check_activations(fields)
+    codes, offset = _split(f, w, first)
+    shape = (len(w), *q.shape)
+    codes = codes.reshape(shape)
+
+    # A block's sum of products is an integer times one scale, or a few of like size: less than 53 bits, so exact.
+    terms = _times(_block_sums(codes, q), d)
+    sizes = _block_sums(abs(codes), abs(q)) * abs(d)
+    if offset is not None and "s" in fields:
+        # One min a block. 11 bits times 11.
+        share = offset.reshape(shape)[..., 0] * fields["s"].astype(np.float64)
+        terms, sizes = np.concatenate([terms, share], axis=1), sizes + abs(share)
+    elif offset is not None:
+        offset = offset.reshape(shape)
+        terms = np.concatenate([terms, _times(_block_sums(offset, q), d)], axis=1)
+        sizes = sizes + _block_sums(abs(offset), abs(q)) * abs(d)
+
+    scale = np.broadcast_to(SMALLEST_SCALE, (len(w), 1))
+    factor = LARGEST_FACTOR
+    if f.name == "MXFP4":
+        exponent, _ = f.layout.unpack(w.reshape(len(w), -1, f.type_size))
+        scale = exact.from_bits(exact.widen_e8m0_half(exponent)).astype(np.float64)
+        factor = LARGEST_FACTOR * np.maximum(scale, 1)
+    faint = np.minimum(scale, 1) * np.minimum(abs(d), 1) < SMALLEST_NORMAL
+    largest = (factor * np.maximum(abs(d), 1)).max(axis=-1, initial=0)
+    return _Parts(terms, sizes.sum(axis=1), (sizes * faint).sum(axis=1), np.broadcast_to(largest, len(w)))
+
+
+def _float_parts(w: Float64[Array, "rows n"], a: Float64[Array, "n"]) -> _Parts:
+    # 24 bits times 24
+    terms = w * a
+    sizes = abs(terms)
+    faint = (abs(w) < SMALLEST_NORMAL) | (abs(a) < SMALLEST_NORMAL) | (sizes < SMALLEST_NORMAL)
+    return _Parts(terms, sizes.sum(axis=1), (sizes * faint).sum(axis=1), np.zeros(len(w)))
+
+
+def _split(f: Format, w: UInt8[Array, "rows w_bytes"], first: int
+           ) -> tuple[Float64[Array, "..."], Float64[Array, "..."] | None]:  # fmt: skip
+    """The weights as codes + offset, both exact; None where the codes stand alone.
+
+    Decoding is linear in a block's scales and rounds nothing but the sum of the two, so it is done twice.
+    """
+    names = [field.name for field in f.layout.fields]
+    of_min = {"dmin", "m"}.intersection(names)
+    if of_min:
+        return _decode(f, _without(f, w, *of_min), first), _decode(f, _without(f, w, "d"), first)
+    whole = _decode(f, w, first)
+    if f.name in CODE_FIELDS:
+        offset = _decode(f, _without(f, w, *CODE_FIELDS[f.name]), first)
+        return whole - offset, offset
+    if f.name in SHIFT_BITS:
+        reversed_shift = _decode(f, _without(f, w, "qh", keep_xor=SHIFT_BITS[f.name]), first)
+        return (whole + reversed_shift) / 2, (whole - reversed_shift) / 2
+    return whole, None
+
+
+def _without(f: Format, w: UInt8[Array, "rows w_bytes"], *names: str, keep_xor: tuple[int, ...] = ()
+             ) -> UInt8[Array, "rows w_bytes"]:  # fmt: skip
+    """w with those fields set to 0, or with a pattern of bits reversed in them."""
+    blocks = w.reshape(len(w), -1, f.type_size).copy()
+    for field in f.layout.fields:
+        if field.name in names:
+            part = blocks[..., f.layout.offset(field.name) :][..., : field.size]
+            part[...] = part ^ np.resize(np.array(keep_xor, np.uint8), field.size) if keep_xor else 0
+    return blocks.reshape(w.shape)
+
+
+def _stored_sums(f: Format, n: int) -> int:
+    """How many stored sums of activations a row's kernel may turn into terms of their own."""
+    separate = f.name in CODE_FIELDS or f.name in SHIFT_BITS or any(x.name in ("dmin", "m") for x in f.layout.fields)
+    return n // (16 if f.dot_with == "Q8_K" else 32) if separate else 0
+
+
+def _block_sums(x: Float64[Array, "rows blocks n"], q: Float64[Array, "blocks n"]) -> Float64[Array, "rows blocks"]:
+    return (x.transpose(1, 0, 2) @ q[:, :, None])[..., 0].T
+
+
+def _times(sums: Float64[Array, "rows blocks"], d: Float64[Array, "blocks"]) -> Float64[Array, "rows 2*blocks"]:
+    """Numbers of at most 53 bits times numbers of at most 24, exact: the upper 24 bits and the others apart."""
+    shifted = sums * (2.0**29 + 1)
+    upper = shifted - (shifted - sums)
+    return np.concatenate([upper * d, (sums - upper) * d], axis=1)
+
+
+def _round_to_f32(high: Float64[Array, "rows"], low: Float64[Array, "rows"]) -> Float32[Array, "rows"]:
+    """high + low, rounded once: where low is not 0, high is first rounded to odd, so that it is no tie of float32."""
+    even = high.view(np.uint64) & np.uint64(1) == 0
+    odd = np.where((low != 0) & even, np.nextafter(high, np.copysign(np.inf, low)), high)
+    with np.errstate(all="ignore"):
+        return odd.astype(np.float32)
+
+
+# CHECKS
+
+
+def _checked(name: str, w: UInt8[Array, "rows w_bytes"], a: UInt8[Array, "a_bytes"]
+             ) -> tuple[Format, Format, UInt8[Array, "rows w_bytes"], UInt8[Array, "a_bytes"], int]:  # fmt: skip
+    if name not in FORMATS:
+        raise ValueError(f"no format is called {name!r}; there are {' '.join(FORMATS)}")
+    f = FORMATS[name]
+    if f.dot is None:
+        raise NotImplementedError(f"{name} has no dot in llama.cpp v0.5.0")
+    partner = FORMATS[f.dot_with]
+    for x, what, axes in ((w, "w", 2), (a, "a", 1)):
+        if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.ndim != axes:
+            raise ValueError(f"{what} must be a NumPy array of uint8 with {axes} axes")
+    if w.shape[1] % f.type_size or a.size % partner.type_size:
+        raise ValueError(f"rows of {w.shape[1]} bytes and {a.size} bytes are not whole {name} and {partner.name} blocks")
+    n, na = w.shape[1] // f.type_size * f.block_size, a.size // partner.type_size * partner.block_size
+    if n != na:
+        raise ValueError(f"a row of w holds {n} weights, but a holds {na} values")
+    return f, partner, np.ascontiguousarray(w), np.ascontiguousarray(a), n
+
+
+def _decode(f: Format, blocks: UInt8[Array, "rows bytes"], first: int | None) -> Float64[Array, "rows n"]:
+    """Finite float64 weights; first is the number of the first row, None for activations."""
+    values = api.decode(f.name, blocks, lane="numpy")
+    finite = np.isfinite(values)
+    if not finite.all():
+        row, i = (int(x) for x in np.unravel_index(np.argmin(finite), finite.shape))
+        place = f"a[{i}]" if first is None else f"w[{first + row}, {i}]"
+        raise ValueError(f"{place} is {values[row, i]}: only finite numbers have a dot product")
+    return values.astype(np.float64)
+
+
+def _check_activations(fields: dict[str, np.ndarray]) -> None:
+    for name in fields.keys() & {"d", "s"}:
+        finite = np.isfinite(fields[name])
+        if not finite.all():
+            block = int(np.argmin(finite))
+            raise ValueError(f"{name} of block {block} of a is {fields[name][block]}: only finite numbers have a product")
+    if "bsums" in fields:
+        sums = fields["qs"].reshape(-1, 16, 16).sum(axis=-1, dtype=np.int64)
+        right = (sums == fields["bsums"]).all(axis=-1)
+        if not right.all():
+            raise ValueError(f"block {int(np.argmin(right))} of a has bsums that are not the sums of its codes")

@@ -1,0 +1,20 @@
+"""Blocks on which an earlier version of the reference went wrong, kept because random data finds them once in a million."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hifi_ref as hr
+from tests import native
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.mark.parametrize("lane", ["numpy", "jax"])
+def test_a_scale_below_zero_wraps_around_and_still_moves_the_sums(lane: str) -> None:
+    """Sub-block 10 gets a negative scale; its byte comes back to 255 in each pass while the running sums go on."""
+    block = np.load(DATA / "wrapped_scale.npz")
+    x, weights = block["x"].reshape(1, 256), block["w"].reshape(256)
+    expected = native.encode("Q2_K", x, weights)
+    assert hr.encode("Q2_K", x, weights, lane=lane).tobytes() == expected.tobytes()
