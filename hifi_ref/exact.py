@@ -176,6 +176,11 @@ def sum_in_order(terms: Array, unroll: int = 8) -> Array:
     return fold(terms.shape[0], lambda i, total: total + terms[i], zeros_to_add_to(terms[0]), unroll)
 
 
+def sum_of_rows(terms: Array) -> Array:
+    """[rows, n] -> [rows]: ((0 + terms[:, 0]) + terms[:, 1]) + ...: the terms of a dot product, block after block."""
+    return fold(terms.shape[1], lambda i, total: total + terms[:, i], zeros_to_add_to(terms[:, 0]), unroll=8)
+
+
 def reciprocal_or_zero(d: Array) -> Array:
     """1/d, and 0 where d is 0."""
     lib = library(d)

@@ -231,7 +231,11 @@ def _encode_traced(f: Format, x: Any, weights: Any) -> Any:
 def _decoder(f: Format, platform: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """(blocks, out) -> values in the decoder's own shape, in out's memory; and the reshape that keeps that memory."""
     options = CPU_OPTIONS if platform == "cpu" else None
-    into = jax.jit(lambda blocks, out: f.decode(blocks), donate_argnums=1, keep_unused=True, compiler_options=options)
+
+    def run(blocks: Any, out: Any) -> Any:
+        return f.decode(blocks.reshape(-1, f.type_size))
+
+    into = jax.jit(run, donate_argnums=1, keep_unused=True, compiler_options=options)
     reshape = jax.jit(jnp.reshape, static_argnums=1, donate_argnums=0)
     return into, reshape
 
@@ -250,10 +254,9 @@ def decode(f: Format, blocks: Any, shape: tuple[int, ...], out: Any = None) -> A
     if not exact.is_jax(blocks):
         return _decode_chunks(f, blocks, np.empty(shape, np.float32) if out is None else out)
     into, reshape = _decoder(f, platform)
-    blocks = blocks.reshape(-1, f.type_size)
     if out is None:
         out = jnp.empty(shape, np.float32, device=blocks.sharding)
-    return reshape(into(blocks, reshape(out, _raw_shape(f, len(blocks)))), shape)
+    return reshape(into(blocks, reshape(out, _raw_shape(f, blocks.size // f.type_size))), shape)
 
 
 def _decode_chunks(f: Format, blocks: np.ndarray, out: np.ndarray) -> np.ndarray:
@@ -287,9 +290,14 @@ def _decode_chunks(f: Format, blocks: np.ndarray, out: np.ndarray) -> np.ndarray
 # DOT
 
 
+def _in_blocks(f: Format, partner: Format, w: Any, a: Any) -> tuple[Any, Any]:
+    return w.reshape(len(w), -1, f.type_size), a.reshape(-1, partner.type_size)
+
+
 @functools.cache
-def _dotter(f: Format, platform: str) -> Callable[..., Any]:
+def _dotter(f: Format, partner: Format, platform: str) -> Callable[..., Any]:
     def run(w: Any, a: Any) -> tuple[Any, Any]:
+        w, a = _in_blocks(f, partner, w, a)
         clear = jnp.bool_(True) if f.dot_clear is None else f.dot_clear(w, a)
         return f.dot(w, a), jnp.all(clear)
 
@@ -299,10 +307,9 @@ def _dotter(f: Format, platform: str) -> Callable[..., Any]:
 def dot(f: Format, partner: Format, w: Any, a: Any) -> Any:
     """uint8[rows, row bytes], uint8[partner's row bytes] -> f32[rows]."""
     platform = _require_exact(w)
-    w3, a2 = w.reshape(len(w), -1, f.type_size), a.reshape(-1, partner.type_size)
     if exact.is_traced(w) or exact.is_traced(a):
-        return _dot_traced(f, partner, jnp.asarray(w3), jnp.asarray(a2))
-    result, clear = _dotter(f, platform)(w3, a2)
+        return _dot_traced(f, partner, *_in_blocks(f, partner, jnp.asarray(w), jnp.asarray(a)))
+    result, clear = _dotter(f, partner, platform)(w, a)
     if not bool(clear):
         result = numpy_lane.dot(f, partner, np.asarray(w), np.asarray(a))
     return jnp.asarray(result) if exact.is_jax(w) else np.asarray(result)

@@ -132,7 +132,7 @@ def dot_with_q8_k(
     """Block after block, (d * d_a) * the integer sum of scale * code * q."""
     da, qa, _ = q8_k.LAYOUT.unpack(a)
     total = scaled_sum(scales, codes, qa)
-    return exact.sum_in_order(exact.mul(d * da, exact.f32(total)).T)
+    return exact.sum_of_rows(exact.mul(d * da, exact.f32(total)))
 
 
 def scaled_sum(

@@ -198,11 +198,11 @@ def _nearest_row_jax(book, points, target):
 
 
 def _least_possible(book, points, target):
-    """A function of D: what the sum of errors must at least be for a row at distance D from the point.
+    """A function of D: what the sum of errors must at least be for a row at distance D or more from the point.
 
     Distance is the sum of squared differences of digits. If each digit of the point has its least error, or that is
     taken for it, and a digit that differs by k adds at least k^2 c[i], then a distance of 1, 2 or 3 needs as many digits
-    that differ, and any distance D adds at least D times the smallest c. Only digits 0, 1, 2 are worth the arithmetic;
+    that differ, and any other distance D adds at least D times the smallest c. Only digits 0, 1, 2 are worth the arithmetic;
     for others nothing is promised. Rounding of the sums is far below the 2^-16 that the caller allows for.
     """
     lib = exact.library(points)
@@ -234,8 +234,9 @@ def _least_possible(book, points, target):
 
     def floor(distance):
         two = first + second
-        added = lib.where(distance == 2, two, lib.where(distance == 3, two + third, first * f32(distance)))
-        return base + added
+        few = lib.where(distance == 2, two, two + third)
+        several = first * f32(lib.maximum(distance, np.uint8(4)))
+        return base + lib.where(distance == 1, first, lib.where(distance < 4, lib.minimum(few, several), several))
 
     return floor
 

@@ -113,4 +113,4 @@ def dot(w: UInt8[Array, "rows blocks 56"], a: UInt8[Array, "blocks 292"]) -> Flo
     shifted = np.int8(8) * rows + shift[..., None].astype(np.int8)
     total = codebooks.scaled_sum(scales, shifted.reshape(*d.shape, 16, 16), qa)
     # FLOAT: (d * d_a) * sum, block after block
-    return exact.sum_in_order(exact.mul(d * da, exact.f32(total) * np.float32(0.125)).T)
+    return exact.sum_of_rows(exact.mul(d * da, exact.f32(total) * np.float32(0.125)))

@@ -95,4 +95,4 @@ def dot(w: UInt8[Array, "rows blocks 50"], a: UInt8[Array, "blocks 292"]) -> Flo
     shifts = (scales * shift * pairs).sum(axis=-1, dtype=np.int32)
     total = exact.f32(8 * codebooks.scaled_sum(scales, rows, qa) + shifts) * np.float32(0.125)
     # FLOAT: (d * d_a) * sum, block after block
-    return exact.sum_in_order(exact.mul(d * da, total).T)
+    return exact.sum_of_rows(exact.mul(d * da, total))

@@ -59,4 +59,4 @@ def dot(w: UInt8[Array, "rows blocks 18"], a: UInt8[Array, "blocks 34"]) -> Floa
     # INTEGER PARTIAL SUMS: exact, at most 32 * 127 * 128
     partial = exact.int_dot(codebooks.take(codebooks.STEPS_IQ4, split_nibbles(qs)), qa.reshape(-1, 2, 16))
     # FLOAT: (d_a * d_w) * sum, block after block
-    return exact.sum_in_order(exact.mul(exact.mul(dw, da), exact.f32(partial)).T)
+    return exact.sum_of_rows(exact.mul(exact.mul(dw, da), exact.f32(partial)))

@@ -92,4 +92,4 @@ def dot(w: UInt8[Array, "rows blocks 136"], a: UInt8[Array, "blocks 292"]) -> Fl
     partial = exact.int_dot(steps, qa.reshape(-1, 2, 16))
     # FLOAT: ((d * d_a) * scale) * sum, sub-block after sub-block
     scale = (d * da)[..., None] * exact.f32(_scales(high, low))
-    return exact.sum_in_order(exact.mul(scale.reshape(rows, -1), exact.f32(partial)).T)
+    return exact.sum_of_rows(exact.mul(scale.reshape(rows, -1), exact.f32(partial)))

@@ -90,7 +90,7 @@ def dot(w: UInt8[Array, "rows blocks 17"], a: UInt8[Array, "blocks 34"]) -> Floa
     # INTEGER PARTIAL SUMS: exact, at most 32 * 12 * 128
     partial = exact.int_dot(codebooks.take(codebooks.STEPS_FP4, split_nibbles(qs)), qa.reshape(-1, 2, 16))
     # FLOAT: (d_a * scale) * sum, block after block
-    return exact.sum_in_order(exact.mul(exact.mul(half, da), exact.f32(partial)).T)
+    return exact.sum_of_rows(exact.mul(exact.mul(half, da), exact.f32(partial)))
 
 
 def dot_clear(w: UInt8[Array, "rows blocks 17"], a: UInt8[Array, "blocks 34"]) -> Bool[Array, "rows"]:

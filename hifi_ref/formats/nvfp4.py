@@ -86,4 +86,4 @@ def dot(w: UInt8[Array, "rows blocks 36"], a: UInt8[Array, "2*blocks 34"]) -> Fl
     partial = exact.int_dot(_steps(qs).reshape(rows, blocks * 4, 2, 8), qa.reshape(-1, 2, 8))
     # FLOAT: (d_a * d) * sum, sub-block after sub-block
     scale = exact.mul(exact.widen_ue4m3_half(d).reshape(rows, -1), lib.repeat(da, 2))
-    return exact.sum_in_order(exact.mul(scale, exact.f32(partial)).T)
+    return exact.sum_of_rows(exact.mul(scale, exact.f32(partial)))

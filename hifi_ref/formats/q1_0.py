@@ -68,4 +68,4 @@ def dot(w: UInt8[Array, "rows blocks 18"], a: UInt8[Array, "blocks*4 34"]) -> Fl
     # FLOAT: d_w * (the four sums, each times its d_a), block after block
     quarters = exact.mul(partial, da).reshape(rows, blocks, 4)
     inner = exact.sum_in_order(exact.library(quarters).moveaxis(quarters, -1, 0))
-    return exact.sum_in_order(exact.mul(dw, inner).T)
+    return exact.sum_of_rows(exact.mul(dw, inner))

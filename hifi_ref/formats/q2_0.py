@@ -71,4 +71,4 @@ def dot(w: UInt8[Array, "rows blocks 18"], a: UInt8[Array, "blocks*2 34"]) -> Fl
     # FLOAT: d_w * (the two sums, each times its d_a), block after block
     halves = exact.mul(partial, da).reshape(rows, blocks, 2)
     inner = exact.sum_in_order(exact.library(halves).moveaxis(halves, -1, 0))
-    return exact.sum_in_order(exact.mul(dw, inner).T)
+    return exact.sum_of_rows(exact.mul(dw, inner))

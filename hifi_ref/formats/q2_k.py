@@ -88,4 +88,4 @@ def dot(w: UInt8[Array, "rows blocks 84"], a: UInt8[Array, "blocks 292"]) -> Flo
     share = super_block.sums_of_mins(mins, bsums)
     # FLOAT: (d d_a) * sum - (dmin d_a) * share, super-block after super-block
     terms = mul(d * da, f32(partial)) - mul(dmin * da, f32(share))
-    return exact.sum_in_order(terms.T)
+    return exact.sum_of_rows(terms)

@@ -72,4 +72,4 @@ def dot(w: UInt8[Array, "rows blocks 18"], a: UInt8[Array, "blocks 34"]) -> Floa
     # INTEGER PARTIAL SUMS: exact, at most 32 * 8 * 128
     partial = exact.int_dot(split_nibbles(qs).astype(np.int8) - np.int8(8), qa.reshape(-1, 2, 16))
     # FLOAT: (sum * d_w) * d_a, block after block
-    return exact.sum_in_order(exact.mul(exact.mul(dw, exact.f32(partial)), da).T)
+    return exact.sum_of_rows(exact.mul(exact.mul(dw, exact.f32(partial)), da))

@@ -77,4 +77,4 @@ def dot(w: UInt8[Array, "rows blocks 22"], a: UInt8[Array, "blocks 34"]) -> Floa
     # INTEGER PARTIAL SUMS: exact, at most 32 * 16 * 128
     partial = exact.f32(exact.int_dot(split_five_bits(qh, qs) - 16, qa.reshape(-1, 2, 16)))
     # FLOAT: (d_w * d_a) * sum, block after block
-    return exact.sum_in_order(exact.mul(exact.mul(dw, da), partial).T)
+    return exact.sum_of_rows(exact.mul(exact.mul(dw, da), partial))

@@ -72,4 +72,4 @@ def dot(w: UInt8[Array, "rows blocks 24"], a: UInt8[Array, "blocks 36"]) -> Floa
     # INTEGER PARTIAL SUMS: exact, at most 32 * 31 * 128
     partial = exact.f32(exact.int_dot(split_five_bits(qh, qs), qa.reshape(-1, 2, 16)))
     # FLOAT: (d_w * d_a) * sum + m * s, block after block
-    return exact.sum_in_order(exact.madd(partial, exact.mul(dw, da), exact.mul(m, s)).T)
+    return exact.sum_of_rows(exact.madd(partial, exact.mul(dw, da), exact.mul(m, s)))

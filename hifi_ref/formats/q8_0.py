@@ -67,4 +67,4 @@ def dot(w: UInt8[Array, "rows blocks 34"], a: UInt8[Array, "blocks 34"]) -> Floa
     # INTEGER PARTIAL SUMS: exact, at most 32 * 128 * 128
     partial = exact.int_dot(qw, qa)
     # FLOAT: sum * (d_w * d_a), block after block
-    return exact.sum_in_order(exact.mul(exact.mul(dw, da), exact.f32(partial)).T)
+    return exact.sum_of_rows(exact.mul(exact.mul(dw, da), exact.f32(partial)))

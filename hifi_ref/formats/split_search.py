@@ -162,7 +162,7 @@ def _score_whole(sum_x, sum_w, i, j):
     parts_x, parts_w = ((s[i], s[j] - s[i], s[-1] - s[j]) for s in (sx, sw))
     for steps in (UP, DOWN):
         qx = [mul(part, step) for part, step in zip(parts_x, steps, strict=True)]
-        q2 = [mul(part * step, step) for part, step in zip(parts_w, steps, strict=True)]
+        q2 = [mul(mul(part, step), step) for part, step in zip(parts_w, steps, strict=True)]
         yield qx[0] + qx[1] + qx[2], q2[0] + q2[1] + q2[2]
 
 
@@ -176,7 +176,7 @@ def _score_halves(sum_x, sum_w, i, j):
         below = sx[i] + sx[j]
         qx.append([mul(sx[-1], steps[2]) - below for steps in (UP, DOWN)])
         q2.append([
-            mul(sw[-1] * steps[2], steps[2])
+            mul(mul(sw[-1], steps[2]), steps[2])
             + mul(sw[i], steps[0] * steps[0] - steps[1] * steps[1])
             + mul(sw[j], steps[1] * steps[1] - steps[2] * steps[2])
             for steps in (UP, DOWN)

@@ -188,7 +188,7 @@ def dot_with_mins(
     """As dot_symmetric, but the final sum begins with minus the mins' share, subtracted super-block by super-block."""
     da, _, bsums = q8_k.LAYOUT.unpack(a)
     share = mul(dmin * da, f32(sums_of_mins(mins, bsums)))
-    return _add_eighths(exact.sum_in_order(-share.T), d, scales, eight_codes, a)
+    return _add_eighths(exact.sum_of_rows(-share), d, scales, eight_codes, a)
 
 
 def _add_eighths(start, d, scales, eight_codes, a):

@@ -96,4 +96,4 @@ def dot(w: UInt8[Array, "rows blocks 54"], a: UInt8[Array, "blocks 292"]) -> Flo
     # INTEGER PARTIAL SUMS: exact, at most 256 * 128
     partial = exact.int_dot(_codes(qs, qh), qa.reshape(-1, 16, 16))
     # FLOAT: sum * (d * d_a), block after block
-    return exact.sum_in_order(exact.mul(d * da, exact.f32(partial)).T)
+    return exact.sum_of_rows(exact.mul(d * da, exact.f32(partial)))

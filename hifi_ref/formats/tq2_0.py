@@ -63,4 +63,4 @@ def dot(w: UInt8[Array, "rows blocks 66"], a: UInt8[Array, "blocks 292"]) -> Flo
     # INTEGER PARTIAL SUMS: exact, at most 256 * 2 * 128
     partial = exact.int_dot(_codes(qs), qa.reshape(-1, 2, 4, 32))
     # FLOAT: sum * (d * d_a), block after block
-    return exact.sum_in_order(exact.mul(d * da, exact.f32(partial)).T)
+    return exact.sum_of_rows(exact.mul(d * da, exact.f32(partial)))
