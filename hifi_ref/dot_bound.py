@@ -18,6 +18,9 @@ It may subtract a format's offset in the codes (q - 32 of Q6_K) or as a term of 
 integer. It is not enough to look at the sums of whole sub-blocks: SIMD kernels keep lanes of four codes apart until the
 end, and lanes can be large where their sum is 0. So all products count with their magnitude.
 
+An activation's code of -128, which no encoder writes, has a true value too, but breaks the first assumption in SIMD
+kernels that negate it as an int8.
+
 **Proof.** u = 2^-24, T terms, K = 4: a term's conversion from an integer and three products. Every number on the way is
 a subset sum v of the exact products, scaled to the result's units, plus an error e. A product passes through at most
 L = h + K roundings, h <= T - 1 being the height of the tree of additions, hence |e| <= g A with g = L u / (1 - L u) and
@@ -35,8 +38,8 @@ stands for, twice over: 4 |products| of such blocks. Where float32 could overflo
 The bound is evaluated in binary64 and enlarged by 2^-30, which is more than its own rounding.
 
 **What it catches.** The bound grows with n^2, the effect of a wrong code does not grow: judge what a kernel makes of
-blocks on short rows, where one code off by one falls outside (tests/test_dot_bound.py measures how often), and long rows
-with ``additions``.
+blocks on short rows, where one code off by one falls outside (tests/test_dot_bound.py measures how often), and long
+rows with ``additions``.
 
 Source of the analysis: N. Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, sections 3.1 and 4.2.
 """
@@ -118,8 +121,8 @@ def dot_exact(name: str, w: UInt8[Array, "rows w_bytes"], a: UInt8[Array, "a_byt
     f, partner, w, a, n = _checked(name, w, a)
     terms = max(1, n // PRODUCTS_A_TERM.get(partner.name, 1) + _stored_sums(f, n))
     height = terms - 1 if additions is None else additions
-    if height < 0:
-        raise ValueError(f"additions must not be negative, but is {additions}")
+    if not 0 <= height < 2**23:
+        raise ValueError(f"{height} additions: the bound knows from 0 to 2^23 - 1")
 
     high, low = np.empty(len(w)), np.empty(len(w))
     size, faint, largest = np.zeros(len(w)), np.zeros(len(w)), np.zeros(len(w))
@@ -135,14 +138,14 @@ def dot_exact(name: str, w: UInt8[Array, "rows w_bytes"], a: UInt8[Array, "a_byt
 
     # BOUND
     roundings = height + TERM_ROUNDINGS
-    growth = roundings * UNIT / (1 - roundings * UNIT) if roundings < 2**23 else np.inf
-    subset = (size + abs(high)) / 2
-    in_levels = height * (1 + growth) * size
-    in_additions = in_levels if additions is not None else (terms - 1) * (subset + growth * size)
-    with np.errstate(all="ignore"):
-        bound = UNIT * (1 + growth) * (np.minimum(in_levels, in_additions) + TERM_ROUNDINGS * (1 + growth) * size)
-        bound = bound + 4 * (1 + growth) * faint + (2 * n + TERM_ROUNDINGS) * SMALLEST_NORMAL
-    bound = np.where(np.maximum(largest, 2 * size) < 2.0**127, bound * (1 + 2.0**-30), np.inf)
+    growth = roundings * UNIT / (1 - roundings * UNIT)
+    in_additions = height * (1 + growth) * size
+    if additions is None:
+        in_additions = np.minimum(in_additions, (terms - 1) * ((size + abs(high)) / 2 + growth * size))
+    in_terms = TERM_ROUNDINGS * (1 + growth) * size
+    underflow = 4 * (1 + growth) * faint + (2 * n + TERM_ROUNDINGS) * SMALLEST_NORMAL
+    bound = (UNIT * (1 + growth) * (in_additions + in_terms) + underflow) * (1 + 2.0**-30)
+    bound = np.where(np.maximum(largest, 2 * size) < 2.0**127, bound, np.inf)
     return DotBound(_round_to_f32(high, low), high, low, bound)
 
 

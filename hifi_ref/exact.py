@@ -167,7 +167,7 @@ def sqrt(x: Array) -> Array:
 
 
 def zeros_to_add_to(x: Array) -> Array:
-    """float32 zeros of x's shape to begin a sum with. XLA drops an addition to a zero it knows, and 0 + -0 is not -0."""
+    """float32 zeros shaped as x, to begin a sum with: XLA drops an addition to a zero it knows, but 0 + -0 is not -0."""
     return from_bits(_hidden_zero(x)) if is_jax(x) else np.zeros(x.shape, np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Blocks on which an earlier version of the reference went wrong, kept because random data finds them once in a million."""
+"""Blocks that random data brings once in a million, and on which the reference once went wrong."""
 
 from pathlib import Path
 

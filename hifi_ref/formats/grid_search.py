@@ -1,10 +1,10 @@
 """The search for scales and grid rows that the codebook formats share; scale_search is its counterpart for equal steps.
 
-A group of 8 or 4 magnitudes is first rounded to a **point**: a digit a magnitude, of 2 bits (steps 1, 3, 5) or 3 (1, 3 to
-15), packed into one integer. Few points are rows of the grid. For every other point a list holds the rows near it: all
-at the smallest distance, then all at the next, as many different distances as the format asks for, each in grid order.
-Of the list the row with the least weighted squared error is taken, the first of equals; of infinite ones, where the
-release stops with an error, the first.
+A group of 8 or 4 magnitudes is first rounded to a **point**: a digit a magnitude, of 2 bits (steps 1, 3, 5) or 3 bits
+(1, 3 to 15), packed into one integer. Few points are rows of the grid. For every other point a list holds the rows near
+it: all at the smallest distance, then all at the next, as many different distances as the format asks for, each in grid
+order. Of the list the row with the least weighted squared error is taken, the first of equals. Where all errors are
+infinite or no numbers, the release stops the process; defined here as the first.
 
 Elements of a sub-block lie on the leading axis, sub-blocks on the last; groups split the leading axis.
 
@@ -80,7 +80,7 @@ def book(name: str, distances: int) -> Book:
 
 
 class Target(NamedTuple):
-    """What the rows are to come near: x[i] ~ scale * (slope * digit i + offset), with weight w[i] of a squared error."""
+    """What the rows are to come near: x[i] ~ scale * (slope * digit i + offset), squared errors counting w[i]."""
 
     x: list[Float32[Array, "*n"]]
     w: list[Float32[Array, "*n"]]
@@ -116,8 +116,8 @@ def nearest_row(book: Book, points: Int32[Array, "*n"], target: Target) -> Int32
     return book.rows[winner].astype(np.int32).reshape(points.shape)
 
 
-# How the JAX lane goes through the lists: from which entry on, in batches of how many lanes, how many entries at a time.
-# The first stage takes all lanes at once, the others those that are still open. By digits a point.
+# How the JAX lane goes through the lists, by digits a point: from which entry on, in batches of how many lanes, how
+# many entries at a time. The first stage takes all lanes at once, the others those that are still open.
 _STAGES = {8: ((0, 0, 1), (12, 4096, 1), (32, 2048, 2), (96, 512, 8)), 4: ((0, 0, 1), (6, 8192, 1), (12, 2048, 2))}
 
 
@@ -201,9 +201,10 @@ def _least_possible(book, points, target):
     """A function of D: what the sum of errors must at least be for a row at distance D or more from the point.
 
     Distance is the sum of squared differences of digits. If each digit of the point has its least error, or that is
-    taken for it, and a digit that differs by k adds at least k^2 c[i], then a distance of 1, 2 or 3 needs as many digits
-    that differ, and any other distance D adds at least D times the smallest c. Only digits 0, 1, 2 are worth the arithmetic;
-    for others nothing is promised. Rounding of the sums is far below the 2^-16 that the caller allows for.
+    taken for it, and a digit that differs by k adds at least k^2 c[i], then a distance of 1, 2 or 3 needs as many
+    digits that differ, and any other distance D adds at least D times the smallest c. Only digits 0, 1, 2 are worth
+    the arithmetic; for others nothing is promised. Rounding of the sums is far below the 2^-16 that the caller allows
+    for.
     """
     lib = exact.library(points)
     if book.top != 2:
@@ -264,9 +265,9 @@ def fit(
     """x ~ scale * q with q on the grid: the best of trial scales peak / trial, and then the rows again for that scale.
 
     A trial rounds x to points, takes the nearest rows, errors weighted by sqrt(w), and from these rows the scale that
-    minimises sum w (x - scale q)^2; the best has the largest (sum w x q)^2 / (sum w q^2). ``again`` says which groups get
-    new rows at last: "all", "strays" (those whose point was not on the grid when their trial won), or "all if strays",
-    where a group that no trial won counts as a stray.
+    minimises sum w (x - scale q)^2; the best has the largest (sum w x q)^2 / (sum w q^2). ``again`` says which groups
+    get new rows at last: "all", "strays" (those whose point was not on the grid when their trial won), or "all if
+    strays", where a group that no trial won counts as a stray.
 
     Clear: see _is_clear.
     """
@@ -338,9 +339,9 @@ def _is_clear(x, w, scale, peak, trials):
     """Where neither sums nor errors underflow.
 
     With every nonzero abs(x) at least 2^ex and w at least 2^ew, products w*x*x are at least 2^(ew + 2 ex), and a sum of
-    products w*x*q that is not zero at least 2^(ew + ex - 23). An error scale*q - x that is not zero is at least half the
-    scale where x is below that, else a multiple of 2^-25 times the scale; so with scales of 2^es its weighted square is
-    at least 2^(ew/2 - 1 + 2 (es - 25)).
+    products w*x*q that is not zero at least 2^(ew + ex - 23). An error scale*q - x that is not zero is at least half
+    the scale where x is below that, else a multiple of 2^-25 times the scale; so with scales of 2^es its weighted
+    square is at least 2^(ew/2 - 1 + 2 (es - 25)).
     """
     lib = exact.library(x)
     ex, ew = (exact.exponent(exact.least_magnitude(a, axis=0)) for a in (x, w))
@@ -357,8 +358,8 @@ def split_signs(
 ) -> tuple[Float32[Array, "n subs"], UInt8[Array, "groups subs"]]:
     """Magnitudes, and a sign byte for each 8 of them.
 
-    Where only an ``even`` number of minus signs can be stored, the weight that costs least, by w x^2, gives up its sign:
-    its magnitude becomes negative.
+    Where only an ``even`` number of minus signs can be stored, the weight that costs least, by w x^2, gives up its
+    sign: its magnitude becomes negative.
     """
     lib = exact.library(x)
     negative = ~(x >= 0)
@@ -409,7 +410,7 @@ def fit_from_peak(
     trials: Float32[np.ndarray, "trials"],
     again: str,
 ) -> GridFit:
-    """fit around the scale that puts the largest magnitude on the largest step; ``nothing`` marks sub-blocks to skip."""
+    """fit around the scale that puts the largest magnitude on the largest step; ``nothing`` marks those to skip."""
     lib = exact.library(x)
     peak = lib.where(nothing, np.float32(1), lib.max(x, axis=0))
     return fit(book, x, w, div(peak, np.float32(2 * book.top + 1)), peak, trials, again)

@@ -86,7 +86,8 @@ def encode(
     # SCALES OF THE SCALES: their own scale is fitted to all weights, and then a little enlarged
     d, scales, empty = grid_search.store_scales(found.scale.reshape(*shape, 16), 7)
     down = found.down.T.reshape(*shape, 16, 2) & ~empty[..., None, None]
-    steps = codebooks.take(codebooks.grid("IQ1_S", np.float32), index) + lib.where(down, np.float32(-0.125), np.float32(0.125))[..., None]
+    delta = lib.where(down, np.float32(-0.125), np.float32(0.125))
+    steps = codebooks.take(codebooks.grid("IQ1_S", np.float32), index) + delta[..., None]
     q = steps * exact.f32(2 * scales + 1)[..., None, None]
     qx, q2 = split_search.sums(*(a.reshape(-1, 256).T for a in (x, w.T, q)))
     qx, q2 = qx.reshape(shape), q2.reshape(shape)

@@ -75,10 +75,11 @@ def encode(
     size, signs = grid_search.split_signs(columns, w, even=True)
     equal = scale_search.least_weighted_square_error_from_zero(size, w, 4)
     peak = equal.scale * np.float32(3)
-    nothing = (lib.max(size, axis=0) < scale_search.NOTHING) | (peak <= 0)
+    small = lib.max(size, axis=0) < scale_search.NOTHING
+    nothing = small | (peak <= 0)
     peak = lib.where(nothing, np.float32(1), peak)
     fit = grid_search.fit(book, size, w, equal.scale, peak, grid_search.trial_steps(6, 0.1, 2), again="all")
-    found = grid_search.choose(book, fit, signs, nothing, clear & (equal.clear | nothing), shape)
+    found = grid_search.choose(book, fit, signs, nothing, clear & (equal.clear | small), shape)
 
     # SCALES OF THE SCALES, and all bytes 0 where there are none
     d, scales, empty = grid_search.store_scales(found.scale, 15)

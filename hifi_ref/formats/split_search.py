@@ -1,9 +1,10 @@
 """The search of IQ1_S and IQ1_M: sorted weights split in three at the two best places.
 
-With only three steps, -1, 0 and 1, each shifted by an eighth, the best steps for a given scale are a split of the weights
-in ascending order: the lowest take the first step, the next the second, the others the third. All splits are tried, with
-both shifts; sums over any of the three parts are differences of running sums. A split that scores as high as an earlier
-one does not replace it. A negative scale is turned, and steps and shifts with it.
+With only three steps, -1, 0 and 1, each shifted by an eighth, the best steps for a given scale are a split of the
+weights in ascending order: the lowest take the first step, the next the second, the others the third. All splits are
+tried, with both shifts; sums over any of the three parts are differences of running sums. A split that scores as high
+as an earlier one does not replace it. A negative scale is turned, and steps and shifts with it. Equal weights keep
+their order, as a stable sort leaves them.
 
 Then every 8 codes move to the nearest row of the grid, errors weighted by w, and the scale is fitted to the rows.
 
@@ -131,7 +132,8 @@ def best_split(x: Float32[Array, "n subs"], w: Float32[Array, "n subs"], below: 
         lib.where(nothing, 0, lib.take(lib.asarray(book.index), rows, mode="clip").astype(np.int32)),
         down & ~nothing,
         nothing,
-        clear | (largest < np.float32(below)),
+        # IQ1_M fits a last scale to all weights, those of skipped sub-blocks included
+        clear if halves else clear | (largest < np.float32(below)),
     )
 
 
@@ -187,12 +189,14 @@ def _score_halves(sum_x, sum_w, i, j):
 
 
 def _is_clear(x, w, scale):
-    """Where no product underflows: as in grid_search, but sums of either sign, squared, and the weight itself.
+    """Where nothing underflows, but for the products that the search watches.
 
-    Running sums and their differences are multiples of 2^(ew + ex - 23), or of 2^(ew - 23); times the square of an eighth
-    and summed they stay multiples of 2^(ew + ex - 52).
+    With every nonzero abs(x) at least 2^ex and w at least 2^ew, running sums and their differences are multiples of
+    2^(ew + ex - 23) and 2^(ew - 23); times steps, which are multiples of an eighth, once or twice, and added, they stay
+    multiples of 2^(ew + ex - 26) and 2^(ew - 29). An error scale*step - x that is not zero is at least 2^-28 times the
+    scale, as steps are at least an eighth.
     """
     ex, ew = (exact.exponent(exact.least_magnitude(a, axis=0)) for a in (x, w))
     es = exact.exponent(scale)
     large = exact.library(x).max(abs(x), axis=0) < np.float32(2.0**40)
-    return (ew + ex >= -74) & (ew >= -74) & (ew + 2 * es >= -70) & (es >= -60) & large
+    return (ew + ex >= -100) & (ew >= -97) & (ew + 2 * es >= -68) & (es >= -60) & large

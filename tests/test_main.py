@@ -1,0 +1,40 @@
+"""The `hifi-ref` command: what it hands on, and what it says otherwise."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hifi_ref
+from hifi_ref import __main__ as command
+
+SAMPLE = Path(__file__).parent / "data" / "sample.gguf"
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = command.main(arguments)
+    return code, *capsys.readouterr()
+
+
+def test_check_is_handed_on(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "check", str(SAMPLE), "--quiet")
+    assert (code, err) == (0, "") and out.endswith("sound: no findings\n")
+    assert run(capsys, "check")[0] == 2
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--help") == run(capsys, "-h") == (0, command.USAGE_TEXT, "")
+    assert run(capsys, "--version") == (0, f"hifi-ref {hifi_ref.__version__}\n", "")
+
+
+def test_anything_else_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "chek", "f") == (2, "", "hifi-ref: there is no command 'chek' (--help tells the usage)\n")
+    assert run(capsys) == (2, "", "hifi-ref: a command is needed (--help tells the usage)\n")
+
+
+def test_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "hifi_ref", "nothing"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
