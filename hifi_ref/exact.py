@@ -242,6 +242,14 @@ def repeat(most: int, body: Callable[[Any], Any], state: Any, going_on: Callable
     return state
 
 
+def with_row(x: Array, i: Any, row: Array) -> Array:
+    """x with row i replaced; a NumPy array is changed in place."""
+    if is_jax(x):
+        return x.at[i].set(row)
+    x[i] = row
+    return x
+
+
 def where_needed(needed: Array, work: Callable[..., Any], given: tuple[Any, ...], state: tuple[Any, ...]) -> Any:
     """work(*given, *state) in those lanes (last axis) where it is needed, state elsewhere.
 

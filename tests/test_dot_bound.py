@@ -314,14 +314,14 @@ def test_any_order_with_or_without_fused_products_lies_within_the_bound(name: st
 
 
 def test_the_worst_rounding_comes_close_to_the_bound() -> None:
-    """After 2^23, n terms of 0.5 + 2^-24 are rounded up by almost a half each: a bound ten times smaller is wrong."""
+    """After 2^23, n terms of 0.5 + 2^-24 are rounded up by almost a half each: a bound a tenth smaller is wrong."""
     n = 4096
     x = np.full((1, n), 0.5 + 2.0**-24, np.float32)
     x[0, 0] = 2.0**23
     found = hr.dot_exact("F32", x.view(np.uint8), np.ones(n, np.float32).view(np.uint8))
     result = add_in_order(x)
     assert found.holds(result).all()
-    assert (found.error(result) / found.bound).max() > 0.1
+    assert (found.error(result) / found.bound).max() > 0.9
 
 
 def test_lanes_that_cancel_inside_a_block_still_count() -> None:

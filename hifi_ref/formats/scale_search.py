@@ -237,22 +237,26 @@ def _improve_by_single_steps(x, w, codes, counted, low, high, above_zero=False):
         l2 = exact.poison(lib.where(better, new_l2, l2), faint)
         return wall(lib.where(better, kept, old), pair(xl, l2))
 
-    def passes(most, x, w, codes, sums):
+    def passes(most, unroll, x, w, codes, sums):
+        def step(i, state):
+            codes, sums = state
+            row, sums = move(x[i], w[i], codes[i], sums)
+            return exact.with_row(codes, i, row), sums
+
         def a_pass(state):
             codes, sums, _ = state
-            now, before = list(codes), unpair(sums)
-            for i in range(n):
-                now[i], sums = move(x[i], w[i], now[i], sums)
             xl, l2 = unpair(sums)
+            codes, sums = fold(n, step, (codes, sums), unroll)
+            new_xl, new_l2 = unpair(sums)
             # Not the codes: one that wraps around can come back to its byte and still have moved the sums.
-            return lib.stack(now), sums, (xl != before[0]) | (l2 != before[1])
+            return codes, sums, (new_xl != xl) | (new_l2 != l2)
 
         start = (codes, sums, lib.ones(codes.shape[1:], bool))
         return exact.repeat(most, a_pass, start, going_on=lambda state: state[2].any())
 
-    codes, sums, changed = passes(1, x, w, f32(codes), pair(*running_sums(n, terms)))
+    codes, sums, changed = passes(1, 4, x, w, f32(codes), pair(*running_sums(n, terms)))
     # Few sub-blocks change in the first pass, and only these can change again.
-    codes, sums = exact.where_needed(changed, lambda *rest: passes(4, *rest)[:2], (x, w), (codes, sums))
+    codes, sums = exact.where_needed(changed, lambda *rest: passes(4, 1, *rest)[:2], (x, w), (codes, sums))
     return exact.i32(codes), *unpair(sums)
 
 
