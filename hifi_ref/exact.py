@@ -129,7 +129,7 @@ def sealed_by(x: Array) -> Callable[[Array, Array], Array]:
 
 
 def mul_int(d: Array, q: Array) -> Array:
-    """d*q for any float32 d and integers abs(q) <= 255, exact down to subnormal d and results in both lanes."""
+    """d*q for any float32 d and integers abs(q) <= 128, exact down to subnormal d and results in both lanes."""
     if not (is_jax(d) or is_jax(q)):
         return d * f32(q)
     lib = library(d)
@@ -167,7 +167,7 @@ def sqrt(x: Array) -> Array:
 
 
 def zeros_to_add_to(x: Array) -> Array:
-    """float32 zeros shaped as x, to begin a sum with: XLA drops an addition to a zero it knows, but 0 + -0 is not -0."""
+    """float32 zeros shaped as x, to begin a sum with. XLA drops an addition to a zero it knows, though 0 + -0 is +0."""
     return from_bits(_hidden_zero(x)) if is_jax(x) else np.zeros(x.shape, np.float32)
 
 
@@ -350,7 +350,7 @@ def running_sums(n: int, terms: Callable[[Any], tuple[Array, ...]], unroll: int 
 def nearest_int(x: Array) -> Array:
     """int32 nearest to x, halves to even, by adding 1.5 * 2^23 and reading the low 23 bits.
 
-    Right for abs(x) < 2^22. Beyond it the answer is what those bits hold, as in C: infinities give -2^22, NaN gives 0.
+    Right for abs(x) <= 2^22 - 1. Beyond it the answer is what those bits hold, as in C: infinities give -2^22, NaN gives 0.
     Source: nearest_int (ggml-quants.c).
     """
     return i32(bits(x + np.float32(12582912.0)) & np.uint32(0x007FFFFF)) - np.int32(0x00400000)
@@ -359,7 +359,7 @@ def nearest_int(x: Array) -> Array:
 def rounded_code(x: Array, low: int, high: int) -> Array:
     """nearest_int(x) clamped to low..high, as float32.
 
-    The JAX lane rounds and clamps in float, which is cheaper and the same for abs(x) < 2^22; where larger values or NaN
+    The JAX lane rounds and clamps in float, which is cheaper and the same for abs(x) <= 2^22 - 1; where larger values or NaN
     can occur the caller must not count the block as clear.
     """
     if not is_jax(x):

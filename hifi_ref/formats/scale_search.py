@@ -294,9 +294,9 @@ def least_error_with_min(
             sum_x + mul(x[i], w(i)),
         )
 
-    # The first sums are w[0] and w[0]*x[0] themselves: adding them to 0 gives the same, but for the sign of a zero,
-    # and no later step reads that sign.
-    low, high, sum_w, sum_x = fold(n, totals, (x[0], x[0], zero, zero), unroll=8)
+    # Not from 0: 0 + -0 would lose the sign of a zero, which the min inherits.
+    first_terms = (x[0], x[0], w(0), mul(x[0], w(0)))
+    low, high, sum_w, sum_x = fold(n - 1, lambda i, state: totals(i + 1, state), first_terms, unroll=8)
     lowest = low
     low = lib.where(low > 0, np.float32(0), low)
     flat = high <= low
