@@ -350,7 +350,7 @@ def running_sums(n: int, terms: Callable[[Any], tuple[Array, ...]], unroll: int 
 def nearest_int(x: Array) -> Array:
     """int32 nearest to x, halves to even, by adding 1.5 * 2^23 and reading the low 23 bits.
 
-    Right for abs(x) <= 2^22 - 1. Beyond it the answer is what those bits hold, as in C: infinities give -2^22, NaN gives 0.
+    Right for abs(x) <= 2^22 - 1. Beyond it the answer is what those bits hold, as in C: infinities give -2^22, NaN 0.
     Source: nearest_int (ggml-quants.c).
     """
     return i32(bits(x + np.float32(12582912.0)) & np.uint32(0x007FFFFF)) - np.int32(0x00400000)
@@ -359,8 +359,8 @@ def nearest_int(x: Array) -> Array:
 def rounded_code(x: Array, low: int, high: int) -> Array:
     """nearest_int(x) clamped to low..high, as float32.
 
-    The JAX lane rounds and clamps in float, which is cheaper and the same for abs(x) <= 2^22 - 1; where larger values or NaN
-    can occur the caller must not count the block as clear.
+    The JAX lane rounds and clamps in float, which is cheaper and the same for abs(x) <= 2^22 - 1; where larger values
+    or NaN can occur the caller must not count the block as clear.
     """
     if not is_jax(x):
         return f32(np.clip(nearest_int(x), low, high))

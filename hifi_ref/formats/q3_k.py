@@ -96,7 +96,7 @@ def encode(
         scales = lib.where(some, lib.clip(nearest, -32, 31) + 32, 0)
         d = lib.where(some, div(np.float32(1), inverse), np.float32(0))
     else:
-        mean_square = super_block.super_block_mean_square(x) * np.float32(2)
+        mean_square = super_block.super_block_mean_square(x, times=2)
         w, clear = super_block.importance_columns(x, weights, 16, mean_square)
         fit = scale_search.least_weighted_square_error(columns, w.__getitem__, top=4)
         sub_scales = fit.scale.reshape(-1, 16).T

@@ -118,7 +118,7 @@ def least_weighted_square_error(x: Float32[Array, "n subs"], w: Weight, top: int
     scale, _, inverse, lost = fold(len(steps), attempt, (scale, best, inverse, lost))
     codes = lib.where(nothing, 0, exact.i32(rounded_code(mul(x, inverse), -top, top - 1)) + top)
     ex, ew = _least_exponents(x.shape[0], x.__getitem__, w)
-    clear = ~lost & (ex + ew >= -100) & (ex >= -100) & (ew >= -100)
+    clear = ~lost & (ex + ew >= -100) & (ex >= -100) & (ew >= -100) & _all_finite(x)
     return Fit(lib.where(nothing, np.float32(0), scale), codes, nothing | clear)
 
 
@@ -184,6 +184,11 @@ def _least_exponents(n, *elements):
 
     ranks = fold(n, smaller, tuple(exact.rank(of(0)) for of in elements), unroll=8)
     return tuple(exact.exponent(exact.unrank(rank)) for rank in ranks)
+
+
+def _all_finite(x):
+    """The scales that a search is given may have overflowed; rounded_code then parts from C."""
+    return fold(x.shape[0], lambda i, finite: finite & (abs(x[i]) < np.inf), x[0] == x[0], unroll=8)
 
 
 def least_square_error_by_single_steps(x: Float32[Array, "n subs"], top: int) -> Fit:
@@ -353,7 +358,7 @@ def least_error_with_min(
             lib.where(better, inverse, best_inverse),
             lib.where(better, low, best_base),
             lib.where(solvable, lib.minimum(lightest, watched), lightest),
-            lib.where(reach < farthest, farthest, reach),
+            lib.maximum(farthest, reach),
         )
 
     state = (scale, low, best, inverse, low, lightest, zero)

@@ -62,7 +62,7 @@ def fit_with_mins(
         fit = scale_search.least_error_with_min(columns, weight, top, *trials, absolute=sub == 16)
         clear = fit.clear
     else:
-        mean_square = super_block_mean_square(x) * np.float32(1 if sub == 16 else 2)
+        mean_square = super_block_mean_square(x, times=1 if sub == 16 else 2)
         w, clear = importance_columns(x, weights, sub, mean_square)
         fit = scale_search.least_error_with_min(columns, w.__getitem__, top, -0.9, 0.05, 36)
         clear = clear & fit.clear
@@ -109,11 +109,11 @@ def _share_of_largest(values, top):
     return div(largest, np.float32(top)), nearest_int(mul(values, inverse))
 
 
-def super_block_mean_square(x: Float32[Array, "rows blocks 256"]) -> Float32[Array, "n"]:
-    """Mean of x^2 in each super-block, summed first to last."""
+def super_block_mean_square(x: Float32[Array, "rows blocks 256"], times: int) -> Float32[Array, "n"]:
+    """The mean of x^2 in each super-block, first to last, some times over: multiplied first, since it can overflow."""
     whole = exact.columns(x, 256)
     (total,) = exact.running_sums(256, lambda i: (mul(whole[i], whole[i]),))
-    return div(total, np.float32(256))
+    return div(mul(total, np.float32(times)), np.float32(256))
 
 
 def importance_columns(
