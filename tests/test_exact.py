@@ -263,7 +263,7 @@ def test_reciprocal_or_zero(lane: Callable) -> None:
 @each_lane
 def test_mul_int_keeps_subnormals_in_both_lanes(lane: Callable) -> None:
     d = np.concatenate([HARD, np.random.default_rng(4).integers(0, 2**32, 3000, dtype=np.uint32).view(f4)])
-    for q in (0, 1, -1, 2, 3, 7, 12, -12, 31, 127, -128, 255, -255):
+    for q in (0, 1, -1, 2, 3, 7, 12, -12, 31, 127, -127, 128, -128):
         codes = np.full(d.shape, q, np.int32)
         observed = lane(exact.mul_int, d, codes)
         wrong = np.flatnonzero(bit_list(observed) != bit_list(judge_mul(d, codes.astype(f4))))
