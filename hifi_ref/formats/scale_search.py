@@ -138,9 +138,13 @@ def importance(
         return lost | (is_faint(w[i]) & (exact.bits(qw[i]) != 0) & some)
 
     lost = fold(x.shape[0], add, some & False, unroll=8)
+    return w, ~lost & squares_clear(x)
+
+
+def squares_clear(x: Float32[Array, "n subs"]) -> Bool[Array, "subs"]:
+    """Whether all squares are zero or at least 2^-100, and so their mean over a row of 2^20 at least 2^-120."""
     (ex,) = _least_exponents(x.shape[0], x.__getitem__)
-    # Squares are then at least 2^-100, and their mean over a row of 2^20 at least 2^-120.
-    return w, ~lost & (ex >= -50)
+    return ex >= -50
 
 
 def least_error_in_rows(x: Float32[Array, "rows blocks n"], qw: Float32[Array, "blocks n"], top: int) -> Fit:
@@ -282,8 +286,8 @@ def least_error_with_min(
     best min so far.
 
     Clear: no trial reaches beyond 2^21 parts, where rounded_code parts from C; and with every nonzero abs(x), scale and
-    min at least 2^e, and w at least 2^f, the smallest products are w*diff*diff >= 2^(f + 2(e - 23)) and the cross
-    products of sums, whose difference is at least 2^(2f + e - 47).
+    min at least 2^e, and w at least 2^f, the smallest products are diff*diff >= 2^(2(e - 23)), however large w is, then
+    w*diff*diff >= 2^(f + 2(e - 23)), and the cross products of sums, whose difference is at least 2^(2f + e - 47).
     """
     lib = exact.library(x)
     n = x.shape[0]
@@ -366,7 +370,7 @@ def least_error_with_min(
     codes = lib.where(flat, 0, exact.i32(rounded_code(mul(x - base, inverse), 0, top)))
     ex, ew = _least_exponents(n, x.__getitem__, w)
     e = lib.minimum(ex, exact.exponent(lightest))
-    clear = (ew + 2 * e >= -78) & (2 * ew + ex >= -78) & (ex + ew >= -100) & (ex >= -50) & (ew >= -50)
+    clear = (e >= -40) & (ew + 2 * e >= -78) & (2 * ew + ex >= -78) & (ex + ew >= -100) & (ew >= -50)
     moderate = (lib.maximum(abs(lowest), abs(high)) < np.float32(2.0**40)) & (farthest < np.float32(2.0**21))
     return FitWithMin(lib.where(flat, np.float32(0), scale), -low, codes, clear & moderate)
 
