@@ -18,6 +18,7 @@ import numpy as np
 from absl import app, flags
 
 import hifi_ref as hr
+from hifi_ref.formats import LLAMA_CPP
 from tests import native
 
 _OPERATIONS = flags.DEFINE_list("operations", ["encode", "decode", "dot"], "What to measure.")
@@ -76,7 +77,7 @@ def decode() -> None:
     """JAX lane into a donated buffer against dequantize_row_*; NumPy in and out against gguf-py."""
     rng = np.random.default_rng(0)
     rows, numpy_rows = [], []
-    for name in _FORMATS.value or [n for n in hr.FORMATS if n not in ("F32", "Q8_1", "Q8_K")]:
+    for name in _FORMATS.value or [n for n in LLAMA_CPP if n not in ("F32", "Q8_1", "Q8_K")]:
         f = hr.FORMATS[name]
         n = DECODE_WEIGHTS // f.block_size // 2 * 2
         blocks = rng.integers(0, 256, (n, f.type_size), dtype=np.uint8)
@@ -125,7 +126,7 @@ def dot() -> None:
     """Matrix times vector on device arrays against ggml_vec_dot_*_generic row by row."""
     rng = np.random.default_rng(0)
     rows = []
-    for name in _FORMATS.value or [n for n, f in hr.FORMATS.items() if f.dot and n != "F32"]:
+    for name in _FORMATS.value or [n for n, f in LLAMA_CPP.items() if f.dot and n != "F32"]:
         f = hr.FORMATS[name]
         some = rng.standard_normal((64, DOT_SHAPE[1])).astype(np.float32)
         importance = np.ones(DOT_SHAPE[1], np.float32) if f.requires_weights else None

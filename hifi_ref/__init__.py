@@ -10,6 +10,7 @@
 from hifi_ref.api import decode, dot, encode
 from hifi_ref.dot_bound import DotBound, dot_exact
 from hifi_ref.formats import FORMATS, Format
+from hifi_ref.kernels.matmul import matmul
 
-__all__ = ["FORMATS", "DotBound", "Format", "decode", "dot", "dot_exact", "encode"]
+__all__ = ["FORMATS", "DotBound", "Format", "decode", "dot", "dot_exact", "encode", "matmul"]
 __version__ = "0.1.0"

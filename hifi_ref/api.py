@@ -20,24 +20,34 @@ LANES = ("auto", "numpy", "jax")
 WORTH_COMPILING = 1 << 23
 
 
-def encode(name: str, x: Array, weights: Array | None = None, lane: str = "auto") -> Array:
-    """Weights to blocks, byte for byte as ggml_quantize_chunk of llama.cpp v0.5.0.
+def encode(
+    name: str,
+    x: Array,
+    weights: Array | None = None,
+    lane: str = "auto",
+    outliers: int | None = None,
+    model_params: float | None = None,
+) -> Array:
+    """Weights to blocks, byte for byte as ggml_quantize_chunk of llama.cpp v0.5.0, or of the HIFI fork.
 
     Args:
         name: a key of FORMATS.
         x: float32[..., n], finite, n a multiple of the block size. Rows are encoded independently.
         weights: importance, float32[n], finite, the same for every row; None for none.
         lane: "auto", "numpy" or "jax".
+        outliers: how many outliers a block keeps, or None for what the format does by itself. HIFI formats only.
+        model_params: the model's size in billions of parameters, which some HIFI formats take counts from.
 
     Returns:
         uint8[..., n // block_size * type_size], of x's array library.
 
     Raises:
-        ValueError: an unknown name or lane, a wrong dtype or shape, or a value that is not finite, with its index. What
-            jax is still tracing cannot be inspected: there a value that is not finite gives unspecified bytes.
+        ValueError: an unknown name or lane, a wrong dtype or shape, a value that is not finite, with its index, or a
+            context that the format has no use for. What jax is still tracing cannot be inspected: there a value that is
+            not finite gives unspecified bytes.
         NotImplementedError: the format has no encoder.
     """
-    f = _format(name, "encode")
+    f = _format(name, "encode").in_context(outliers, model_params)
     x = _array(x, np.float32, "x")
     n = _row_length(x, f.block_size, f"weights a {name} block")
     _check_finite(x, "x")
@@ -134,7 +144,8 @@ def _format(name: str, operation: str) -> Format:
     if name not in FORMATS:
         raise ValueError(f"no format is called {name!r}; there are {' '.join(FORMATS)}")
     if getattr(FORMATS[name], operation) is None:
-        raise NotImplementedError(f"{name} has no {operation} in llama.cpp v0.5.0")
+        writer = "llama.cpp v0.5.0" if FORMATS[name].dialect == "llama.cpp" else "the HIFI fork"
+        raise NotImplementedError(f"{name} has no {operation} in {writer}")
     return FORMATS[name]
 
 

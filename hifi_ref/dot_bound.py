@@ -116,7 +116,7 @@ def dot_exact(name: str, w: UInt8[Array, "rows w_bytes"], a: UInt8[Array, "a_byt
     Raises:
         ValueError: an unknown name, a wrong dtype or shape, a weight or activation that is no finite float32, or bsums
             that are not the sums of their codes.
-        NotImplementedError: the format has no dot product.
+        NotImplementedError: the format has no dot product, or is one of the HIFI fork.
     """
     f, partner, w, a, n = _checked(name, w, a)
     terms = max(1, n // PRODUCTS_A_TERM.get(partner.name, 1) + _stored_sums(f, n))
@@ -278,6 +278,8 @@ def _checked(name: str, w: UInt8[Array, "rows w_bytes"], a: UInt8[Array, "a_byte
     f = FORMATS[name]
     if f.dot is None:
         raise NotImplementedError(f"{name} has no dot in llama.cpp v0.5.0")
+    if f.dialect != "llama.cpp":
+        raise NotImplementedError(f"the bound does not cover {name}: split off its base by hifi.transcode")
     partner = FORMATS[f.dot_with]
     for x, what, axes in ((w, "w", 2), (a, "a", 1)):
         if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.ndim != axes:

@@ -11,7 +11,8 @@ Three things an optimising compiler does to exact arithmetic, and what stands ag
   harmless where true (the product is then a NaN anyway), but no compiler can prove it false, at top level or inside a
   caller's ``jax.jit``.
 * It turns ``a / b`` into ``a * (1/b)`` where b is a constant or a broadcast. ``div`` seals the divisor per element, and
-  the quotient, so that chains such as ``(a/b)/c`` stay two divisions.
+  the quotient, so that chains such as ``(a/b)/c`` stay two divisions. GPUs and TPUs divide and take roots with an error
+  of a unit or two: there ``by_hand`` puts whole-number arithmetic in their place.
 * It flushes subnormals to zero (XLA:CPU and TPU do). No seal helps; ``is_faint`` and ``least_magnitude`` let an
   encoder prove that its arithmetic stayed clear of the range below 2^-126, and blocks that did not go to NumPy.
 
@@ -22,7 +23,9 @@ written with it or with ``mul``, so that a fused profile has one seam.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -148,8 +151,27 @@ def madd(a: Array, b: Array, c: Array) -> Array:
     return mul(a, b) + c
 
 
+# The operations, "division" and "square root", that what is being traced does in whole numbers (long_arithmetic).
+_by_hand: ContextVar[frozenset[str]] = ContextVar("by_hand", default=frozenset())
+
+
+@contextmanager
+def by_hand(operations: Iterable[str]) -> Iterator[None]:
+    """Within it, jax functions that are traced do "division" or "square root" in whole numbers."""
+    token = _by_hand.set(frozenset(operations))
+    try:
+        yield
+    finally:
+        _by_hand.reset(token)
+
+
 def div(a: Array, b: Array) -> Array:
     """a/b, correctly rounded. a or b may be a Python number, not both."""
+    if (is_jax(a) or is_jax(b)) and "division" in _by_hand.get():
+        from hifi_ref import long_arithmetic
+
+        lib = library(_witness(a, b))
+        return long_arithmetic.div(*lib.broadcast_arrays(lib.asarray(a, np.float32), lib.asarray(b, np.float32)))
     if is_jax(a) or is_jax(b):
         witness = _witness(a, b)
         numpy_like = library(witness)
@@ -161,6 +183,10 @@ def div(a: Array, b: Array) -> Array:
 
 def sqrt(x: Array) -> Array:
     """Square root, correctly rounded; sealed so that 1/sqrt(x) stays two operations."""
+    if is_jax(x) and "square root" in _by_hand.get():
+        from hifi_ref import long_arithmetic
+
+        return long_arithmetic.sqrt(x)
     if is_jax(x):
         return _seal(library(x).sqrt(x), x)
     return np.sqrt(x)
@@ -311,6 +337,26 @@ def wall(*values: Array) -> Any:
 
     held = jax.lax.while_loop(more, body, (jax.numpy.uint32(0), *values))[1:]
     return held if len(held) > 1 else held[0]
+
+
+def in_pieces(work: Callable[..., Any], size: int, x: Array, weights: Array | None) -> Any:
+    """work(x, weights) on [rows, blocks, n] and [blocks, n]; on a CPU the JAX lane takes ``size`` blocks at a time.
+
+    The arrays of a search then stay in the second-level cache. work answers arrays that begin with [rows, blocks].
+    """
+    if not is_jax(x):
+        return work(x, weights)
+    jax = sys.modules["jax"]
+    rows, blocks, n = x.shape
+    count = rows * blocks
+    size = max(1, min(size if jax.default_backend() == "cpu" else count, count))
+    given = [x.reshape(count, n)]
+    if weights is not None:
+        given.append(jax.numpy.broadcast_to(weights, x.shape).reshape(count, n))
+    missing = -count % size
+    pieces = [jax.numpy.pad(a, [(0, missing), (0, 0)]).reshape(-1, 1, size, n) for a in given]
+    done = jax.lax.map(lambda piece: work(piece[0], piece[1][0] if len(piece) > 1 else None), pieces)
+    return tuple(a.reshape(-1, *a.shape[3:])[:count].reshape(rows, blocks, *a.shape[3:]) for a in done)
 
 
 def columns(x: Array, n: int) -> Array:

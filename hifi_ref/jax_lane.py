@@ -1,8 +1,9 @@
 """The acceleration: the format files compiled by XLA, and everything that keeps them as exact as the definition.
 
 * **Canary.** The first use of a back end compiles a probe of every operation that the formats rely on and compares
-  bits with NumPy. A back end that fails is not used: lane="auto" says so once and takes the NumPy lane, lane="jax"
-  raises.
+  bits with NumPy. Where division or square root fail, they are done in whole numbers from then on, if the probe then
+  passes (`python -m hifi_ref.ground` prints what came of it). A back end that still fails is not used: lane="auto" says
+  so once and takes the NumPy lane, lane="jax" raises.
 * **Underflow.** Back ends flush subnormal numbers. Each encoder says which blocks it proved clear of them; the others
   are encoded again by NumPy, at top level directly, inside a caller's jit through a callback that runs only if needed.
 * **Speed.** Encoding runs over chunks of one shape, so that a format compiles once; decoding is one fusion written into
@@ -59,22 +60,49 @@ def _probe(a: jax.Array, b: jax.Array, c: jax.Array) -> dict[str, Any]:
     }
 
 
+OPERATIONS = (
+    "multiply-add", "division", "square root", "ordered sums", "binary64 sums", "rounding", "conversion", "integers",
+)  # fmt: skip
+
+
+@functools.cache
+def corrections(platform: str) -> frozenset[str]:
+    """The operations that a back end gets wrong and that are therefore done in whole numbers on it."""
+    return frozenset(_wrong(platform, frozenset())) & {"division", "square root"}
+
+
 @functools.cache
 def failures(platform: str) -> tuple[str, ...]:
-    """The operations that a back end gets wrong, by their names in the probe; empty if it is exact."""
+    """The operations that a back end gets wrong even so, by their names in the probe; empty if it is exact."""
+    return _wrong(platform, corrections(platform))
+
+
+@functools.cache
+def _wrong(platform: str, by_hand: frozenset[str]) -> tuple[str, ...]:
     rng = np.random.default_rng(1)
     a, b, c = (rng.standard_normal((64, 256)).astype(np.float32) * np.float32(100) for _ in range(3))
     with np.errstate(all="ignore"):
         expected = _probe(a, b, c)
     with jax.ensure_compile_time_eval():
         device = jax.local_devices(backend=platform)[0]
-        observed = jax.device_get(jax.jit(_probe)(*jax.device_put((a, b, c), device)))
+        probe = jax.jit(_tracing(_probe, by_hand))
+        observed = jax.device_get(probe(*jax.device_put((a, b, c), device)))
 
     def same(operation: str) -> bool:
         pairs = zip(jax.tree.leaves(expected[operation]), jax.tree.leaves(observed[operation]), strict=True)
         return all(np.asarray(e).tobytes() == np.asarray(o).tobytes() for e, o in pairs)
 
     return tuple(operation for operation in expected if not same(operation))
+
+
+def _tracing(work: Callable[..., Any], by_hand: frozenset[str]) -> Callable[..., Any]:
+    """work, which does some operations in whole numbers while it is traced."""
+
+    def run(*operands: Any) -> Any:
+        with exact.by_hand(by_hand):
+            return work(*operands)
+
+    return run
 
 
 def _platform(x: Any) -> str:
@@ -139,7 +167,8 @@ def _opaque(*inputs: Any) -> Any:
 
 @functools.cache
 def _encoder(f: Format, platform: str) -> Callable[..., Any]:
-    return jax.jit(f.encode, compiler_options=CPU_OPTIONS if platform == "cpu" else None)
+    encode = _tracing(f.encode, corrections(platform))
+    return jax.jit(encode, compiler_options=CPU_OPTIONS if platform == "cpu" else None)
 
 
 def encode(f: Format, x: Any, weights: Any, shape: tuple[int, ...]) -> Any:
@@ -151,7 +180,8 @@ def encode(f: Format, x: Any, weights: Any, shape: tuple[int, ...]) -> Any:
         blocks, clear = _encoder(f, platform)(*_blocked(f, x, weights))
         if bool(clear.all()):
             return blocks.reshape(shape)
-    result = _encode_chunks(f, np.asarray(x), None if weights is None else np.asarray(weights)).reshape(shape)
+    weights = None if weights is None else np.asarray(weights)
+    result = _encode_chunks(f, np.asarray(x), weights, platform).reshape(shape)
     return jnp.asarray(result) if exact.is_jax(x) else result
 
 
@@ -162,9 +192,10 @@ def _blocked(f: Format, x: Any, weights: Any) -> tuple[Any, Any]:
     return x.reshape(-1, x.shape[-1] // f.block_size, f.block_size), weights.reshape(-1, f.block_size)
 
 
-def _encode_chunks(f: Format, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+def _encode_chunks(f: Format, x: np.ndarray, weights: np.ndarray | None, platform: str) -> np.ndarray:
     """Equal chunks, the last one filled with zeros; two in flight, since copying overlaps computing."""
-    run = _encoder(f, "cpu")
+    run = _encoder(f, platform)
+    device = jax.local_devices(backend=platform)[0]
     x, weights = _blocked(f, np.ascontiguousarray(x), weights)
     axis = 1 if weights is None else 0
     step = max(1, ENCODE_CHUNK // (f.block_size if weights is None else weights.size))
@@ -179,7 +210,8 @@ def _encode_chunks(f: Format, x: np.ndarray, weights: np.ndarray | None) -> np.n
             padding = [(0, 0)] * 3
             padding[axis] = (0, missing)
             piece = np.pad(piece, padding)
-        blocks, clear = (np.asarray(r) for r in run(piece, weights))
+        with jax.default_device(device):
+            blocks, clear = (np.asarray(r) for r in run(piece, weights))
         keep = step - missing
         blocks, clear = (r[:, :keep] if axis else r[:keep] for r in (blocks, clear))
         out[at] = _repair(f, x[at], weights, blocks, clear)
@@ -211,7 +243,7 @@ def _encode_traced(f: Format, x: Any, weights: Any) -> Any:
     """Part of the caller's computation: the NumPy lane is called back for, and only where, a block is not clear."""
     clean = _start_clean_thread()
     x, weights = _opaque(*_blocked(f, jnp.asarray(x), None if weights is None else jnp.asarray(weights)))
-    blocks, clear = f.encode(x, weights)
+    blocks, clear = _tracing(f.encode, corrections(_platform(x)))(x, weights)
 
     def repair(*operands: Any) -> np.ndarray:
         x, blocks, clear, *rest = (np.asarray(operand) for operand in operands)
@@ -233,7 +265,8 @@ def _decoder(f: Format, platform: str) -> tuple[Callable[..., Any], Callable[...
     options = CPU_OPTIONS if platform == "cpu" else None
 
     def run(blocks: Any, out: Any) -> Any:
-        return f.decode(blocks.reshape(-1, f.type_size))
+        with exact.by_hand(corrections(platform)):
+            return f.decode(blocks.reshape(-1, f.type_size))
 
     into = jax.jit(run, donate_argnums=1, keep_unused=True, compiler_options=options)
     reshape = jax.jit(jnp.reshape, static_argnums=1, donate_argnums=0)
@@ -249,19 +282,51 @@ def decode(f: Format, blocks: Any, shape: tuple[int, ...], out: Any = None) -> A
     """uint8[..., row bytes] -> f32 of ``shape``; out, a jax array of that shape, is donated."""
     platform = _require_exact(blocks)
     if exact.is_traced(blocks):
-        (blocks,) = _opaque(blocks)
-        return f.decode(blocks.reshape(-1, f.type_size)).reshape(shape)
+        return _decode_traced(f, blocks.reshape(-1, f.type_size)).reshape(shape)
+    if f.decode_clear is not None and not bool(_decode_clear(f)(blocks).all()):
+        values = np.empty(shape, np.float32)
+        numpy_lane.decode(f, np.asarray(blocks), values)
+        if exact.is_jax(blocks):
+            return jnp.asarray(values)
+        if out is None:
+            return values
+        out[...] = values
+        return out
     if not exact.is_jax(blocks):
-        return _decode_chunks(f, blocks, np.empty(shape, np.float32) if out is None else out)
+        return _decode_chunks(f, blocks, np.empty(shape, np.float32) if out is None else out, platform)
     into, reshape = _decoder(f, platform)
     if out is None:
         out = jnp.empty(shape, np.float32, device=blocks.sharding)
     return reshape(into(blocks, reshape(out, _raw_shape(f, blocks.size // f.type_size))), shape)
 
 
-def _decode_chunks(f: Format, blocks: np.ndarray, out: np.ndarray) -> np.ndarray:
+@functools.cache
+def _decode_clear(f: Format) -> Callable[..., Any]:
+    """Where a format's decoding meets no subnormal number, for one that may."""
+    return jax.jit(lambda blocks: f.decode_clear(blocks.reshape(-1, f.type_size)))
+
+
+def _decode_traced(f: Format, blocks: Any) -> Any:
+    (blocks,) = _opaque(blocks)
+    values = _tracing(f.decode, corrections(_platform(blocks)))(blocks)
+    if f.decode_clear is None:
+        return values
+    clean = _start_clean_thread()
+
+    def again(blocks: Any) -> np.ndarray:
+        out = np.empty(values.shape, np.float32)
+        clean.submit(numpy_lane.decode, f, np.asarray(blocks), out).result()
+        return out
+
+    def call(blocks: Any, values: Any) -> Any:
+        return jax.pure_callback(again, jax.ShapeDtypeStruct(values.shape, values.dtype), blocks)
+
+    return jax.lax.cond(f.decode_clear(blocks).all(), lambda blocks, values: values, call, blocks, values)
+
+
+def _decode_chunks(f: Format, blocks: np.ndarray, out: np.ndarray, platform: str) -> np.ndarray:
     """Chunk by chunk through one donated buffer a thread, copied into the NumPy array."""
-    into, _ = _decoder(f, "cpu")
+    into, _ = _decoder(f, platform)
     flat = np.ascontiguousarray(blocks).reshape(-1, f.type_size)
     values = (
         out.reshape(-1, f.block_size) if out.flags.c_contiguous else np.empty((len(flat), f.block_size), np.float32)

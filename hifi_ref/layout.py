@@ -44,7 +44,7 @@ class Layout:
     """The fields of one block in byte order, without gaps."""
 
     name: str
-    type_id: int
+    type_id: int | None  # None where GGUF has no number for it
     block_size: int
     fields: tuple[Field, ...]
     dot_with: str | None = None

@@ -17,10 +17,10 @@ import pytest
 
 import hifi_ref as hr
 from hifi_ref import dot_bound
-from hifi_ref.formats import FORMATS, Format
+from hifi_ref.formats import FORMATS, LLAMA_CPP, Format
 from tests import native
 
-DOTS = [f.name for f in FORMATS.values() if f.dot is not None]
+DOTS = [f.name for f in LLAMA_CPP.values() if f.dot is not None]
 FLOATS = ("F32", "F16", "BF16")
 CODED = [name for name in DOTS if name not in FLOATS]
 each_dot = pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in DOTS])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import hifi_ref as hr
-from hifi_ref.formats import FORMATS, Format
+from hifi_ref.formats import FORMATS, LLAMA_CPP, Format
 from tests import inputs, native
 from tests.inputs import FAMILIES, same_floats
 
@@ -27,7 +27,7 @@ DOT_ROWS, DOT_N = 6, 2048
 
 def cases(operation: str) -> list:
     """The names of the formats that offer an operation; the tests of one format stay in one process."""
-    offered = [f for f in FORMATS.values() if getattr(f, operation, None) is not None]
+    offered = [f for f in LLAMA_CPP.values() if getattr(f, operation, None) is not None]
     return [pytest.param(f.name, id=f.name, marks=pytest.mark.xdist_group(f.name)) for f in offered]
 
 
@@ -155,7 +155,7 @@ def check_encode(name: str, x: np.ndarray, weights: np.ndarray | None, lane: str
 
 ENCODE_CASES = [
     pytest.param(f.name, kind, id=f"{f.name}-{kind}", marks=pytest.mark.xdist_group(f.name))
-    for f in FORMATS.values()
+    for f in LLAMA_CPP.values()
     if f.encode is not None
     for kind in inputs.importance_kinds(f)
 ]

@@ -23,7 +23,7 @@ def test_a_scale_below_zero_wraps_around_and_still_moves_the_sums(lane: str) -> 
 @pytest.mark.parametrize("name", ["Q2_K", "Q4_K"])
 @pytest.mark.parametrize("lane", ["numpy", "jax"])
 def test_squares_of_errors_that_underflow_before_a_large_weight_counts(lane: str, name: str) -> None:
-    """Weights of 1e-12, fitted almost exactly, of great importance: w * diff * diff is normal where diff * diff is not."""
+    """Weights of 1e-12 fitted almost exactly, of great importance: w * diff * diff is normal, diff * diff is not."""
     block = np.load(DATA / f"faint_squares_{name}.npz")
     x, weights = block["x"].reshape(1, 256), block["w"].reshape(256)
     expected = native.encode(name, x, weights)

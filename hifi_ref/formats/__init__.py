@@ -1,12 +1,14 @@
-"""Every block format, by llama.cpp's name. One file a format; a new one is its file and one line here."""
+"""Every block format, by its name. One file a format; a new one is its file and one line here, or in hifi."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from types import MappingProxyType
 
+from hifi_ref.formats import hifi
 from hifi_ref.layout import Layout
 
 
@@ -18,10 +20,13 @@ class Format:
     encode(x f32[rows, blocks, block_size], weights f32[blocks, block_size] or None)
         -> (u8[rows, blocks, type_size], bool[rows, blocks]): the blocks, and where they are clear of underflow
     dot(w u8[rows, blocks, type_size], a u8[blocks, type_size of dot_with]) -> f32[rows]
-    dot_clear(w, a) -> bool or bool[rows]: where dot is clear of underflow; None where it always is
+    decode_clear(blocks) -> bool[n]; dot_clear(w, a) -> bool or bool[rows]: where these are clear of underflow; None
+        where they always are
 
     An operation that the format does not offer is None. ``requires_weights``: encode needs importance, as
     ggml_quantize_requires_imatrix says. ``row_scoped``: with importance a block's bytes depend on the rest of its row.
+    ``outliers``: the counts of outliers a block that encode takes, by keyword; None where there is no choice.
+    ``by_model_size``: encode takes model_params, billions of parameters, by keyword.
     """
 
     layout: Layout
@@ -31,14 +36,18 @@ class Format:
     dot_clear: Callable | None
     requires_weights: bool = False
     row_scoped: bool = False
+    dialect: str = "llama.cpp"
+    decode_clear: Callable | None = None
+    outliers: range | None = None
+    by_model_size: bool = False
 
     @property
     def name(self) -> str:
         return self.layout.name
 
     @property
-    def type_id(self) -> int:
-        """GGUF's number of the type."""
+    def type_id(self) -> int | None:
+        """GGUF's number of the type, in the dialect's latest state; None where it has none."""
         return self.layout.type_id
 
     @property
@@ -56,6 +65,28 @@ class Format:
         """The format that activations take in a dot product with this one."""
         return self.layout.dot_with
 
+    def in_context(self, outliers: int | None, model_params: float | None) -> Format:
+        """This format with an encode that knows how many outliers to keep, or what its model's size is.
+
+        Raises ValueError where the format has no use for one of them, or it is out of range.
+        """
+        if outliers is not None and (self.outliers is None or outliers not in self.outliers):
+            allowed = f"{self.outliers[0]} to {self.outliers[-1]}" if self.outliers else "no choice of"
+            raise ValueError(f"outliers is {outliers}, but {self.name} has {allowed} outliers a block")
+        if model_params is not None and not self.by_model_size:
+            raise ValueError(f"model_params is given, but {self.name} does not depend on the model's size")
+        if model_params is not None and not 0 <= model_params < float("inf"):
+            raise ValueError(f"model_params is {model_params}, not a number of billions")
+        return self if outliers is None and model_params is None else _bound(self, outliers, model_params)
+
+
+@functools.lru_cache(maxsize=256)
+def _bound(f: Format, outliers: int | None, model_params: float | None) -> Format:
+    """One object for each context, so that the lanes compile it once."""
+    context = {"outliers": outliers, "model_params": model_params}
+    given = {name: value for name, value in context.items() if value is not None}
+    return replace(f, encode=functools.partial(f.encode, **given))
+
 
 _FILES = """
     f32 f16 bf16
@@ -66,7 +97,7 @@ _FILES = """
 """.split()
 
 
-def _format(file: str) -> Format:
+def _format(file: str, dialect: str = "llama.cpp") -> Format:
     module = import_module(f"{__name__}.{file}")
     dot_clear = getattr(module, "dot_clear", None)
     if dot_clear is None and module.LAYOUT.dot_with == "Q8_K":
@@ -79,7 +110,14 @@ def _format(file: str) -> Format:
         dot_clear=dot_clear,
         requires_weights=getattr(module, "REQUIRES_WEIGHTS", False),
         row_scoped=getattr(module, "ROW_SCOPED", False),
+        dialect=dialect,
+        decode_clear=getattr(module, "decode_clear", None),
+        outliers=getattr(module, "OUTLIERS", None),
+        by_model_size=getattr(module, "BY_MODEL_SIZE", False),
     )
 
 
-FORMATS: Mapping[str, Format] = MappingProxyType({f.name: f for f in map(_format, _FILES)})
+# What llama.cpp defines, and all formats: these and those of the HIFI fork.
+LLAMA_CPP: Mapping[str, Format] = MappingProxyType({f.name: f for f in map(_format, _FILES)})
+HIFI: Mapping[str, Format] = MappingProxyType({f.name: f for f in (_format(f"hifi.{x}", "hifi") for x in hifi.FILES)})
+FORMATS: Mapping[str, Format] = MappingProxyType({**LLAMA_CPP, **HIFI})

@@ -74,7 +74,12 @@ def encode(
     return LAYOUT.pack(scales=fit.scales, qs=qs, d=fit.d, dmin=fit.dmin), fit.clear
 
 
-def dot(w: UInt8[Array, "rows blocks 84"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+def dot(
+    w: UInt8[Array, "rows blocks 84"],
+    a: UInt8[Array, "blocks 292"],
+    corrections: Float32[Array, "rows blocks n"] | None = None,
+) -> Float32[Array, "rows"]:
+    """corrections: terms that the sum takes after that of their block."""
     packed, qs, d, dmin = LAYOUT.unpack(w)
     da, qa, bsums = q8_k.LAYOUT.unpack(a)
     scales, mins = _unpack_scales(packed)
@@ -88,4 +93,4 @@ def dot(w: UInt8[Array, "rows blocks 84"], a: UInt8[Array, "blocks 292"]) -> Flo
     share = super_block.sums_of_mins(mins, bsums)
     # FLOAT: (d d_a) * sum - (dmin d_a) * share, super-block after super-block
     terms = mul(d * da, f32(partial)) - mul(dmin * da, f32(share))
-    return exact.sum_of_rows(terms)
+    return exact.sum_of_rows(super_block.followed_by(terms, corrections))

@@ -78,14 +78,15 @@ def decode(blocks: UInt8[Array, "n 110"]) -> Float32[Array, "n 2 4 2 16"]:
 
 
 def encode(
-    x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
+    x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None, thorough: bool = False
 ) -> tuple[UInt8[Array, "rows blocks 110"], Bool[Array, "rows blocks"]]:
+    """thorough: the searches of an encoding with importance also where there is none; x^2 then stands for it."""
     lib = exact.library(x)
     shape = x.shape[:2]
     columns = exact.columns(x, 16)
 
     # SUB-BLOCKS, then the scale of the scales and their codes 0..63
-    if weights is None:
+    if weights is None and not thorough:
         fit = scale_search.least_square_error_by_single_steps(columns, top=4)
         clear = fit.clear.reshape(-1, 16).all(axis=1)
         sub_scales = fit.scale.reshape(-1, 16).T
@@ -96,8 +97,11 @@ def encode(
         scales = lib.where(some, lib.clip(nearest, -32, 31) + 32, 0)
         d = lib.where(some, div(np.float32(1), inverse), np.float32(0))
     else:
-        mean_square = super_block.super_block_mean_square(x, times=2)
-        w, clear = super_block.importance_columns(x, weights, 16, mean_square)
+        if weights is None:
+            w, clear = exact.wall(mul(columns, columns)), scale_search.squares_clear(columns)
+        else:
+            mean_square = super_block.super_block_mean_square(x, times=2)
+            w, clear = super_block.importance_columns(x, weights, 16, mean_square)
         fit = scale_search.least_weighted_square_error(columns, w.__getitem__, top=4)
         sub_scales = fit.scale.reshape(-1, 16).T
         sums = exact.sum_in_order(w).reshape(-1, 16).T
@@ -114,7 +118,12 @@ def encode(
     return blocks, clear.reshape(shape)
 
 
-def dot(w: UInt8[Array, "rows blocks 110"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+def dot(
+    w: UInt8[Array, "rows blocks 110"],
+    a: UInt8[Array, "blocks 292"],
+    corrections: Float32[Array, "rows blocks n"] | None = None,
+) -> Float32[Array, "rows"]:
+    """corrections: terms that the final sum begins with."""
     hmask, qs, packed, d = LAYOUT.unpack(w)
 
     def eight_codes(s: int, g: int) -> Int8[Array, "rows blocks 8"]:
@@ -123,4 +132,4 @@ def dot(w: UInt8[Array, "rows blocks 110"], a: UInt8[Array, "blocks 292"]) -> Fl
         high = hmask[..., first : first + 8] >> np.uint8(4 * half + plane) & np.uint8(1)
         return (low | high << np.uint8(2)).astype(np.int8) - np.int8(4)
 
-    return super_block.dot_symmetric(d, _unpack_scales(packed), eight_codes, a)
+    return super_block.dot_symmetric(d, _unpack_scales(packed), eight_codes, a, corrections)

@@ -59,20 +59,28 @@ def decode(blocks: UInt8[Array, "n 144"]) -> Float32[Array, "n 4 2 32"]:
 
 
 def encode(
-    x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
+    x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None, thorough: bool = False
 ) -> tuple[UInt8[Array, "rows blocks 144"], Bool[Array, "rows blocks"]]:
-    capped = k_scales.pack_capped if weights is None else k_scales.pack
-    fit = super_block.fit_with_mins(x, weights, 32, 15, 63, capped, k_scales.unpack, trials=(-1.0, 0.1, 20))
+    """thorough: the searches of an encoding with importance also where there is none."""
+    pack = k_scales.pack_capped if weights is None and not thorough else k_scales.pack
+    fit = super_block.fit_with_mins(
+        x, weights, 32, 15, 63, pack, k_scales.unpack, trials=(-1.0, 0.1, 20), thorough=thorough
+    )
     # CODES: sub-blocks in pairs
     qs = gather(fit.codes.reshape(*x.shape[:2], 4, 2, 32), 4).reshape(*x.shape[:2], 128)
     return LAYOUT.pack(d=fit.d, dmin=fit.dmin, scales=fit.scales, qs=qs), fit.clear
 
 
-def dot(w: UInt8[Array, "rows blocks 144"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+def dot(
+    w: UInt8[Array, "rows blocks 144"],
+    a: UInt8[Array, "blocks 292"],
+    corrections: Float32[Array, "rows blocks n"] | None = None,
+) -> Float32[Array, "rows"]:
+    """corrections: terms that the final sum takes after the mins of their block."""
     d, dmin, packed, qs = LAYOUT.unpack(w)
     scales, mins = k_scales.unpack(packed)
 
     def eight_codes(s: int, g: int) -> UInt8[Array, "rows blocks 8"]:
         return qs[..., 32 * (s // 2) + 8 * g :][..., :8] >> np.uint8(4 * (s % 2)) & np.uint8(15)
 
-    return super_block.dot_with_mins(d, dmin, scales, mins, eight_codes, a)
+    return super_block.dot_with_mins(d, dmin, scales, mins, eight_codes, a, corrections)

@@ -76,7 +76,12 @@ def encode(
     return LAYOUT.pack(d=fit.d, dmin=fit.dmin, scales=fit.scales, qh=qh, qs=qs), fit.clear
 
 
-def dot(w: UInt8[Array, "rows blocks 176"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+def dot(
+    w: UInt8[Array, "rows blocks 176"],
+    a: UInt8[Array, "blocks 292"],
+    corrections: Float32[Array, "rows blocks n"] | None = None,
+) -> Float32[Array, "rows"]:
+    """corrections: terms that the final sum takes after the mins of their block."""
     d, dmin, packed, qh, qs = LAYOUT.unpack(w)
     scales, mins = k_scales.unpack(packed)
 
@@ -85,4 +90,4 @@ def dot(w: UInt8[Array, "rows blocks 176"], a: UInt8[Array, "blocks 292"]) -> Fl
         high = qh[..., 8 * g : 8 * g + 8] >> np.uint8(s) & np.uint8(1)
         return low | high << np.uint8(4)
 
-    return super_block.dot_with_mins(d, dmin, scales, mins, eight_codes, a)
+    return super_block.dot_with_mins(d, dmin, scales, mins, eight_codes, a, corrections)

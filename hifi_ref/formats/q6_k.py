@@ -98,7 +98,12 @@ def encode(
     return blocks, clear.reshape(shape)
 
 
-def dot(w: UInt8[Array, "rows blocks 210"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+def dot(
+    w: UInt8[Array, "rows blocks 210"],
+    a: UInt8[Array, "blocks 292"],
+    corrections: Float32[Array, "rows blocks n"] | None = None,
+) -> Float32[Array, "rows"]:
+    """corrections: terms that the final sum begins with."""
     ql, qh, scales, d = LAYOUT.unpack(w)
 
     def eight_codes(s: int, g: int) -> Int8[Array, "rows blocks 8"]:
@@ -107,4 +112,4 @@ def dot(w: UInt8[Array, "rows blocks 210"], a: UInt8[Array, "blocks 292"]) -> Fl
         high = qh[..., 32 * half + first :][..., :8] >> np.uint8(2 * quarter) & np.uint8(3)
         return (low | high << np.uint8(4)).astype(np.int8) - np.int8(32)
 
-    return super_block.dot_symmetric(d, scales, eight_codes, a)
+    return super_block.dot_symmetric(d, scales, eight_codes, a, corrections)

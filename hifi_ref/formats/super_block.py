@@ -40,11 +40,14 @@ def fit_with_mins(
     pack: Callable[[Array, Array], Array],
     unpack: Callable[[Array], tuple[Array, Array]],
     trials: tuple[float, float, int],
+    thorough: bool = False,
 ) -> SuperFit:
     """Sub-blocks of ``sub`` weights with codes 0..top, each with a scale and a min in 0..scale_top.
 
     Without importance, sub-blocks of 16 (Q2_K) weigh absolute errors by |x|, those of 32 squared errors by rms + |x|.
     With it, every squared error counts qw * sqrt(mean square + x^2), the mean square doubled for sub-blocks of 32.
+    ``thorough``: the searches of an encoding with importance also where there is none, rms + |x| standing for it, the
+    rms that of the super-block, its mean square doubled.
     """
     lib = exact.library(x)
     rows, blocks, _ = x.shape
@@ -52,7 +55,7 @@ def fit_with_mins(
     columns = exact.columns(x, sub)
 
     # SUB-BLOCKS
-    if weights is None:
+    if weights is None and not thorough:
         (squares,) = exact.running_sums(sub, lambda i: (mul(columns[i], columns[i]),))
         rms = exact.sqrt(div(squares, np.float32(sub)))
 
@@ -63,14 +66,18 @@ def fit_with_mins(
         clear = fit.clear
     else:
         mean_square = super_block_mean_square(x, times=1 if sub == 16 else 2)
-        w, clear = importance_columns(x, weights, sub, mean_square)
+        if weights is None:
+            w = exact.wall(lib.repeat(exact.sqrt(mean_square), subs) + abs(columns))
+            clear = scale_search.squares_clear(columns)
+        else:
+            w, clear = importance_columns(x, weights, sub, mean_square)
         fit = scale_search.least_error_with_min(columns, w.__getitem__, top, -0.9, 0.05, 36)
         clear = clear & fit.clear
     clear = clear.reshape(-1, subs).all(axis=1)
     sub_scales, sub_mins = fit.scale.reshape(-1, subs).T, fit.min.reshape(-1, subs).T
 
     # SCALES OF THE SCALES
-    if weights is None:
+    if weights is None and not thorough:
         d, scales = _share_of_largest(sub_scales, scale_top)
         dmin, mins = _share_of_largest(sub_mins, scale_top)
     else:
@@ -172,9 +179,15 @@ def dot_symmetric(
     scales: Int32[Array, "rows blocks subs"],
     eight_codes: Callable[[int, int], Array],
     a: UInt8[Array, "blocks 292"],
+    corrections: Float32[Array, "rows blocks n"] | None = None,
 ) -> Float32[Array, "rows"]:
-    """Eight running sums over the super-blocks, one for each position modulo 8; then these eight, first to last."""
-    return _add_eighths(exact.zeros_to_add_to(d[:, 0]), d, scales, eight_codes, a)
+    """Eight running sums over the super-blocks, one for each position modulo 8; then these eight, first to last.
+
+    The final sum begins with the corrections, where there are any.
+    """
+    nothing = exact.zeros_to_add_to(d[:, 0])
+    start = nothing if corrections is None else exact.sum_of_rows(corrections.reshape(len(d), -1))
+    return _add_eighths(start, d, scales, eight_codes, a)
 
 
 def dot_with_mins(
@@ -184,11 +197,25 @@ def dot_with_mins(
     mins: UInt8[Array, "rows blocks subs"],
     eight_codes: Callable[[int, int], Array],
     a: UInt8[Array, "blocks 292"],
+    corrections: Float32[Array, "rows blocks n"] | None = None,
 ) -> Float32[Array, "rows"]:
-    """As dot_symmetric, but the final sum begins with minus the mins' share, subtracted super-block by super-block."""
+    """As dot_symmetric, but the final sum begins with minus the mins' share, subtracted super-block by super-block.
+
+    The corrections of a super-block follow its mins' share.
+    """
     da, _, bsums = q8_k.LAYOUT.unpack(a)
     share = mul(dmin * da, f32(sums_of_mins(mins, bsums)))
-    return _add_eighths(exact.sum_of_rows(-share), d, scales, eight_codes, a)
+    return _add_eighths(exact.sum_of_rows(followed_by(-share, corrections)), d, scales, eight_codes, a)
+
+
+def followed_by(
+    terms: Float32[Array, "rows blocks"], corrections: Float32[Array, "rows blocks n"] | None
+) -> Float32[Array, "rows terms"]:
+    """Each block's term, and after it the block's corrections."""
+    if corrections is None:
+        return terms
+    both = exact.library(terms).concatenate([terms[..., None], corrections], axis=-1)
+    return both.reshape(len(terms), -1)
 
 
 def _add_eighths(start, d, scales, eight_codes, a):

@@ -1,0 +1,106 @@
+"""Division and square root of binary32 in whole numbers, digit by digit: for back ends whose own are not rounded right.
+
+Every step is an exact operation on uint32, so there is nothing that a back end could round, fuse or flush: results
+are correctly rounded, ties to even, subnormal operands and results included. Any NaN comes out as the quiet one.
+
+Both develop two digits more than are kept, the last with all that follows or-ed in. That decides every rounding: a
+half is 10, more than a half 11.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hifi_ref import exact
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float32, Int32, UInt32
+
+INFINITY = np.uint32(0x7F800000)
+QUIET_NAN = np.uint32(0x7FC00000)
+SIGN = np.uint32(0x80000000)
+
+
+def div(a: Float32[Array, "*n"], b: Float32[Array, "*n"]) -> Float32[Array, "*n"]:
+    """a / b."""
+    lib = exact.library(a)
+    size_a, size_b = exact.bits(a) & ~SIGN, exact.bits(b) & ~SIGN
+    sign = (exact.bits(a) ^ exact.bits(b)) & SIGN
+    (rest, exponent_a), (divisor, exponent_b) = _normal(size_a), _normal(size_b)
+
+    # 1 <= quotient < 2
+    less = rest < divisor
+    rest = lib.where(less, rest << np.uint32(1), rest)
+    exponent = exponent_a - exponent_b + np.int32(127) - exact.i32(less)
+
+    # DIGITS: the first is a 1
+    def digit(_, state):
+        digits, rest = state
+        fits = rest >= divisor
+        digits = digits << np.uint32(1) | fits.astype(np.uint32)
+        return digits, (rest - lib.where(fits, divisor, np.uint32(0))) << np.uint32(1)
+
+    # A loop, and not 26 steps in a row: what XLA makes of these takes minutes to compile.
+    digits, rest = exact.fold(26, digit, (lib.zeros_like(rest), rest))
+    digits = digits | (rest != 0).astype(np.uint32)
+
+    # Below 2^-126 fewer of them are kept
+    lost = lib.clip(np.int32(1) - exponent, 0, 27).astype(np.uint32)
+    kept = digits >> lost
+    digits = kept | ((kept << lost) != digits).astype(np.uint32)
+    result = _rounded(digits, lib.clip(exponent, 1, 255))
+
+    result = lib.where(result > INFINITY, INFINITY, result)
+    result = lib.where((size_a == 0) | (size_b == INFINITY), np.uint32(0), result)
+    result = lib.where((size_b == 0) | (size_a == INFINITY), INFINITY, result)
+    none = (size_a > INFINITY) | (size_b > INFINITY) | (size_a == size_b) & ((size_a == 0) | (size_a == INFINITY))
+    return exact.from_bits(lib.where(none, QUIET_NAN, result | sign))
+
+
+def sqrt(x: Float32[Array, "*n"]) -> Float32[Array, "*n"]:
+    """The square root of x."""
+    lib = exact.library(x)
+    u = exact.bits(x)
+    mantissa, exponent = _normal(u & ~SIGN)
+
+    # An even exponent; 26 binary places, taken two at a time
+    odd = exponent & np.int32(1)
+    given = mantissa << (odd + np.int32(1)).astype(np.uint32)
+
+    def digit(_, state):
+        digits, rest, given = state
+        # The next two places of 26, then zeros
+        rest = rest << np.uint32(2) | given >> np.uint32(24) & np.uint32(3)
+        trial = digits << np.uint32(2) | np.uint32(1)
+        fits = rest >= trial
+        digits = digits << np.uint32(1) | fits.astype(np.uint32)
+        return digits, rest - lib.where(fits, trial, np.uint32(0)), given << np.uint32(2)
+
+    digits, rest, _ = exact.fold(26, digit, (lib.zeros_like(given), lib.zeros_like(given), given))
+    result = _rounded(digits | (rest != 0).astype(np.uint32), ((exponent - odd) >> np.int32(1)) + np.int32(127))
+
+    result = lib.where((u & ~SIGN == 0) | (u == INFINITY), u, result)
+    none = (u > SIGN) | (u > INFINITY) & (u < SIGN)
+    return exact.from_bits(lib.where(none, QUIET_NAN, result))
+
+
+def _normal(size: UInt32[Array, "*n"]) -> tuple[UInt32[Array, "*n"], Int32[Array, "*n"]]:
+    """A magnitude's bits -> mantissa from 2^23 to 2^24 - 1, and exponent: mantissa * 2^(exponent - 23)."""
+    lib = exact.library(size)
+    subnormal = size < np.uint32(1 << 23)
+    mantissa = size & np.uint32(0x007FFFFF) | lib.where(subnormal, np.uint32(0), np.uint32(1 << 23))
+    exponent = lib.where(subnormal, np.int32(-126), exact.i32(size >> np.uint32(23)) - np.int32(127))
+    for places in (16, 8, 4, 2, 1):
+        small = mantissa < np.uint32(1 << (24 - places))
+        mantissa = lib.where(small, mantissa << np.uint32(places), mantissa)
+        exponent = exponent - lib.where(small, np.int32(places), np.int32(0))
+    return mantissa, exponent
+
+
+def _rounded(digits: UInt32[Array, "*n"], biased: Int32[Array, "*n"]) -> UInt32[Array, "*n"]:
+    """26 digits, the last two behind those kept, and the exponent field -> bits; a carry moves the exponent on."""
+    kept = digits >> np.uint32(2)
+    up = (digits & np.uint32(3)) + (kept & np.uint32(1)) > np.uint32(2)
+    return ((biased - np.int32(1)).astype(np.uint32) << np.uint32(23)) + kept + up.astype(np.uint32)

@@ -1,0 +1,111 @@
+"""Division and square root in whole numbers, what the canary makes of them, and the table that tells of it."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hifi_ref import exact, ground, jax_lane, long_arithmetic
+from hifi_ref.formats import FORMATS
+from tests.inputs import same_floats
+
+HARD = np.array(
+    [0, 1, 1.5, 3, 63, 1e-45, 3e-45, 2.0**-149, 2.0**-127, 2.0**-126, 1.1754942e-38, 0.99999994, 1.0000001, 1.9999999,
+     16777215, 3.4028235e38, np.inf, np.nan], np.float32,
+)  # fmt: skip
+# Quotients and roots next to the middle of two floats are made by going back from them.
+COUNT = 1 << 16
+
+
+def compiled(operation):
+    return jax.jit(operation)
+
+
+def pairs() -> tuple[np.ndarray, np.ndarray]:
+    """Special values in all pairs; any bits; subnormal results; quotients a unit beside a number or a middle."""
+    rng = np.random.default_rng(0)
+    special = np.concatenate([HARD, -HARD])
+    a, b = (v.ravel() for v in np.meshgrid(special, special))
+    any_a, any_b = rng.integers(0, 2**32, (2, COUNT), dtype=np.uint32).view(np.float32)
+    small = (rng.standard_normal(COUNT) * 2.0**-125).astype(np.float32)
+    large = (rng.standard_normal(COUNT) * 2.0 ** rng.integers(-3, 25, COUNT)).astype(np.float32)
+    divisor = rng.integers(1 << 23, 1 << 24, COUNT).astype(np.float64)
+    middle = rng.integers(1 << 24, 1 << 25, COUNT) | 1
+    beside = (divisor * middle / 2).astype(np.float32)
+    return np.concatenate([a, any_a, small, beside]), np.concatenate([b, any_b, large, divisor.astype(np.float32)])
+
+
+@pytest.mark.parametrize("lane", [lambda f: f, compiled], ids=["numpy", "jax"])
+def test_long_division(lane):
+    a, b = pairs()
+    with np.errstate(all="ignore"):
+        assert same_floats(np.asarray(lane(long_arithmetic.div)(a, b)), a / b).all()
+        assert same_floats(np.asarray(lane(long_arithmetic.div)(b, a)), b / a).all()
+
+
+@pytest.mark.parametrize("lane", [lambda f: f, compiled], ids=["numpy", "jax"])
+def test_long_square_root(lane):
+    a, b = pairs()
+    root = np.random.default_rng(1).integers(1 << 12, 1 << 24, COUNT).astype(np.float64)
+    beside = ((root + 0.5) ** 2).astype(np.float32)
+    x = np.concatenate([a, b, beside, np.nextafter(beside, np.float32(0))])
+    with np.errstate(all="ignore"):
+        assert same_floats(np.asarray(lane(long_arithmetic.sqrt)(x)), np.sqrt(x)).all()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
+def test_any_two_numbers(a, b):
+    a, b = np.array([a], np.uint32).view(np.float32), np.array([b], np.uint32).view(np.float32)
+    with np.errstate(all="ignore"):
+        assert same_floats(long_arithmetic.div(a, b), a / b).all()
+        assert same_floats(long_arithmetic.sqrt(a), np.sqrt(a)).all()
+
+
+@pytest.mark.parametrize("name", ["Q8_0", "Q4_0"])
+def test_encoders_keep_their_bits_with_arithmetic_by_hand(name):
+    """As on a back end whose division and square root are wrong."""
+    f = FORMATS[name]
+    x = np.random.default_rng(2).standard_normal((1, 64, f.block_size)).astype(np.float32)
+    expected, _ = f.encode(x)
+    encode = jax_lane._tracing(f.encode, frozenset({"division", "square root"}))
+    observed, clear = jax.jit(encode)(x)
+    assert np.asarray(clear).all()
+    assert (np.asarray(observed) == expected).all()
+    text = str(jax.make_jaxpr(encode)(x))
+    assert " div " not in text and " sqrt " not in text
+
+
+def test_by_hand_ends_with_its_block():
+    one = jax.numpy.ones(3)
+    # Two functions, since jax keeps what it has traced.
+    with exact.by_hand({"division"}):
+        assert " div " not in str(jax.make_jaxpr(lambda a, b: exact.div(a, b))(one, one))
+    assert " div " in str(jax.make_jaxpr(lambda a, b: exact.div(a, b))(one, one))
+
+
+def test_the_probe_passes_by_hand_too():
+    assert jax_lane._wrong("cpu", frozenset({"division", "square root"})) == ()
+
+
+def test_judge(monkeypatch):
+    def wrong(platform, by_hand):
+        return ("rounding", *(x for x in ("division",) if x not in by_hand))
+
+    for cached in (jax_lane.corrections, jax_lane.failures):
+        cached.cache_clear()
+    monkeypatch.setattr(jax_lane, "_wrong", wrong)
+    found = ground.judge("elsewhere")
+    assert found["division"] == "by correction" and found["rounding"] == "refused" and found["conversion"] == "exact"
+    assert ground.table({"elsewhere": found}).splitlines()[2].split() == ["division", "by", "correction"]
+    monkeypatch.undo()
+    for cached in (jax_lane.corrections, jax_lane.failures):
+        cached.cache_clear()
+
+
+def test_the_cpu_is_exact():
+    assert set(ground.judge("cpu").values()) == {"exact"}
+    assert set(ground.judge("cpu")) == set(jax_lane._probe(*np.ones((3, 64, 256), np.float32)))
