@@ -1,0 +1,142 @@
+"""What the vectors of dot products are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from golden.vectors import hexed, test_of
+from hifi_ref import dot_exact
+from hifi_ref.formats import Format
+from tests import inputs, native
+
+Found = Iterator[tuple[str, dict[str, Any]]]
+
+
+def dot_tests(f: Format, rng: np.random.Generator) -> Found:
+    g = inputs.partner_of(f)
+    unit = max(f.block_size, g.block_size)
+
+    def tame(kind: Format, n: int) -> np.ndarray:
+        count = n // kind.block_size
+        return inputs.tame_scales(kind, inputs.random_blocks(kind, rng, count), rng)
+
+    def test(group: str, w: np.ndarray, a: np.ndarray, *flags: str) -> tuple[str, dict[str, Any]]:
+        w, a = w.reshape(1, -1), a.reshape(-1)
+        value = native.dot(f.name, w, a)
+        told = [*flags, *(["NaN"] if np.isnan(value).any() else [])]
+        stored = [] if sums_are_of_the_codes(g, a) else ["StoredSums"]
+        found = test_of([*told, *stored], w=hexed(w), a=hexed(a), expected=hexed(value))
+        return group, found | ({} if stored else judged(f, w, a))
+
+    n = unit if unit > 1 else 32
+    for _ in range(3):
+        a = native.encode(g.name, inputs.weights("gauss", rng, 1, n))
+        yield test("one block", tame(f, n), a)
+    for byte in (0x00, 0x7F, 0xFF):
+        w = inputs.tame_scales(f, np.full((n // f.block_size, f.type_size), byte, np.uint8), rng)
+        a = inputs.tame_scales(g, np.full((n // g.block_size, g.type_size), 0x7F, np.uint8), rng)
+        yield test("largest codes", w, a, "Saturating")
+    w, a = tame(f, n), native.encode(g.name, inputs.weights("gauss", rng, 1, n))
+    b = native.encode(g.name, -inputs.weights("gauss", rng, 1, n))
+    opposite = native.encode(g.name, -native.decode(g.name, a).reshape(1, -1))
+    for order in ([a, b, opposite], [b, a, opposite]):
+        parts = [part.reshape(-1) for part in order]
+        yield test("cancellation", np.concatenate([w] * 3), np.concatenate(parts), "Cancellation")
+    n = 8 * unit if unit > 1 else 256
+    for family in ("gauss", "mixed scales"):
+        a = native.encode(g.name, inputs.weights(family, rng, 1, n))
+        yield test("long rows", tame(f, n), a, "LongRow")
+    if f.name != "F32":
+        n = unit if unit > 1 else 32
+        yield test("any scale", inputs.random_blocks(f, rng, n // f.block_size), tame(g, n), "RandomBytes")
+
+    n = min(16 * unit, 2048) if unit > 1 else 256
+    for family in ("gauss", "real", "heavy tails"):
+        a = native.encode(g.name, inputs.weights(family, rng, 1, n))
+        yield test("long rows", of_like_scales(f, tame(f, n), rng), a, "LongRow")
+    if f.encode is not None and not f.requires_weights and not native.may_refuse(f.name):
+        for _ in range(2):
+            x = inputs.weights("gauss", rng, 1, n)
+            yield test("a row with itself", native.encode(f.name, x), native.encode(g.name, x), "LongRow")
+    w = of_like_scales(f, tame(f, n), rng)
+    for field in f.layout.fields:
+        if field.name == "qs":
+            w[:, f.layout.offset("qs") :][:, : field.size] = 0x77
+    yield test("long rows", w, native.encode(g.name, rng.uniform(0.5, 1, (1, n))), "LongRow", "Saturating")
+    if f.name == "MXFP4":
+        # The largest steps, but for one that is odd, and only three blocks: a product that was rounded shows
+        for _ in range(4):
+            w = np.full((3, f.type_size), 0x77, np.uint8)
+            w[:, :2] = 124, 0x71
+            yield test("products of 27 bits", w, native.encode(g.name, rng.uniform(0.5, 1, (1, 3 * 32))), "LongRow")
+    n = unit if unit > 1 else 32
+    if g.name != f.name or f.name == "Q8_0":
+        for byte in (0x00, 0x77, 0x80, 0x88, 0xFF, None):
+            count = n // f.block_size
+            w = inputs.random_blocks(f, rng, count) if byte is None else np.full((count, f.type_size), byte, np.uint8)
+            w = inputs.tame_scales(f, w, rng)
+            yield test("activations of -128", w, lowest_activations(g, n, rng), "Saturating", "LowestActivation")
+    if any(field.dtype == "f16" for field in f.layout.fields):
+        for _ in range(2):
+            a = native.encode(g.name, inputs.weights("gauss", rng, 1, n))
+            yield test("subnormal scale", with_subnormal_scales(f, tame(f, n), rng), a, "SubnormalScale")
+
+
+def of_like_scales(f: Format, blocks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """MXFP4 blocks whose powers of two are of like size, so that each of them counts; others as they are."""
+    if f.name == "MXFP4":
+        blocks[:, 0] = rng.integers(118, 126, len(blocks))
+    return blocks
+
+
+def judged(f: Format, w: np.ndarray, a: np.ndarray) -> dict[str, str]:
+    """The correctly rounded true value, and what a float32 kernel that adds in another order may be off from it."""
+    if not np.isfinite(native.decode(f.name, w.reshape(-1, f.type_size))).all():
+        return {}
+    found = dot_exact(f.name, w, a)
+    # The kernel's own share, what rounding the true value has cost, and a last step up: a bound must not shrink.
+    error = (found.bound + abs(found.high - found.value) + abs(found.low)).astype(np.float32)
+    if not np.isfinite(error).all():
+        return {}
+    return {"exact": hexed(found.value), "bound": hexed(np.nextafter(error, np.float32(np.inf)))}
+
+
+def sums_are_of_the_codes(g: Format, a: np.ndarray) -> bool:
+    """Whether stored sums, of formats that have them, are those that an encoder would store."""
+    if g.name not in ("Q8_1", "Q8_K"):
+        return True
+    fields = dict(zip((field.name for field in g.layout.fields), g.layout.unpack(a.reshape(-1, g.type_size)),
+        strict=True))
+    codes = fields["qs"].astype(np.int64)
+    if g.name == "Q8_K":
+        return bool((codes.reshape(-1, 16, 16).sum(axis=-1) == fields["bsums"]).all())
+    # s is rounded twice: the scale before it was narrowed times the sum
+    with np.errstate(all="ignore"):
+        ideal = codes.sum(axis=-1) * fields["d"].astype(np.float64)
+        return bool((abs(ideal - fields["s"]) <= 2.0**-10 * abs(ideal) + 2.0**-24).all())
+
+
+def lowest_activations(g: Format, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Blocks of activations whose codes are all -128, with the sums that these have."""
+    blocks = inputs.tame_scales(g, np.full((n // g.block_size, g.type_size), 0x80, np.uint8), rng)
+    if g.name == "Q8_K":
+        at = g.layout.offset("bsums")
+        blocks[:, at:] = np.full(16, -128 * 16, "<i2").view(np.uint8)
+    if g.name == "Q8_1":
+        d = g.layout.unpack(blocks)[0]
+        blocks[:, 2:4] = (d * np.float32(-128 * 32)).astype("<f2").reshape(-1, 1).view(np.uint8)
+    return blocks
+
+
+def with_subnormal_scales(f: Format, blocks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The blocks with f16 fields that are subnormal, of both signs."""
+    blocks = blocks.copy()
+    for field in f.layout.fields:
+        if field.dtype == "f16":
+            at = f.layout.offset(field.name)
+            halves = rng.integers(1, 0x400, len(blocks)) | rng.integers(0, 2, len(blocks)) << 15
+            blocks[:, at : at + 2] = halves.astype("<u2").reshape(-1, 1).view(np.uint8)
+    return blocks

@@ -1,0 +1,96 @@
+"""A complete consumer of the golden vectors in plain Python: decodes Q4_0, Q8_0 and Q4_K.
+
+    python golden/examples/consume.py [FOLDER]
+
+FOLDER is golden/llama.cpp by default. Exit code 0: all bits agree; 1: some do not.
+"""
+
+import json
+import math
+import struct
+import sys
+from pathlib import Path
+
+# THE IMPLEMENTATION UNDER TEST. Python's floats are binary64, so each result is rounded to binary32 by f32.
+
+
+def f32(x):
+    try:
+        return struct.unpack("<f", struct.pack("<f", x))[0]
+    except OverflowError:
+        return math.copysign(math.inf, x)
+
+
+def f16(block, at):
+    return struct.unpack_from("<e", block, at)[0]
+
+
+def decode_q4_0(block):
+    d, qs = f16(block, 0), block[2:18]
+    codes = [byte & 15 for byte in qs] + [byte >> 4 for byte in qs]
+    return [f32(d * (code - 8)) for code in codes]
+
+
+def decode_q8_0(block):
+    d = f16(block, 0)
+    return [f32(d * code) for code in struct.unpack_from("<32b", block, 2)]
+
+
+def decode_q4_k(block):
+    d, dmin, packed, qs = f16(block, 0), f16(block, 2), block[4:16], block[16:144]
+    weights = []
+    for s in range(8):
+        if s < 4:
+            scale, minimum = packed[s] & 63, packed[s + 4] & 63
+        else:
+            scale = packed[s + 4] & 15 | packed[s - 4] >> 6 << 4
+            minimum = packed[s + 4] >> 4 | packed[s] >> 6 << 4
+        for byte in qs[32 * (s // 2) : 32 * (s // 2) + 32]:
+            code = byte >> 4 if s % 2 else byte & 15
+            # Both products are exact in binary32, so that the difference is the only rounding.
+            weights.append(f32(d * scale * code - dmin * minimum))
+    return weights
+
+
+DECODERS = {"Q4_0": decode_q4_0, "Q8_0": decode_q8_0, "Q4_K": decode_q4_k}
+
+
+# THE CONFORMANCE TEST
+
+
+def same(value, expected):
+    """Equal bits, so that -0 is not +0; any NaN is right where a NaN is expected."""
+    return value.hex() == expected.hex() or (value != value and expected != expected)
+
+
+def failures(content, decode):
+    """The tests of one file that a decoder of one block fails."""
+    size, failed, count = content["type_size"], [], 0
+    for group in content["groups"]:
+        for test in group["tests"]:
+            count += 1
+            blocks, expected = bytes.fromhex(test["blocks"]), bytes.fromhex(test["expected"])
+            values = [value for i in range(0, len(blocks), size) for value in decode(blocks[i : i + size])]
+            wanted = struct.unpack(f"<{len(expected) // 4}f", expected)
+            wrong = [i for i, pair in enumerate(zip(values, wanted, strict=False)) if not same(*pair)]
+            if wrong or len(values) != len(wanted):
+                failed.append((group["name"], test, wrong))
+    return failed, count
+
+
+def main(folder):
+    bad = 0
+    for name, decode in DECODERS.items():
+        content = json.loads((Path(folder) / f"{name}.decode.json").read_text())
+        failed, count = failures(content, decode)
+        print(f"{name} decode: {count - len(failed)} of {count} tests agree")
+        for group, test, wrong in failed[:3]:
+            print(f"  test {test['id']} ({group}): {len(wrong)} weights differ, the first is number {wrong[:1]}")
+            for flag in test["flags"]:
+                print(f"    {flag}: {content['notes'][flag]['description']}")
+        bad += len(failed)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent / "llama.cpp"))
