@@ -123,6 +123,91 @@ CODES: dict[str, Code] = {
         "Ask which tool wrote the tensor: decoders that rely on the reference's range may go wrong here.",
     ),
     "P006": Code("warning", "padding is not zero", "Bytes between tensors, which nothing reads, are not zero.", _COPY),
+    "P007": Code(
+        "error",
+        "impossible count",
+        "A block counts more outliers than it has room for; decoders read beyond them.",
+        "Quantize the model again: no encoder writes such a count.",
+    ),
+    "D001": Code(
+        "warning",
+        "type ids of a fork",
+        "The file's type ids are a fork's: other readers fail on it, or take its tensors for something else.",
+        "Use it with the fork that is named. Where you know the fork, name it with --dialect.",
+    ),
+    "D002": Code(
+        "error",
+        "ambiguous type ids",
+        "Several dialects fit the file that mean different formats by its type ids.",
+        "Say with --dialect which program wrote the file; --help lists the dialects.",
+    ),
+    "D003": Code(
+        "warning",
+        "format not defined here",
+        "A fork's format of which only the size is known: the tensor's blocks were not looked at.",
+        "Judge the tensor by its fork's own tools.",
+    ),
+    "E001": Code(
+        "error",
+        "other weights",
+        "The tensor's weights are not the source's: its error is far above what its format costs.",
+        "Compare the source's revision with the model card; a fine-tuned or merged model needs its own source.",
+    ),
+    "E002": Code(
+        "warning",
+        "another arithmetic",
+        "A few blocks differ and are as good: builds that fuse multiply-adds, those for arm64 say, write such blocks.",
+        "Nothing is wrong with it. Quantize on x86-64 where bits must be the reference's.",
+    ),
+    "E003": Code(
+        "warning",
+        "another encoder",
+        "The tensor approximates the source, but the reference encoder writes other blocks.",
+        "If an importance matrix was used, give it with --imatrix; else ask which program wrote the tensor.",
+    ),
+    "E004": Code(
+        "warning",
+        "importance not used",
+        "The tensor was written without the importance matrix that was given.",
+        "Give the matrix that was used, or quantize again with it.",
+    ),
+    "E005": Code(
+        "warning",
+        "rows in another order",
+        "The tensor holds the source's rows in the other of the two orders that rotary embeddings use.",
+        "Convert the model again: with the wrong order attention is wrong, unless the metadata say otherwise.",
+    ),
+    "E006": Code(
+        "warning",
+        "not in the source",
+        "The source has no tensor of this name, so it was not compared.",
+        "Give the source that holds it; a converter may have made it from others.",
+    ),
+    "E007": Code("warning", "left out", "The source has a tensor that the file lacks.", "Ask why it was left out."),
+    "E008": Code(
+        "error",
+        "another shape",
+        "The tensor has another shape than in the source.",
+        "Compare the source's revision with the model card.",
+    ),
+    "E009": Code(
+        "warning",
+        "not judged",
+        "What the reference encoder would have written cannot be told from what was given.",
+        "Give the importance matrix with --imatrix, or a source with finite weights.",
+    ),
+    "E010": Code(
+        "error",
+        "changed blocks",
+        "Nearly all blocks are the reference's, but some were changed, as damage or patching does.",
+        _COPY,
+    ),
+    "E011": Code(
+        "warning",
+        "rounded first",
+        "The tensor is what the reference writes from the source's weights rounded to another float.",
+        "Quantize from the source itself; F16 loses what lies beyond 65504 or below 6e-8.",
+    ),
 }
 
 

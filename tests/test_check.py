@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hifi_ref import check
-from hifi_ref.check import FILE_TYPES, check_file
+from hifi_ref.check import command as check
+from hifi_ref.check.command import FILE_TYPES, check_file
+from hifi_ref.check.payload import BYTE_RULES
 from hifi_ref.findings import CODES
-from hifi_ref.formats import FORMATS
-from hifi_ref.gguf_file import TENSOR_TYPES, open_gguf
-from hifi_ref.payload import BYTE_RULES
-from tests import hostile, native
+from hifi_ref.formats import FORMATS, LLAMA_CPP
+from hifi_ref.model_files.gguf_file import TENSOR_TYPES, open_gguf
+from tests import hostile, native, sources
 from tests.hostile import build, run_check
 from tools import make_sample
 
@@ -28,7 +28,7 @@ SAMPLE = Path(__file__).parent / "data" / "sample.gguf"
 ROOT = Path(__file__).resolve().parent.parent
 BLOCKS = 5
 
-SCALES = [(f.name, field) for f in FORMATS.values() for field in f.layout.fields if field.dtype in ("f16", "f32")]
+SCALES = [(f.name, field) for f in LLAMA_CPP.values() for field in f.layout.fields if field.dtype in ("f16", "f32")]
 QUANT_SCALES = [(name, field) for name, field in SCALES if name not in ("F16", "F32")]
 
 
@@ -276,6 +276,12 @@ def test_no_false_alarm_on_any_file_type(tmp_path: Path, f32_model: Path, file_t
     report = check_file(path)
     assert [f.message for f in report.findings.kept] == []
     assert len(report.gguf.tensors) == 12
+    # And it is what the source gives; formats that search a grid are slow, so a row of each tensor will do.
+    imatrix = tmp_path / "imatrix.dat"
+    imatrix.write_bytes(sources.dat_imatrix(make_sample.importance()))
+    sample = ["--sample=1"] if FILE_TYPES[file_type][0].startswith("IQ") else []
+    code, out, err = run_check(path, f"--source={f32_model}", f"--imatrix={imatrix}", *sample)
+    assert (code, err) == (0, "") and "is bit for bit what the reference encoder" in " ".join(out.split()), out
 
 
 def test_a_file_type_that_does_not_fit(tmp_path: Path) -> None:
@@ -402,7 +408,7 @@ def test_memory_does_not_grow_with_the_file_and_jax_is_not_loaded(tmp_path: Path
         file.truncate(len(head) + nbytes)
     # Not ru_maxrss, which a process takes over from the one that started it.
     program = (
-        "import re, sys; from hifi_ref import check; code = check.main([sys.argv[1], '--quiet']); "
+        "import re, sys; from hifi_ref.check import command as check; code = check.main([sys.argv[1], '--quiet']); "
         "peak = re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read()); "
         "print(code, int(peak[1]) >> 10, 'jax' in sys.modules)"
     )

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from hifi_ref.findings import CODES, Finding, Findings
-from hifi_ref.gguf_file import MAX_ENTRIES, GgufError, map_file, open_gguf, printable, scan
+from hifi_ref.model_files.gguf_file import MAX_ENTRIES, GgufError, map_file, open_gguf, printable, scan
 from tests.hostile import build
 
 SAMPLE = Path(__file__).parent / "data" / "sample.gguf"

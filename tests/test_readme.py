@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import hifi_ref as hr
-from hifi_ref.gguf_file import open_gguf
+from hifi_ref.formats import LLAMA_CPP
+from hifi_ref.model_files.gguf_file import open_gguf
 from tests.hostile import run_check
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,7 +21,7 @@ SAMPLE = ROOT / "tests" / "data" / "sample.gguf"
 def format_table() -> str:
     """The rows of the README's table of formats."""
     rows = []
-    for f in hr.FORMATS.values():
+    for f in LLAMA_CPP.values():
         offered = {"decode": f.decode, "encode": f.encode, "dot": f.dot}
         names = ", ".join(name + "*" * (name == "encode" and f.requires_weights) for name in offered if offered[name])
         bits = f"{f.layout.bits_per_weight:.6g}"
@@ -62,7 +62,7 @@ def test_the_output_of_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_c_leaves_undefined() -> None:
     section = README.read_text().split("## What C leaves undefined")[1].split("## ")[0]
-    modules = {name: import_module(f"hifi_ref.formats.{name.lower()}") for name in hr.FORMATS}
+    modules = {name: import_module(f"hifi_ref.formats.{name.lower()}") for name in LLAMA_CPP}
     undefined = {name for name, module in modules.items() if "undefined" in str(module.__doc__).lower()}
     assert undefined == set(re.findall(r"\b(?:T?Q\d\w*|MXFP4)\b", section.split("The release's encoders")[0]))
 

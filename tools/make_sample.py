@@ -102,10 +102,18 @@ def write_model(path: Path, layers: int = LAYERS, rows: int = WIDTH) -> None:
     writer.close()
 
 
-def quantize(library_dir: Path, source: Path, target: Path, file_type: int, threads: int = 1) -> int:
-    """Run llama_model_quantize with an importance matrix, which some types require; return its status, 0 for success.
+def importance() -> dict[str, np.ndarray]:
+    """The importance of each column of each matrix, f32[WIDTH]."""
+    columns = (np.arange(WIDTH) % 7 + 1).astype(np.float32)
+    return {name: columns for name, tensor in model_tensors().items() if tensor.ndim > 1}
 
-    The bytes do not depend on ``threads``.
+
+def quantize(
+    library_dir: Path, source: Path, target: Path, file_type: int, threads: int = 1, weighted: bool = True
+) -> int:
+    """Run llama_model_quantize; return its status, 0 for success. The bytes do not depend on ``threads``.
+
+    ``weighted``: with an importance matrix, which some types require.
     """
     libraries = [ctypes.CDLL(str(library_dir / name), mode=ctypes.RTLD_GLOBAL) for name in _LIBRARIES]
     llama = libraries[-1]
@@ -115,11 +123,12 @@ def quantize(library_dir: Path, source: Path, target: Path, file_type: int, thre
     llama.llama_model_quantize.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.POINTER(QuantizeParams)]
     params = llama.llama_model_quantize_default_params()
     params.nthread, params.ftype = threads, file_type
-    columns = (np.arange(WIDTH) % 7 + 1).astype(np.float32)
-    data = columns.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-    names = [name for name, tensor in model_tensors().items() if tensor.ndim > 1]
-    rows = (ImportanceRow * (len(names) + 1))(*[(name.encode(), data, WIDTH) for name in names])
-    params.imatrix = ctypes.cast(rows, ctypes.c_void_p)
+    if weighted:
+        columns = importance()
+        float_pointer = ctypes.POINTER(ctypes.c_float)
+        entries = [(name.encode(), row.ctypes.data_as(float_pointer), row.size) for name, row in columns.items()]
+        rows = (ImportanceRow * (len(entries) + 1))(*entries)
+        params.imatrix = ctypes.cast(rows, ctypes.c_void_p)
     return llama.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params))
 
 

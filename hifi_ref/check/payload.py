@@ -14,7 +14,8 @@ import numpy as np
 
 from hifi_ref.findings import Findings
 from hifi_ref.formats import FORMATS
-from hifi_ref.gguf_file import CHUNK, Gguf, Tensor, note
+from hifi_ref.model_files.dialects import TensorType, is_defined
+from hifi_ref.model_files.gguf_model import CHUNK, Gguf, Tensor, note
 
 # The exponent bits of each float type: all ones in NaN and infinity and nowhere else.
 EXPONENTS = {"f16": 0x7C00, "bf16": 0x7F80, "f32": 0x7F80_0000, "f64": 0x7FF0_0000_0000_0000}
@@ -78,6 +79,30 @@ BYTE_RULES: dict[str, tuple[ByteRule, ...]] = {
     ),
 }
 
+_NO_ROOM = "the block has no room for so many outliers"
+_PADDING = "padding that the fork sets to 0; ports of its formats keep a count there and read other weights"
+
+
+def _counts(most: int, mask: int = 0xFF) -> ByteRule:
+    return ByteRule("count", "P007", (np.arange(256) & mask) > most, _NO_ROOM)
+
+
+# Formats of the HIFI fork. Where it never writes the padding, that may hold anything.
+_ZERO_PADDING = ByteRule("pad", "P005", np.arange(256) > 0, _PADDING)
+HIFI_RULES: dict[str, tuple[ByteRule, ...]] = {
+    "Q2_K_HIFI": (_counts(3, 0x7F), _ZERO_PADDING),
+    "Q3_K_HIFI": (_ZERO_PADDING,),
+    "Q6_K_HIFI_DYNAMIC": (_counts(8), _ZERO_PADDING),
+    "Q3_K_HIFI_RES8": (_counts(8), _ZERO_PADDING),
+    "Q6_K_HIFI_RES8": (_counts(8), _ZERO_PADDING),
+    "Q5_K_HIFI_RES8": (_counts(8),),
+    "Q2_K_LITE": (_counts(4),),
+    "Q3_K_LITE": (_counts(8),),
+    "Q4_K_LITE": (_counts(7),),
+    "Q5_K_LITE": (_counts(8),),
+    "Q6_K_LITE": (_counts(8),),
+}
+
 
 @dataclass
 class _Check:
@@ -106,7 +131,9 @@ class _Check:
 
 def check_payload(gguf: Gguf, tensor: Tensor, findings: Findings, progress: Callable[[int], object]) -> None:
     """Hold every block of a readable tensor against its format's rules. ``progress`` is told bytes as they are done."""
-    checks = _checks(tensor.type.name)
+    if not is_defined(tensor.type):
+        note(findings, tensor, "D003", f"the format {tensor.type.name} is not defined here", offset=tensor.start)
+    checks = _checks(tensor.type)
     if not checks:
         progress(tensor.nbytes)
         return
@@ -139,15 +166,16 @@ def _words(name: str, order: str) -> np.dtype:
     return np.dtype(record)
 
 
-def _checks(name: str) -> list[_Check]:
+def _checks(kind: TensorType) -> list[_Check]:
+    name = kind.name
     if name in FLOAT_TYPES:
         return [_finite("P002", "weight", FLOAT_TYPES[name])]
-    if name not in FORMATS:
+    if name not in FORMATS or not is_defined(kind):
         return []
     checks = [_finite("P001", f.name, f.dtype) for f in FORMATS[name].layout.fields if f.dtype in EXPONENTS]
     if name == "IQ1_M":
         checks.append(_Check("P001", "scales", _iq1_m_non_finite, lambda word: "holds a top nibble of a non-finite d"))
-    return checks + [_legal(rule) for rule in BYTE_RULES.get(name, ())]
+    return checks + [_legal(rule) for rule in (*BYTE_RULES.get(name, ()), *HIFI_RULES.get(name, ()))]
 
 
 def _finite(code: str, field: str, dtype: str) -> _Check:

@@ -1,0 +1,219 @@
+"""Is this GGUF file sound, and is it what its source gives? `python -m hifi_ref.check FILE` looks at every block."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from absl import flags
+
+from hifi_ref.check.payload import check_payload
+from hifi_ref.check.report import Report, to_text
+from hifi_ref.check.report_json import SCHEMA, to_json
+from hifi_ref.findings import Findings, code_table
+from hifi_ref.model_files.dialects import DIALECTS
+from hifi_ref.model_files.file_types import FILE_TYPES, check_file_type
+from hifi_ref.model_files.files import InputError, write_atomically
+from hifi_ref.model_files.gguf_file import TENSOR_TYPES, map_file, printable, scan
+
+__all__ = ["FILE_TYPES", "SCHEMA", "TENSOR_TYPES", "Report", "check_file", "main", "to_json", "to_text"]
+
+SOUND, FOUND, USAGE, FAULT = 0, 1, 2, 3
+
+# From this size on a terminal sees a progress bar.
+LONG_FILE = 256 << 20
+
+USAGE_TEXT = """\
+usage: python -m hifi_ref.check FILE.gguf [flags]
+
+Looks at a GGUF file's structure and at every block of its tensors, and tells what is wrong with it. With --source it
+also encodes the source's weights again, and tells which blocks are not what the reference encoder writes.
+
+flags:
+  --source=PATH     the weights it was made from: a GGUF, a safetensors file, or a folder with safetensors
+  --imatrix=FILE    the importance matrix it was quantized with, GGUF or .dat
+  --tensors=REGEX   compare only tensors whose name matches
+  --sample=N        compare only about N blocks a tensor, drawn with --seed=S (default 0)
+  --resume[=FILE]   keep what is done in FILE (default: beside the report or the file), and go on from there
+  --dialect=NAME    what the type ids mean, where the file leaves it open: one of the dialects below
+  --json[=FILE]     write the report as JSON, to FILE or in place of the text
+  --html=FILE       write the report as one page for a browser
+  --quiet           print the findings and the verdict, without the tables
+  --debug           after a fault of this program, print where it happened
+  --help            print this text
+
+exit codes: 0 sound (and reproduced), 1 findings, 2 wrong usage or a file that cannot be read, 3 a fault of this program
+"""
+CODES_TEXT = """
+finding codes (an error means a broken file, or another than its source gives; a warning one that no reference tool
+writes, or that the reference writes otherwise; both exit with 1):
+"""
+
+
+def check_file(
+    path: str | os.PathLike[str],
+    progress: Callable[[int], object] = lambda nbytes: None,
+    dialect: str | None = None,
+) -> Report:
+    """Check a file. Raises OSError, or GgufError where it is no GGUF; everything else is a finding.
+
+    ``progress`` is told the bytes of tensor data as they are done. ``dialect``, a key of DIALECTS, says what the type
+    ids mean; None finds out.
+    """
+    data = map_file(path)
+    findings = Findings()
+    gguf = scan(data, findings, dialect)
+    check_file_type(gguf, findings)
+    for tensor in gguf.tensors:
+        if tensor.readable:
+            check_payload(gguf, tensor, findings, progress)
+    return Report(os.fspath(path), len(data), gguf, findings)
+
+
+def _flag_values() -> flags.FlagValues:
+    values = flags.FlagValues()
+    flags.DEFINE_string("source", None, "the weights it was made from", flag_values=values)
+    flags.DEFINE_string("imatrix", None, "the importance matrix", flag_values=values)
+    flags.DEFINE_string("tensors", None, "compare only tensors that match", flag_values=values)
+    flags.DEFINE_integer("sample", None, "compare only so many blocks a tensor", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("seed", 0, "of the sample", lower_bound=0, flag_values=values)
+    flags.DEFINE_string("resume", None, "the file that keeps what is done", flag_values=values)
+    flags.DEFINE_enum("dialect", None, list(DIALECTS), "what the type ids mean", flag_values=values)
+    flags.DEFINE_string("json", None, "write JSON to this file, - for standard output", flag_values=values)
+    flags.DEFINE_string("html", None, "write a page to this file", flag_values=values)
+    flags.DEFINE_boolean("quiet", False, "print no tables", flag_values=values)
+    flags.DEFINE_boolean("debug", False, "print where a fault happened", flag_values=values)
+    flags.DEFINE_boolean("help", False, "print the usage", short_name="h", flag_values=values)
+    return values
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, sys.argv's where None, without a program name; return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return _fail(130, "interrupted")
+    except Exception as fault:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        told = f"{type(fault).__name__}: {fault}".splitlines()[0]
+        return _fail(FAULT, f"a fault of hifi_ref itself ({told}); please report it, with the output of --debug")
+
+
+def _run(arguments: list[str]) -> int:
+    values = _flag_values()
+    try:
+        # absl's string flags would take the file's name as the value of a bare --json or --resume.
+        bare = {"--json": "--json=-", "--resume": "--resume=-"}
+        rest = values(["check", *(bare.get(a, a) for a in arguments)])[1:]
+    except flags.Error as error:
+        return _fail(USAGE, f"{' '.join(str(error).split())} (--help tells the usage)")
+    if values.help:
+        dialects = "".join(f"  {name:<12}  {dialect.says}\n" for name, dialect in DIALECTS.items())
+        _write(f"{USAGE_TEXT}\ndialects:\n{dialects}{CODES_TEXT}{code_table()}\n")
+        return SOUND
+    if len(rest) != 1:
+        return _fail(USAGE, f"one FILE is needed, {len(rest)} are given (--help tells the usage)")
+    wrong = _wrong_flags(values)
+    if wrong:
+        return _fail(USAGE, f"{wrong} (--help tells the usage)")
+    path = rest[0]
+    try:
+        report = _check_with_progress(path, values.dialect)
+        if values.source is not None:
+            _compare(report, values)
+    except InputError as error:
+        return _fail(USAGE, str(error))
+    except OSError as error:
+        return _fail(USAGE, f"cannot read {printable(str(error.filename or path))}: {error.strerror or error}")
+    for target, text in _reports(report, values):
+        try:
+            write_atomically(target, text)
+        except OSError as error:
+            return _fail(USAGE, f"cannot write {printable(target)}: {error.strerror}")
+    _write(json.dumps(to_json(report), indent=1) + "\n" if values.json == "-" else to_text(report, values.quiet))
+    return FOUND if report.findings.counts else SOUND
+
+
+def _wrong_flags(values: flags.FlagValues) -> str | None:
+    """What is wrong with the flags together, if anything."""
+    if values.source is None:
+        for name in ("imatrix", "tensors", "sample", "resume"):
+            if values[name].value is not None:
+                return f"--{name} needs a --source to compare with"
+    if values.tensors is not None:
+        try:
+            re.compile(values.tensors)
+        except re.error as error:
+            return f"--tensors={printable(values.tensors)} is no regular expression: {error}"
+    return None
+
+
+def _reports(report: Report, values: flags.FlagValues) -> list[tuple[str, str]]:
+    """The files to write, with their texts."""
+    texts = []
+    if values.json not in (None, "-"):
+        texts.append((values.json, json.dumps(to_json(report), indent=1) + "\n"))
+    if values.html is not None:
+        from hifi_ref.check.report_html import to_html
+
+        texts.append((values.html, to_html(report)))
+    return texts
+
+
+def _check_with_progress(path: str, dialect: str | None) -> Report:
+    if not sys.stderr.isatty() or not os.path.isfile(path) or os.path.getsize(path) < LONG_FILE:
+        return check_file(path, dialect=dialect)
+    from tqdm import tqdm
+
+    with tqdm(total=os.path.getsize(path), unit="B", unit_scale=True, leave=False) as bar:
+        return check_file(path, bar.update, dialect)
+
+
+def _compare(report: Report, values: flags.FlagValues) -> None:
+    """Add the comparison with the source to the report, with a progress bar on a terminal."""
+    from hifi_ref.check.comparison import Options, compare
+
+    state = values.resume
+    if state == "-" or state is None and (values.html or values.json not in (None, "-")):
+        beside = values.html or (values.json if values.json != "-" else None) or report.path
+        state = f"{beside}.state"
+    resumed = values.resume is not None
+    options = Options(values.source, values.imatrix, values.tensors, values.sample, values.seed, state, resumed)
+    bars = []
+
+    def start(total: int, seconds: float) -> Callable[[int], object]:
+        if not sys.stderr.isatty():
+            return lambda done: None
+        from tqdm import tqdm
+
+        print(f"encoding {total / 1e6:.0f} million weights again: about {max(1, seconds):.0f} s", file=sys.stderr)
+        bars.append(tqdm(total=total, unit="w", unit_scale=True, leave=False))
+        return bars[0].update
+
+    try:
+        report.comparison = compare(report.path, report.gguf, options, report.findings, start)
+    finally:
+        for bar in bars:
+            bar.close()
+
+
+def _write(text: str) -> None:
+    """To standard output, with an escape for what its encoding lacks: names may hold any character."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough, as `head` does: the exit code still tells. Nothing must be left for the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(code: int, message: str) -> int:
+    print(f"hifi_ref.check: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,131 @@
+"""What a difference from the reference means: another arithmetic, another encoder, another source, or damage.
+
+Builds that fuse multiply-adds, as those for arm64 do, write a few blocks in which a search ended elsewhere: up to 8 %
+of a format's blocks, as good as the reference's on average, none worse by a third (measured against the release's own
+arm64 build). Blocks that were changed later are as rare, but one or two, or worse nearly all, or off by a single byte.
+Another encoder changes most blocks, and its error tells how good it is. Where the error is far above the reference's,
+the weights are others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hifi_ref.check.reproduce import Way
+from hifi_ref.check.tally import Tally
+from hifi_ref.formats import FORMATS
+from hifi_ref.model_files.gguf_file import Tensor
+
+# Formats whose blocks come without a search, so that no build writes others. With importance Q4_0 and Q5_0 search too.
+WITHOUT_SEARCH = ("F32", "F16", "BF16", "Q8_0", "Q1_0", "Q2_0", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4")
+FEW = 0.15
+AS_GOOD, NO_WORSE = 1.06, 1.34
+# Errors relative to the reference's up to which an encoder is thought of; and to the weights, where none is any more.
+OTHER_ENCODER, NO_LIKENESS = 1.7, 0.9
+REPRODUCED, OTHERWISE, DIFFERS, NOT_JUDGED = "reproduced", "otherwise", "differs", "not judged"
+
+
+@dataclass
+class Judged:
+    """What is known of one tensor. ``outcome`` is one of the four above.
+
+    ``meaning`` of a difference: damage, few, profile, encoder, source; of another way: order, importance, rounding;
+    of a tensor not judged: absent, shape, importance, format. None where there is nothing to explain.
+    """
+
+    name: str
+    outcome: str
+    meaning: str | None = None
+    why: str = ""
+    source_name: str | None = None
+    source_type: str | None = None
+    importance: bool = False
+    blocks_judged: int = 0
+    blocks_differing: int = 0
+    blocks_not_finite: int = 0
+    first: dict[str, Any] | None = None
+    fields: dict[str, int] = field(default_factory=dict)
+    single_bytes: int = 0
+    worse: int = 0
+    errors: dict[str, Any] = field(default_factory=dict)
+    map: dict[str, list[float]] = field(default_factory=dict)
+    histogram: list[int] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def judged(tensor: Tensor, tally: Tally, way: Way, source_name: str, source_type: str) -> Judged:
+    """Put a tally into words, as far as one tensor alone can tell."""
+    result = Judged(
+        tensor.name,
+        REPRODUCED,
+        source_name=source_name,
+        source_type=source_type,
+        importance=way.importance is not None,
+        blocks_judged=tally.judged,
+        blocks_differing=tally.differing,
+        blocks_not_finite=tally.not_finite,
+        first=tally.first,
+        fields=dict(tally.fields),
+        errors=tally.errors() if tally.judged else {},
+        map=_map(tally),
+        histogram=tally.histogram.tolist() if tally.kind.block_size > 1 else [],
+    )
+    if not tally.judged:
+        result.outcome, result.meaning, result.why = NOT_JUDGED, "not finite", "the source's weights are not finite"
+    elif tally.differing:
+        result.outcome, result.meaning = DIFFERS, _meaning(tally, way)
+        result.single_bytes = sum(int(np.count_nonzero(change[:, 3] == 1)) for change in tally.changes)
+        result.worse = int(np.count_nonzero(tally.ratios() > 1))
+    elif way.name:
+        result.outcome, result.meaning = OTHERWISE, way.name
+    return result
+
+
+def _meaning(tally: Tally, way: Way) -> str:
+    ratios = tally.ratios()
+    few = tally.differing <= max(1, FEW * tally.judged)
+    mean = float(np.exp(np.mean(np.log(np.clip(ratios, 1e-6, 1e6)))))
+    name = tally.kind.name
+    searched = name not in WITHOUT_SEARCH and (way.importance is not None or name not in ("Q4_0", "Q5_0"))
+    if few:
+        alike = 1 / AS_GOOD <= mean <= AS_GOOD if len(ratios) > 4 else mean <= NO_WORSE
+        return "few" if searched and alike and ratios.max() <= NO_WORSE else "damage"
+    relative = (tally.error / tally.square) ** 0.5 if tally.square else np.inf
+    ratio = (tally.error / tally.reference_error) ** 0.5 if tally.reference_error else np.inf
+    limit = 2.5 if FORMATS[name].block_size == 1 else OTHER_ENCODER
+    return "source" if ratio > limit or relative > NO_LIKENESS else "encoder"
+
+
+def settle(results: list[Judged], names_importance: bool) -> None:
+    """Decide what one tensor alone could not: a fused build leaves its mark in many blocks, damage in one.
+
+    ``names_importance``: the file says that it was quantized with importance, and none was given.
+    """
+    few = [result for result in results if result.meaning == "few"]
+    blocks, worse = sum(result.blocks_differing for result in few), sum(result.worse for result in few)
+    single = all(result.single_bytes == result.blocks_differing for result in few)
+    # Half of what a fused build writes is better than the reference's blocks; damage is hardly ever.
+    damage = blocks <= 2 or single or blocks >= 8 and worse >= 0.9 * blocks
+    for result in few:
+        result.meaning = "damage" if damage else "profile"
+    for result in results:
+        if names_importance and result.meaning == "encoder":
+            result.outcome, result.meaning = NOT_JUDGED, "importance"
+            result.why = "the file was quantized with an importance matrix, and none is given"
+
+
+def _map(tally: Tally) -> dict[str, list[float]]:
+    """Cells in the order of the tensor's blocks: differing blocks, and the error relative to the weights."""
+    differing, error, square, n = tally.map
+    used = n > 0
+    with np.errstate(all="ignore"):
+        relative = np.sqrt(np.where(square > 0, error / square, 0))
+    return {
+        "differing": differing[used].astype(int).tolist(),
+        "relative_error": [float(f"{r:.3g}") for r in relative[used]],
+    }

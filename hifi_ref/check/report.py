@@ -1,0 +1,158 @@
+"""What `check` found, as text for a reader."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hifi_ref.findings import CODES, Findings
+from hifi_ref.model_files.dialects import REFERENCE
+from hifi_ref.model_files.file_types import file_type, file_type_name
+from hifi_ref.model_files.gguf_file import Gguf, Tensor, printable
+
+if TYPE_CHECKING:
+    from hifi_ref.check.comparison import Comparison
+    from hifi_ref.check.meaning import Judged
+
+# Findings of one code that are printed; the JSON holds more.
+SHOWN = 5
+
+
+@dataclass
+class Report:
+    """What `check_file` found. The file is sound when ``findings`` has no entry."""
+
+    path: str
+    size: int
+    gguf: Gguf
+    findings: Findings
+    comparison: Comparison | None = None
+
+    @property
+    def sound(self) -> bool:
+        """Nothing is wrong with the file itself, whatever it was made from."""
+        return all(code.startswith("E") for code in self.findings.counts)
+
+    @property
+    def reproduced(self) -> bool | None:
+        """Every tensor is what the reference encoder writes from the source; None where no source was given."""
+        if self.comparison is None:
+            return None
+        return not any(code.startswith("E") for code in self.findings.counts)
+
+    @property
+    def verdict(self) -> str:
+        """What came of the comparison, in one sentence."""
+        from hifi_ref.check.verdict import verdict
+
+        return verdict(self.path, self.comparison, self.gguf)
+
+
+def to_text(report: Report, quiet: bool = False) -> str:
+    """The report as text: the file, a line a tensor, the types, the findings and the verdict."""
+    lines = [headline(report)]
+    if not quiet and report.gguf.tensors:
+        results = {} if report.comparison is None else {r.name: r for r in report.comparison.results}
+        compared = ("from the source",) if report.comparison else ()
+        rows = [("tensor", "type", "shape", "bits/weight", "blocks", *compared, "findings")]
+        for t in report.gguf.tensors:
+            bits = bits_per_weight(t)
+            shape = " x ".join(map(str, t.shape)) or "1"
+            told = (t.name, t.type_name, shape, "" if bits is None else f"{bits:.4g}", f"{t.blocks or ''}")
+            rows.append((*told, *([_outcome(results.get(t.name))] if compared else []), " ".join(t.codes) or "-"))
+        lines += ["", *_table(rows, right=(3, 4))]
+        rows = [("type", "tensors", "weights", "bytes", "bits/weight")]
+        for name, group in [*by_type(report.gguf.tensors), ("all", report.gguf.tensors)]:
+            total = totals(group)
+            bits = total["bits_per_weight"]
+            numbers = (total["tensors"], total["elements"], total["bytes"])
+            rows.append((name, *map(str, numbers), "" if bits is None else f"{bits:.4g}"))
+        lines += ["", *_table(rows, right=(1, 2, 3, 4))]
+    lines += ["", *_verdict(report)]
+    if report.comparison is not None:
+        lines += ["", *textwrap.wrap(report.verdict, 120)]
+    return "\n".join(lines) + "\n"
+
+
+def _outcome(result: Judged | None) -> str:
+    if result is None:
+        return "-"
+    if result.blocks_differing:
+        return f"{result.blocks_differing} of {result.blocks_judged} differ"
+    return {"reproduced": "the same", "otherwise": "the same, otherwise"}.get(result.outcome, result.outcome)
+
+
+def headline(report: Report) -> str:
+    gguf = report.gguf
+    number = file_type(gguf)
+    parts = [
+        f"GGUF v{gguf.version}",
+        "little-endian" if gguf.order == "<" else "big-endian",
+        f"{report.size} bytes",
+        f"{len(gguf.metadata)} metadata entries",
+        f"{len(gguf.tensors)} tensors",
+        *([] if gguf.dialect == REFERENCE else [f"dialect {gguf.dialect}"]),
+        *([] if number is None else [f"file type {file_type_name(number) or number}"]),
+    ]
+    return f"{printable(report.path)}: {', '.join(parts)}"
+
+
+def _verdict(report: Report) -> list[str]:
+    findings = report.findings
+    if not findings.counts:
+        return ["sound: no findings"]
+    lines = []
+    for code, count in sorted(findings.counts.items()):
+        entry = CODES[code]
+        shown = [finding for finding in findings.kept if finding.code == code][:SHOWN]
+        lines.append(f"{entry.severity} {code} {entry.title}. {entry.means}")
+        lines += [f"  {finding.message}" for finding in shown]
+        if count > len(shown):
+            lines.append(f"  and {count - len(shown)} more")
+        lines += [f"  What to do: {entry.advice}", ""]
+    of_file = {code: n for code, n in findings.counts.items() if not code.startswith("E")}
+    of_source = {code: n for code, n in findings.counts.items() if code.startswith("E")}
+    told = [f"not sound: {_count(of_file)}"] if of_file else ["sound"]
+    return [*lines, ", ".join(told + ([f"not reproduced: {_count(of_source)}"] if of_source else []))]
+
+
+def _count(counts: dict[str, int]) -> str:
+    """So many errors and so many warnings."""
+    by_severity: Counter[str] = Counter()
+    for code, count in counts.items():
+        by_severity[CODES[code].severity] += count
+    return " and ".join(f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in sorted(by_severity.items()))
+
+
+def bits_per_weight(tensor: Tensor) -> float | None:
+    if tensor.type and tensor.type.row_bytes and tensor.nbytes:
+        return 8 * tensor.nbytes / tensor.elements
+    return 8 * tensor.type.type_size / tensor.type.block_size if tensor.type else None
+
+
+def by_type(tensors: Sequence[Tensor]) -> Iterable[tuple[str, list[Tensor]]]:
+    """Tensors by type, the type with most bytes first."""
+    groups: dict[str, list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault(tensor.type_name, []).append(tensor)
+    return sorted(groups.items(), key=lambda item: -sum(t.nbytes or 0 for t in item[1]))
+
+
+def totals(tensors: Sequence[Tensor]) -> dict[str, int | float | None]:
+    """Sums over the tensors whose size is known."""
+    known = [t for t in tensors if t.nbytes is not None]
+    elements, nbytes = sum(t.elements for t in known), sum(t.nbytes for t in known)
+    bits = round(8 * nbytes / elements, 4) if elements else None
+    return {"tensors": len(tensors), "elements": elements, "bytes": nbytes, "bits_per_weight": bits}
+
+
+def _table(rows: list[tuple[str, ...]], right: tuple[int, ...]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        padded = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  ".join(padded).rstrip())
+    return lines

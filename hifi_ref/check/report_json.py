@@ -1,0 +1,71 @@
+"""What `check` found, as JSON's types for programs. report.schema.json describes them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+from hifi_ref.check.report import Report, bits_per_weight, by_type, totals
+from hifi_ref.findings import CODES
+from hifi_ref.model_files.file_types import file_type, file_type_name
+
+SCHEMA = "hifi_ref.check/1"
+SCHEMA_FILE = Path(__file__).parent / "report.schema.json"
+
+
+def to_json(report: Report) -> dict[str, object]:
+    """The report as JSON's types."""
+    gguf = report.gguf
+    number = file_type(gguf)
+    results = {} if report.comparison is None else {result.name: result for result in report.comparison.results}
+    return {
+        "schema": SCHEMA,
+        "path": report.path,
+        "size": report.size,
+        "sound": report.sound,
+        "version": gguf.version,
+        "byte_order": "little" if gguf.order == "<" else "big",
+        "alignment": gguf.alignment,
+        "metadata_entries": len(gguf.metadata),
+        "file_type": None if number is None else {"number": number, "name": file_type_name(number)},
+        "dialect": gguf.dialect,
+        "counts": dict(sorted(report.findings.counts.items())),
+        "findings": [{"severity": f.severity, "title": CODES[f.code].title, **asdict(f)} for f in report.findings.kept],
+        "types": {name: totals(group) for name, group in by_type(gguf.tensors)},
+        "totals": totals(gguf.tensors),
+        "source": None if report.comparison is None else _source(report),
+        "tensors": [
+            {
+                "name": t.name,
+                "type": t.type_name,
+                "shape": list(t.shape),
+                "offset": t.start,
+                "bytes": t.nbytes,
+                "blocks": t.blocks,
+                "bits_per_weight": bits_per_weight(t),
+                "findings": t.codes,
+                **({"source": results[t.name].to_json()} if t.name in results else {}),
+            }
+            for t in gguf.tensors
+        ],
+    }
+
+
+def _source(report: Report) -> dict[str, object]:
+    comparison = report.comparison
+    options = comparison.options
+    return {
+        "path": options.source,
+        "form": comparison.form,
+        "imatrix": options.imatrix,
+        "imatrix_datasets": list(comparison.datasets),
+        "tensors": options.tensors,
+        "sample": options.sample,
+        "seed": options.seed,
+        "reproduced": report.reproduced,
+        "outcomes": dict(sorted(Counter(result.outcome for result in comparison.results).items())),
+        "missing": comparison.missing,
+        "unmapped": comparison.unmapped,
+        "verdict": report.verdict,
+    }

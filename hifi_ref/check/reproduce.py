@@ -1,0 +1,199 @@
+"""One tensor against its source: is each block what the reference encoder writes from these weights?
+
+The rows of a tensor are encoded again, a piece at a time, and compared byte for byte. `Way` says how: with which
+importance, in which order of rows, through which rounding. Where the expected way fails on the first piece, the other
+plausible ones are tried on a few rows, and the one that reproduces them is followed to the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from hifi_ref.check.tally import Tally, without_padding
+from hifi_ref.formats import FORMATS
+from hifi_ref.model_files.gguf_file import Gguf, Tensor
+from hifi_ref.model_files.source import Weights, decode
+
+# Weights that are encoded and compared in one go.
+PIECE = 1 << 21
+# Weights that the other ways are tried on.
+TRIAL = 1 << 15
+
+
+class Way(NamedTuple):
+    """How a tensor may have been made. ``order``: the source's row for each row of the tensor; None for its own.
+
+    ``importance`` is f32[values], of each matrix in turn. ``through`` names the float that weights were rounded to.
+    ``outliers`` is how many each block keeps, where the format leaves that to its caller.
+    """
+
+    name: str = ""
+    importance: np.ndarray | None = None
+    order: np.ndarray | None = None
+    through: str | None = None
+    outliers: int | None = None
+
+
+class Piece(NamedTuple):
+    """Rows of one matrix of a tensor, numbered over the whole tensor."""
+
+    matrix: int
+    rows: np.ndarray
+
+
+@dataclass
+class Judge:
+    """What stays the same for a tensor: the file, it, its source, and ``encode(x, importance, outliers) -> blocks``."""
+
+    gguf: Gguf
+    tensor: Tensor
+    weights: Weights
+    encode: Callable[[np.ndarray, np.ndarray | None, int | None], np.ndarray]
+
+    @property
+    def row(self) -> int:
+        return self.tensor.shape[0] if self.tensor.shape else 1
+
+    @property
+    def blocks_a_row(self) -> int:
+        return self.row // self.tensor.type.block_size
+
+    def observed(self, rows: np.ndarray) -> np.ndarray:
+        """uint8[rows, blocks a row, type_size], as the file has them."""
+        blocks = self.gguf.blocks(self.tensor).reshape(-1, self.blocks_a_row, self.tensor.type.type_size)
+        return blocks[_as_slice(rows)]
+
+    def source(self, piece: Piece, way: Way) -> np.ndarray:
+        """f32[rows, row length] that the rows of a piece were made from."""
+        x = self.weights.rows(_as_slice(piece.rows if way.order is None else way.order[piece.rows]))
+        return x if way.through is None else _rounded(x, way.through)
+
+    def expected(self, x: np.ndarray, piece: Piece, way: Way) -> tuple[np.ndarray, np.ndarray]:
+        """The blocks that the reference writes, and bool[rows, blocks a row]: where the source is finite.
+
+        A tensor that has its type already is copied.
+        """
+        size = self.tensor.type.block_size
+        shape = (len(x), -1, self.tensor.type.type_size)
+        if self.weights.kind == self.tensor.type.name and way.through is None and not self.weights.raised:
+            rows = piece.rows if way.order is None else way.order[piece.rows]
+            blocks = np.ascontiguousarray(self.weights.raw[_as_slice(rows)])
+            if self.weights.order == "<":
+                return blocks.reshape(shape), np.ones((len(x), self.blocks_a_row), bool)
+        finite = np.isfinite(x).reshape(len(x), -1, size).all(axis=2)
+        if not finite.all():
+            if way.importance is not None and FORMATS[self.tensor.type.name].row_scoped:
+                finite &= finite.all(axis=1, keepdims=True)
+            x = np.where(np.isfinite(x), x, np.float32(0))
+        importance = None
+        if way.importance is not None:
+            importance = way.importance.reshape(-1, self.row)[piece.matrix]
+        return self.encode(x, importance, way.outliers).reshape(shape), finite
+
+
+def follow(
+    judge: Judge, ways: list[Way], sample: int | None, seed: int, progress: Callable[[int], object]
+) -> tuple[Tally, Way]:
+    """Compare a tensor with its source; what was found, and the way in which it was expected.
+
+    Args:
+        ways: the expected one first.
+        sample: look at about so many blocks, in whole rows drawn with ``seed``; None for all.
+        progress: is told the weights as they are done.
+    """
+    pieces = list(_pieces(judge, sample, seed))
+    way = ways[0]
+    if pieces and len(ways) > 1 and not _reproduces(judge, _trial(judge, pieces[0]), way):
+        way = next((w for w in ways[1:] if _reproduces(judge, _trial(judge, pieces[0]), w)), way)
+    tally = Tally(judge.tensor.type, judge.tensor.blocks)
+    for piece in pieces:
+        x = judge.source(piece, way)
+        observed = judge.observed(piece.rows)
+        expected, finite = judge.expected(x, piece, way)
+        numbers = (piece.rows[:, None] * judge.blocks_a_row + np.arange(judge.blocks_a_row)).reshape(-1)
+        shape = (len(numbers), -1)
+        tally.add(numbers, observed.reshape(shape), expected.reshape(shape), x.reshape(shape), finite.reshape(-1))
+        progress(x.size)
+    return tally, way
+
+
+def ways_to_make(
+    tensor: Tensor, weights: Weights, importance: np.ndarray | None, layouts: dict[str, np.ndarray], expected: str
+) -> list[Way]:
+    """The ways a tensor may have been made, the expected one first. ``expected`` names a layout, "" for the same."""
+    f = FORMATS[tensor.type.name]
+    quantized = f.block_size > 1
+    orders: dict[str, np.ndarray | None] = {"": None, **layouts}
+    orders = {expected: orders[expected]} | orders
+    importances = [importance] if importance is not None and quantized else [None]
+    if importances[0] is not None and not f.requires_weights:
+        importances.append(None)
+    roundings = [None]
+    if weights.kind in ("F32", "BF16", "F64") and tensor.type.name != "F16":
+        roundings += ["F16"] if weights.kind == "BF16" else ["F16", "BF16"]
+    return [
+        Way(_way_name(order != expected and order, i is not importances[0], through), i, orders[order], through, n)
+        for through in roundings
+        for i in importances
+        for order in orders
+        for n in (None, *(f.outliers or ()))
+    ]
+
+
+def _way_name(order: str | bool, without_importance: bool, through: str | None) -> str:
+    parts = [
+        *(["order"] if order is not False else []),
+        *(["importance"] if without_importance else []),
+        *([f"rounded to {through}"] if through else []),
+    ]
+    return "+".join(parts)
+
+
+def _pieces(judge: Judge, sample: int | None, seed: int) -> Iterator[Piece]:
+    shape = judge.tensor.shape
+    rows = judge.tensor.elements // judge.row
+    a_matrix = shape[1] if len(shape) > 1 else 1
+    chosen = np.arange(rows)
+    if sample is not None:
+        n = max(1, min(rows, -(-sample // judge.blocks_a_row)))
+        chosen = np.sort(np.random.default_rng(seed).choice(rows, n, replace=False))
+    step = max(1, PIECE // judge.row)
+    for matrix in np.unique(chosen // a_matrix).tolist():
+        own = chosen[chosen // a_matrix == matrix]
+        for start in range(0, len(own), step):
+            yield Piece(matrix, own[start : start + step])
+
+
+def _trial(judge: Judge, piece: Piece) -> Piece:
+    """A few rows of a piece, spread over it."""
+    n = max(1, min(len(piece.rows), TRIAL // judge.row))
+    return Piece(piece.matrix, piece.rows[np.linspace(0, len(piece.rows) - 1, n).astype(int)])
+
+
+def _reproduces(judge: Judge, piece: Piece, way: Way) -> bool:
+    """Whether nearly all blocks of a trial come out: a fused build, or a damaged block, does not send us astray."""
+    blocks, finite = judge.expected(judge.source(piece, way), piece, way)
+    observed = without_padding(judge.tensor.type, judge.observed(piece.rows))
+    same = (blocks == observed).all(axis=2) | ~finite
+    return bool(same.mean() >= 0.8)
+
+
+def _rounded(x: np.ndarray, through: str) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        if through == "F16":
+            return x.astype(np.float16).astype(np.float32)
+    finite = np.where(np.isfinite(x), x, np.float32(0))
+    import hifi_ref as hr
+
+    return decode("BF16", hr.encode("BF16", finite, lane="numpy"))
+
+
+def _as_slice(rows: np.ndarray) -> np.ndarray | slice:
+    """Neighbouring rows as a slice, which needs no copy."""
+    if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows

@@ -1,0 +1,178 @@
+"""Where a GGUF file's tensors lie: their types and sizes, their places, and what is between them."""
+
+from __future__ import annotations
+
+from hifi_ref.findings import Finding, Findings
+from hifi_ref.model_files.dialects import DIALECTS, REFERENCE, Claim, nbytes, resolve
+from hifi_ref.model_files.gguf_model import Gguf, Tensor, above, note, padded
+
+REMOVED_TYPES = {
+    4: "Q4_2, removed in May 2023, before GGUF",
+    5: "Q4_3, removed in May 2023, before GGUF",
+    31: "Q4_0_4_4, removed in December 2024: use Q4_0",
+    32: "Q4_0_4_8, removed in December 2024: use Q4_0",
+    33: "Q4_0_8_8, removed in December 2024: use Q4_0",
+    36: "IQ4_NL_4_4, removed in December 2024: use IQ4_NL",
+    37: "IQ4_NL_4_8, removed in December 2024: use IQ4_NL",
+    38: "IQ4_NL_8_8, removed in December 2024: use IQ4_NL",
+}
+
+
+def place_tensors(gguf: Gguf, header_end: int | None, dialect: str | None, findings: Findings) -> None:
+    """Find every tensor's type, size and place. ``header_end`` is None where the list of tensors is broken."""
+    if header_end is not None:
+        gguf.data_start = padded(header_end, gguf.alignment)
+    if dialect is None and gguf.text("hifi_ref.dialect") in DIALECTS:
+        dialect = gguf.text("hifi_ref.dialect")
+    contested = frozenset() if dialect else _find_dialect(gguf, findings)
+    gguf.dialect = dialect or gguf.dialect
+    for tensor in gguf.tensors:
+        if tensor.type_id not in contested:
+            _measure(gguf, tensor, findings)
+    if header_end is not None:
+        _place(gguf, header_end, findings)
+
+
+def _find_dialect(gguf: Gguf, findings: Findings) -> frozenset[int]:
+    """Set the dialect that the tensors' sizes speak of; the type ids that they leave open."""
+
+    def read(i: int, n: int) -> bytes:
+        start = (gguf.data_start or 0) + gguf.tensors[i].offset
+        return bytes(gguf.data[start : start + n])
+
+    claims = _claims(gguf, last_is_whole=False)
+    found = resolve(claims)
+    if found.contested:
+        # The last tensor's end is only told by the file's, which may be cut off: look there where nothing else helps.
+        whole = _claims(gguf, last_is_whole=True)
+        if resolve(whole).fits:
+            claims, found = whole, resolve(whole)
+    if found.contested:
+        found = resolve(claims, read)
+    if found.contested:
+        findings.add(Finding("D002", found.why))
+    elif found.name != REFERENCE:
+        gguf.dialect = found.name
+        findings.add(Finding("D001", f"{found.why}, by the sizes of the tensors: {DIALECTS[found.name].says}"))
+    return found.contested
+
+
+def _claims(gguf: Gguf, last_is_whole: bool) -> list[Claim]:
+    """What the file says of each tensor's size: it ends, padded, where the next one starts."""
+    if gguf.data_start is None:
+        return [Claim(tensor.type_id, tensor.shape) for tensor in gguf.tensors]
+    starts = sorted({tensor.offset for tensor in gguf.tensors})
+    ends = dict(zip(starts, starts[1:], strict=False))
+    if starts and last_is_whole:
+        ends[starts[-1]] = padded(len(gguf.data) - gguf.data_start, gguf.alignment)
+    claims = []
+    for tensor in gguf.tensors:
+        room = ends.get(tensor.offset, tensor.offset) - tensor.offset
+        bounds = (room - gguf.alignment + 1, room) if room > 0 else (None, None)
+        claims.append(Claim(tensor.type_id, tensor.shape, *bounds))
+    return claims
+
+def _measure(gguf: Gguf, tensor: Tensor, findings: Findings) -> None:
+    """Set the tensor's type and size, where they make sense."""
+    at = tensor.type_at
+    if any(n >= 1 << 63 for n in tensor.shape):
+        told = f"a dimension of {max(tensor.shape)} is negative as a signed number"
+        note(findings, tensor, "G010", told, offset=at)
+        return
+    if tensor.elements >= 1 << 63:
+        note(findings, tensor, "G011", f"{tensor.elements} elements do not fit in 63 bits", offset=at)
+        return
+    tensor.type = DIALECTS[gguf.dialect].ids.get(tensor.type_id)
+    if tensor.type is None:
+        _note_unknown(gguf, tensor, findings)
+        return
+    size = nbytes(tensor.type, tensor.shape)
+    if size is None:
+        row = tensor.shape[0] if tensor.shape else 1
+        told = f"rows of {row} weights are not whole {tensor.type.name} blocks of {tensor.type.block_size}"
+        note(findings, tensor, "G014", told, offset=at)
+        return
+    if size >= 1 << 63:
+        note(findings, tensor, "G011", f"{size} bytes do not fit in 63 bits", offset=at)
+        return
+    if size == 0:
+        note(findings, tensor, "G022", f"the shape {list(tensor.shape)} holds nothing", offset=at)
+    tensor.nbytes = size
+
+
+def _note_unknown(gguf: Gguf, tensor: Tensor, findings: Findings) -> None:
+    place = f"the type id {tensor.type_id}, at byte {tensor.type_at},"
+    if gguf.dialect == REFERENCE and tensor.type_id in REMOVED_TYPES:
+        note(findings, tensor, "G013", f"{place} was {REMOVED_TYPES[tensor.type_id]}", offset=tensor.type_at)
+        return
+    told = [f"{d.ids[tensor.type_id].name} ({name})" for name, d in DIALECTS.items() if tensor.type_id in d.ids]
+    if gguf.dialect != REFERENCE:
+        why = f" in the dialect {gguf.dialect}"
+    else:
+        why = f": {' or '.join(told)} has another size than this tensor" if told else ""
+    note(findings, tensor, "G012", f"{place} is unknown{why}", offset=tensor.type_at)
+
+
+def _place(gguf: Gguf, header_end: int, findings: Findings) -> None:
+    """Hold every tensor's place against its neighbours and the file's size; look at what lies between."""
+    size = len(gguf.data)
+    # Tensors follow each other without gaps. After a wrong offset or a wrong size the rest may still be right,
+    # so the next may start after the sum of all sizes, or where the last one says that it ends.
+    total: int | None = 0
+    last_end: int | None = 0
+    for tensor in gguf.tensors:
+        tensor.start = gguf.data_start + tensor.offset
+        fits = total is None or tensor.offset in (total, last_end)
+        if tensor.offset % gguf.alignment:
+            told = f"the offset {tensor.offset} in the data section is no multiple of {gguf.alignment}"
+            note(findings, tensor, "G015", told, offset=tensor.start)
+        elif not fits:
+            told = f"the offset in the data section is {tensor.offset}, where {last_end} is expected"
+            note(findings, tensor, "G017", told, offset=tensor.start)
+        if tensor.nbytes is None:
+            total = last_end = None
+            continue
+        last_end = padded(tensor.offset + tensor.nbytes, gguf.alignment)
+        total = last_end if fits else padded(total + tensor.nbytes, gguf.alignment)
+
+    placed = sorted((t for t in gguf.tensors if t.nbytes), key=lambda tensor: tensor.start)
+    last: Tensor | None = None
+    for tensor in placed:
+        stop = tensor.start + tensor.nbytes
+        if stop > size:
+            told = f"the data needs bytes {tensor.start} to {stop}, but the file ends at byte {size}"
+            note(findings, tensor, "G018", told, offset=min(size, tensor.start))
+            continue
+        if last is not None and tensor.start < last.start + last.nbytes:
+            told = f"bytes {tensor.start} to {stop} overlap those of tensor {last.name}"
+            note(findings, tensor, "G016", told, offset=tensor.start)
+        else:
+            tensor.readable = True
+        if last is None or stop > last.start + last.nbytes:
+            last = tensor
+    _between(gguf, header_end, placed, findings)
+
+
+def _between(gguf: Gguf, header_end: int, placed: list[Tensor], findings: Findings) -> None:
+    """Padding must be zero, and the file end where the last tensor's padding does."""
+    size, at = len(gguf.data), header_end
+    gaps = []
+    for tensor in placed:
+        gaps.append((at, min(tensor.start, padded(at, gguf.alignment), size)))
+        at = max(at, tensor.start + tensor.nbytes)
+    # A tensor of unknown size may own all that follows the others.
+    known = all(tensor.nbytes is not None for tensor in gguf.tensors)
+    end = padded(at, gguf.alignment)
+    gaps.append((at, min(end, size)))
+    for start, stop in gaps:
+        wrong, first = above(gguf.data, start, stop, 0)
+        if wrong:
+            told = f"{wrong} of the {stop - start} padding bytes from byte {start} are not zero, the first at {first}"
+            findings.add(Finding("P006", told, offset=first, count=wrong))
+    if known and size > end:
+        told = f"{size - end} bytes follow the last tensor, which ends with its padding at byte {end}"
+        findings.add(Finding("G020", told, offset=end, count=size - end))
+    # A file without tensors may end either way: ggml pads its header, gguf-py does not.
+    elif known and gguf.tensors and at <= size < end:
+        told = f"the file ends at byte {size}, {end - size} bytes short of the padding that closes its last tensor"
+        findings.add(Finding("G019", told, offset=size))

@@ -1,0 +1,222 @@
+"""Which format each tensor of a model takes: pure functions of its name, its layer and the model's size.
+
+Three policies: that of the HIFI fork's file types; the plans of its roadmaps, which the fork did not follow; and one
+format for all, with llama.cpp's fallbacks for rows that it cannot hold. Sizes are in billions of parameters.
+
+Reference: llama_tensor_get_type_impl of the fork (llama-quant.cpp, 1de093b32) and of llama.cpp v0.5.0.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from hifi_ref.formats import FORMATS
+from hifi_ref.formats.hifi import q3_k_hifi, q4_k_hifi
+from hifi_ref.formats.hifi.transcode import base_of
+
+# The fork's file types: general.file_type, and what a tensor takes where no rule says otherwise.
+FORK_FILE_TYPES = {"Q4_K_HIFI": 44, "Q3_K_HIFI": 45, "Q5_K_HIFI": 46, "Q2_K_HIFI": 47}
+# The roadmaps' mixes: the format of critical tensors and that of the others.
+ROADMAP = {
+    "Q3_K_HIFI": ("Q3_K_HIFI", "Q3_K"),
+    "Q4_K_HIFI_M": ("Q4_K_HIFI", "Q4_K"),
+    "Q4_K_HIFI_L": ("Q6_K_HIFI", "Q4_K_HIFI"),
+}
+# lm_head is called output in GGUF.
+CRITICAL = ("output", "token_embd", "attn_v", "ffn_down", "ffn_gate")
+# What takes the place of a format whose blocks do not fill a row.
+FALLBACK = {
+    "IQ1_S": "IQ4_NL", "IQ1_M": "IQ4_NL", "IQ2_XXS": "IQ4_NL", "IQ2_XS": "IQ4_NL", "IQ2_S": "IQ4_NL",
+    "IQ3_XXS": "IQ4_NL",
+    "IQ3_S": "IQ4_NL", "IQ4_XS": "IQ4_NL", "Q2_K": "IQ4_NL", "Q3_K": "IQ4_NL", "TQ1_0": "Q4_0", "TQ2_0": "Q4_0",
+    "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0", "Q2_K_HIFI": "IQ4_NL", "Q3_K_HIFI": "IQ4_NL",
+}  # fmt: skip
+# Matrices that are never quantized, by parts of their names.
+KEPT = ("_norm.weight", "ffn_gate_inp.weight", "altup", "laurel", "per_layer_model_proj", "ssm_conv1d",
+        "shortconv.conv", "time_mix_first", "attn_rel_b", "position_embd", "token_types", ".position")  # fmt: skip
+
+
+class Model(NamedTuple):
+    """What the rules ask of a model. ``layers``: how many it has; ``tied``: no output tensor of its own."""
+
+    size: float
+    layers: int
+    experts: int = 0
+    seventy: bool = False
+    tied: bool = False
+
+
+def size_of(embedding: int, layers: int, feed_forward: int, vocabulary: int) -> float:
+    """The fork's estimate of a model's size, in billions; it knows neither grouped queries nor experts."""
+    e, n, f, v = embedding, layers, feed_forward, vocabulary
+    return (4 * e * e * n + 3 * e * f * n + 2 * v * e) / 1e9
+
+
+def kind_of(name: str) -> str:
+    """"attn_v" of "blk.3.attn_v.weight"; "output" and so on of tensors outside the layers."""
+    return re.sub(r"^blk\.\d+\.|\.weight$", "", name).removesuffix("_exps")
+
+
+def layer_of(name: str) -> int:
+    """The layer's number; -1 outside the layers."""
+    match = re.match(r"blk\.(\d+)\.", name)
+    return int(match[1]) if match else -1
+
+
+def more_bits(i: int, n: int) -> bool:
+    """The first and last eighth of the layers, and every third between."""
+    return i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2
+
+
+def is_quantized(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a tensor is a weight matrix that policies speak of; ``shape`` has the row length first."""
+    return name.endswith(".weight") and len(shape) >= 2 and not any(part in name for part in KEPT)
+
+
+# THE FORK
+
+
+def fork_format(file_type: str, name: str, model: Model) -> str:
+    """What the fork gives a tensor under one of FORK_FILE_TYPES, with importance left aside."""
+    kind, i, n, size = kind_of(name), layer_of(name), model.layers, model.size
+    if kind == "output" or (kind == "token_embd" and model.tied):
+        kind = "output"
+    chosen = {"Q2_K_HIFI": _q2, "Q3_K_HIFI": _q3, "Q4_K_HIFI": _q4, "Q5_K_HIFI": _q5}[file_type](kind, i, n, size)
+    if model.experts == 8 and kind in ("attn_v", "attn_k"):
+        return "Q8_0"
+    if model.experts == 8 and kind == "attn_output" and file_type in ("Q3_K_HIFI", "Q2_K_HIFI"):
+        return "Q5_K"
+    if model.seventy and kind == "attn_v" and chosen in ("Q3_K", "Q4_K"):
+        return "Q5_K"
+    return chosen
+
+
+def _q2(kind: str, i: int, n: int, size: float) -> str:
+    return {
+        "output": "Q6_K", "token_embd": "Q4_K", "attn_v": "Q3_K", "attn_q": "Q2_K_HIFI", "attn_k": "Q2_K_HIFI",
+        "attn_output": "Q3_K", "attn_qkv": "Q3_K", "ffn_down": "Q3_K",
+    }.get(kind, "Q2_K")  # fmt: skip
+
+
+def _q3(kind: str, i: int, n: int, size: float) -> str:
+    if kind == "output":
+        return "Q6_K"
+    if kind == "token_embd":
+        return "Q6_K" if size > 1.7 else "Q4_K"
+    if kind == "attn_v":
+        return "Q5_K" if i < 2 else "Q4_K"
+    if kind in ("attn_q", "attn_k", "ffn_gate"):
+        return "Q4_K" if size <= 2 else "Q3_K_HIFI"
+    if kind == "ffn_up":
+        return "Q3_K_HIFI" if 2 < size <= 10 else "Q4_K"
+    if kind == "ffn_down":
+        return "Q5_K" if i < n // 16 else "Q4_K"
+    return "Q4_K"
+
+
+def _residual(size: float) -> str:
+    return "Q5_K_HIFI_RES8" if size <= 5 else "Q6_K_HIFI_RES8"
+
+
+def _q4(kind: str, i: int, n: int, size: float) -> str:
+    if kind in ("output", "token_embd"):
+        return _residual(size)
+    if kind == "attn_v":
+        share = 0.32 if size <= 1 else 0.25 if size <= 2 else 0.20 if size <= 15 else 0.0
+        return _residual(size) if i <= n * share else "Q6_K" if more_bits(i, n) else "Q4_K_HIFI"
+    if kind == "ffn_down":
+        return "Q6_K" if more_bits(i, n) else "Q4_K"
+    if kind == "ffn_gate":
+        return _residual(size) if size <= 1 and i <= n * 0.18 else "Q4_K_HIFI"
+    return {"attn_output": "Q4_K_HIFI", "attn_qkv": "Q5_K", "ffn_up": "Q4_K_HIFI"}.get(kind, "Q4_K")
+
+
+def _q5(kind: str, i: int, n: int, size: float) -> str:
+    residual = "Q6_K" if size <= 2 else _residual(size)
+    if kind in ("output", "token_embd"):
+        return residual
+    if kind == "attn_v":
+        share = 0.0 if size <= 1.7 else 0.05 if size <= 5 else 0.08 if size <= 10 else 0.05
+        return residual if share and i <= n * share else "Q6_K" if more_bits(i, n) else "Q5_K"
+    if kind == "ffn_down":
+        return "Q6_K" if more_bits(i, n) else "Q5_K"
+    return "Q6_K" if kind == "attn_qkv" else "Q5_K"
+
+
+def fork_outliers(name: str, format: str, model: Model, importance: float | None = None) -> int | None:
+    """How many outliers the fork's quantizer asks for in a tensor; ``importance`` is that of the tensor, 0.2 to 0.9."""
+    if format == "Q3_K_HIFI":
+        count = q3_k_hifi.outlier_count(model.size)
+        if importance is None or count == 0:
+            return count
+        return min(count + 2, 8) if importance >= 0.7 else max(count - 2, 2) if importance < 0.4 else count
+    if format == "Q4_K_HIFI":
+        count = q4_k_hifi.outlier_count(model.size)
+        if importance is None:
+            return count
+        return 8 if importance > 0.7 else max(count - 2, 2) if importance < 0.3 else count
+    if format in ("Q5_K_HIFI_RES8", "Q6_K_HIFI_RES8"):
+        layer = layer_of(name)
+        own = 0.5 if importance is None else importance
+        return 8 if layer < 0 else outliers_by_depth(layer, model.layers, own, model.size)
+    return None
+
+
+def outliers_by_depth(layer: int, layers: int, importance: float, size: float) -> int:
+    """2 to 8: early layers keep more outliers than late ones, important tensors more than others."""
+    f = np.float32
+    if layers <= 0:
+        return 8
+    depth = f(0.5) if layers == 1 else f(layer) / f(layers - 1)
+    third = 0 if depth <= f(0.3) else 1 if depth <= f(0.7) else 2
+    size, importance = f(size), f(importance)
+    factor = f(1)
+    if size >= 7:
+        factor = f((1, 0.9, 1)[third])
+    elif size >= 3:
+        factor = f((1, 0.95, 1)[third])
+    elif size >= f(1.5):
+        factor = f((1, 1, 1.25)[third])
+    elif size <= 1:
+        factor = f((1.4, 1.3, 1.5)[third])
+    count = f((8, 5, 2)[third]) * factor
+    if importance > f(0.7):
+        count = count * (f(1) + (importance - f(0.7)))
+    elif importance < f(0.3):
+        count = count * (f(0.7) + importance / f(0.3) * f(0.3))
+    return int(min(max(np.floor(count + f(0.5)), 2), 8))
+
+
+# THE ROADMAPS
+
+
+def automatic_mix(size: float) -> str:
+    """The roadmaps' mix for a model of this size: Q3_K_HIFI up to 2, Q4_K_HIFI_M up to 10, Q4_K_HIFI_L above."""
+    return "Q3_K_HIFI" if size <= 2 else "Q4_K_HIFI_M" if size <= 10 else "Q4_K_HIFI_L"
+
+
+def roadmap_format(mix: str, name: str) -> str:
+    """The format of a tensor in one of ROADMAP's mixes: critical tensors keep their outliers, or more bits."""
+    critical, other = ROADMAP[mix]
+    return critical if kind_of(name) in CRITICAL else other
+
+
+# ROWS THAT DO NOT FIT
+
+
+def that_fits(format: str, row: int) -> str:
+    """The format, or what takes its place where a row is no whole number of its blocks; F16 where nothing fits.
+
+    Formats of the fork that it knows no replacement for, and stops at, take that of their base.
+    """
+    while row % FORMATS[format].block_size:
+        if format in FALLBACK:
+            format = FALLBACK[format]
+        elif FORMATS[format].dialect == "hifi":
+            format = base_of(format).LAYOUT.name
+        else:
+            return "F16"
+    return format
