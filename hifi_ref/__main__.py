@@ -12,6 +12,8 @@ usage: hifi-ref COMMAND ...
 
 commands:
   check FILE.gguf  look at a GGUF file's structure and at every block of its tensors; check --help tells more
+  conform TARGET   judge an implementation of the formats; conform --help tells more
+  quantize SOURCE OUT  quantize a GGUF of floats; quantize --help tells more
 
 flags:
   --version        print the version
@@ -29,9 +31,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"hifi-ref {hifi_ref.__version__}")
         return 0
     if command == "check":
-        from hifi_ref import check
+        from hifi_ref.check import command as check
 
         return check.main(rest)
+    if command == "conform":
+        from hifi_ref.conform import command as conform
+
+        return conform.main(rest)
+    if command == "quantize":
+        from hifi_ref import quantize
+
+        return quantize.main(rest)
     told = f"there is no command {command!r}" if command else "a command is needed"
     print(f"hifi-ref: {told} (--help tells the usage)", file=sys.stderr)
     return 2

@@ -1,0 +1,184 @@
+/* An implementation of Q4_0 and Q8_0 in C that hifi_ref.conform can judge:
+
+       cc -O2 -ffp-contract=off -o kernels kernels.c -lm
+       python -m hifi_ref.conform exec:./kernels
+
+   It reads a question a line from stdin and writes an answer a line to stdout. Replace decode, encode and dot by your own;
+   what is not offered is answered with "no". The program assumes a little-endian machine. */
+
+#define _POSIX_C_SOURCE 200809L
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { VALUES = 32, Q4_0_BYTES = 18, Q8_0_BYTES = 34 };
+
+/* BINARY16 */
+
+static float widen(const uint8_t *half) {
+  int bits = half[0] | half[1] << 8, exponent = bits >> 10 & 31, fraction = bits & 1023;
+  float magnitude = exponent == 31 ? (fraction ? NAN : INFINITY)
+                    : exponent     ? ldexpf(1024 + fraction, exponent - 25)
+                                   : ldexpf(fraction, -24);
+  return bits & 0x8000 ? -magnitude : magnitude;
+}
+
+/* To nearest, ties to even: adding and subtracting a power of two leaves as many bits as a binary16 has there. */
+static void narrow(float value, uint8_t *half) {
+  float magnitude = fabsf(value);
+  int exponent = 0, bits = signbit(value) ? 0x8000 : 0;
+  if (isnan(value)) {
+    bits |= 0x7e00;
+  } else if (magnitude >= 65520) {
+    bits |= 0x7c00;
+  } else {
+    frexpf(magnitude, &exponent);
+    int unit = magnitude == 0 || exponent < -13 ? -24 : exponent - 11;
+    int steps = (int)rintf(ldexpf(magnitude, -unit));
+    /* Subnormal numbers have the exponent of the smallest normal ones; a carry runs on into the exponent. */
+    bits |= ((unit + 24) << 10) + steps;
+  }
+  half[0] = bits & 255;
+  half[1] = bits >> 8;
+}
+
+/* Q4_0: a scale, then 32 codes: the first 16 in low nibbles, the others in high ones. */
+
+static void q4_0_decode(const uint8_t *block, float *values) {
+  float d = widen(block);
+  for (int j = 0; j < 16; j++) {
+    values[j] = ((block[2 + j] & 15) - 8) * d;
+    values[j + 16] = ((block[2 + j] >> 4) - 8) * d;
+  }
+}
+
+static int q4_0_code(float value, float inverse) {
+  float shifted = value * inverse + 8.5f;
+  /* Where the inverse overflows C leaves the conversion open. */
+  int code = isfinite(shifted) ? (int)shifted : 0;
+  return code > 15 ? 15 : code;
+}
+
+static void q4_0_encode(const float *values, uint8_t *block) {
+  float extreme = 0, largest = 0;
+  for (int j = 0; j < VALUES; j++) {
+    if (largest < fabsf(values[j])) {
+      largest = fabsf(values[j]);
+      extreme = values[j];
+    }
+  }
+  float d = extreme / -8, inverse = d ? 1 / d : 0;
+  narrow(d, block);
+  for (int j = 0; j < 16; j++) {
+    block[2 + j] = q4_0_code(values[j], inverse) | q4_0_code(values[j + 16], inverse) << 4;
+  }
+}
+
+/* Q8_0: a scale, then 32 signed codes. */
+
+static void q8_0_decode(const uint8_t *block, float *values) {
+  for (int j = 0; j < VALUES; j++) values[j] = (int8_t)block[2 + j] * widen(block);
+}
+
+static void q8_0_encode(const float *values, uint8_t *block) {
+  float largest = 0;
+  for (int j = 0; j < VALUES; j++) largest = fmaxf(largest, fabsf(values[j]));
+  float d = largest / 127, inverse = d ? 1 / d : 0;
+  narrow(d, block);
+  for (int j = 0; j < VALUES; j++) {
+    float code = roundf(values[j] * inverse);
+    block[2 + j] = isfinite(code) ? (uint8_t)(int8_t)code : 0;
+  }
+}
+
+/* Dot products of one block with a block of Q8_0: exact integers, then two multiplications in the reference's order. */
+
+static float q4_0_dot(const uint8_t *w, const uint8_t *a) {
+  int sum = 0;
+  for (int j = 0; j < 16; j++) {
+    sum += ((w[2 + j] & 15) - 8) * (int8_t)a[2 + j] + ((w[2 + j] >> 4) - 8) * (int8_t)a[18 + j];
+  }
+  return sum * widen(w) * widen(a);
+}
+
+static float q8_0_dot(const uint8_t *w, const uint8_t *a) {
+  int sum = 0;
+  for (int j = 0; j < VALUES; j++) sum += (int8_t)w[2 + j] * (int8_t)a[2 + j];
+  return sum * (widen(w) * widen(a));
+}
+
+/* THE LINE PROTOCOL */
+
+/* Bytes of a word of hexadecimal digits, to be freed. */
+static uint8_t *bytes_of(const char *word, size_t *size) {
+  *size = strlen(word) / 2;
+  uint8_t *bytes = malloc(*size + 1);
+  for (size_t i = 0; i < *size; i++) {
+    unsigned byte = 0;
+    sscanf(word + 2 * i, "%2x", &byte);
+    bytes[i] = byte;
+  }
+  return bytes;
+}
+
+static void answer(const void *bytes, size_t size) {
+  fputs("ok ", stdout);
+  for (size_t i = 0; i < size; i++) printf("%02x", ((const uint8_t *)bytes)[i]);
+  puts("");
+}
+
+static void work(const char *operation, int q8, const char *first, const char *second) {
+  size_t size, other_size = 0, block_bytes = q8 ? Q8_0_BYTES : Q4_0_BYTES;
+  uint8_t *given = bytes_of(first, &size), *other = second ? bytes_of(second, &other_size) : NULL;
+  if (!strcmp(operation, "decode")) {
+    size_t blocks = size / block_bytes;
+    float *values = malloc(blocks * VALUES * sizeof *values);
+    for (size_t i = 0; i < blocks; i++) {
+      (q8 ? q8_0_decode : q4_0_decode)(given + i * block_bytes, values + i * VALUES);
+    }
+    answer(values, blocks * VALUES * sizeof *values);
+    free(values);
+  } else if (!strcmp(operation, "encode") && (q8 || !strcmp(second, "-"))) {
+    /* Q8_0 has no use for importance; Q4_0 would search its scale by it, which is not offered here. */
+    size_t blocks = size / sizeof(float) / VALUES;
+    uint8_t *out = malloc(blocks * block_bytes);
+    for (size_t i = 0; i < blocks; i++) {
+      float values[VALUES];
+      memcpy(values, given + i * sizeof values, sizeof values);
+      (q8 ? q8_0_encode : q4_0_encode)(values, out + i * block_bytes);
+    }
+    answer(out, blocks * block_bytes);
+    free(out);
+  } else if (!strcmp(operation, "dot")) {
+    float sum = 0;
+    for (size_t i = 0; i < size / block_bytes; i++) {
+      sum += (q8 ? q8_0_dot : q4_0_dot)(given + i * block_bytes, other + i * Q8_0_BYTES);
+    }
+    answer(&sum, sizeof sum);
+  } else {
+    puts("no");
+  }
+  free(given);
+  free(other);
+}
+
+int main(void) {
+  char *line = NULL;
+  size_t room = 0;
+  while (getline(&line, &room, stdin) > 0) {
+    char *operation = strtok(line, " \n"), *format = strtok(NULL, " \n");
+    char *first = strtok(NULL, " \n"), *second = strtok(NULL, " \n");
+    if (operation && !strcmp(operation, "hello")) {
+      puts("ok example kernels in C");
+    } else if (first && (!strcmp(format, "Q4_0") || !strcmp(format, "Q8_0"))) {
+      work(operation, !strcmp(format, "Q8_0"), first, second);
+    } else {
+      puts("no");
+    }
+    fflush(stdout);
+  }
+  free(line);
+  return 0;
+}

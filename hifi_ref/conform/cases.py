@@ -1,0 +1,144 @@
+"""What is asked and what is expected: the golden vectors, read from a checkout or from the installed package.
+
+A suite describes its format by itself, layout included, so that formats which this package does not compute can be
+judged too.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import hifi_ref
+from hifi_ref.layout import Field, Layout
+
+OPERATIONS = ("decode", "encode", "dot")
+DIALECT = "llama.cpp"
+
+
+class VectorError(Exception):
+    """The vectors cannot be used; one sentence says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One question, and its answer.
+
+    given: decode has blocks u8[n]; encode weights f32[n] and importance f32[n] or None; dot w u8[n] and a u8[n].
+    expected: f32 for decode and dot, u8 for encode. context: what an encoder is told besides, such as outliers=3.
+    """
+
+    id: str
+    group: str
+    flags: tuple[str, ...]
+    result: str
+    given: Mapping[str, np.ndarray | None]
+    expected: np.ndarray
+    context: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Suite:
+    """All cases of one operation of one format. notes: flag -> what goes wrong."""
+
+    layout: Layout
+    operation: str
+    cases: tuple[Case, ...]
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"{self.layout.name}.{self.operation}"
+
+
+def vectors_folder() -> Path:
+    """The golden vectors: beside the package in a checkout, inside it where it is installed."""
+    package = Path(hifi_ref.__file__).resolve().parent
+    for folder in (package.parent / "golden", package / "golden"):
+        if (folder / DIALECT).is_dir():
+            return folder
+    raise VectorError(f"the golden vectors were not installed with {package}: pass --vectors=DIR")
+
+
+def golden_suites(
+    folder: Path, dialect: str = DIALECT, formats: Sequence[str] = (), operations: Sequence[str] = OPERATIONS
+) -> Iterator[Suite]:
+    """The suites of a dialect, in the order of its index. No formats means all. Raises VectorError."""
+    paths = _paths(folder, dialect)
+    known = {name for name, _, _ in paths}
+    for name in formats:
+        if name not in known:
+            raise VectorError(f"no format of {dialect} is called {name!r}; there are {' '.join(dict(_named(paths)))}")
+    for name, operation, path in paths:
+        if operation in operations and (not formats or name in formats):
+            yield read_suite(path)
+
+
+def _paths(folder: Path, dialect: str) -> list[tuple[str, str, Path]]:
+    """(format, operation, file): those of the index in its order, then those that it does not list."""
+    found = {path: path.name.split(".")[:2] for path in sorted((folder / dialect).glob("*.*.json"))}
+    if not found:
+        raise VectorError(f"{folder} holds no vectors of the dialect {dialect!r}")
+    listed: list[str] = []
+    if (folder / "index.json").is_file():
+        listed = [entry["path"] for entry in _read_json(folder / "index.json").get("files", [])]
+    order = {path: i for i, path in enumerate(listed)}
+    ranked = sorted(found, key=lambda path: order.get(f"{dialect}/{path.name}", len(order)))
+    return [(*found[path], path) for path in ranked]
+
+
+def _named(paths: list[tuple[str, str, Path]]) -> list[tuple[str, None]]:
+    return [(name, None) for name, _, _ in paths]
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise VectorError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise VectorError(f"{path} is no JSON: {error}") from error
+
+
+@functools.cache
+def read_suite(path: Path) -> Suite:
+    """One file of vectors. Raises VectorError."""
+    content = _read_json(path)
+    try:
+        fields = tuple(Field(e["field"], e["type"], e["count"], e["holds"]) for e in content["layout"])
+        layout = Layout(content["format"], content["type_id"], content["block_size"], fields, content["dot_with"])
+        operation = content["operation"]
+        cases = tuple(
+            _case(operation, group["name"], test) for group in content["groups"] for test in group["tests"]
+        )
+        notes = {flag: note["description"] for flag, note in content["notes"].items()}
+        return Suite(layout, operation, cases, notes)
+    except (KeyError, TypeError, ValueError) as error:
+        raise VectorError(f"{path} is no file of vectors as the schema describes them: {error!r}") from error
+
+
+def _case(operation: str, group: str, test: Mapping[str, Any]) -> Case:
+    if operation == "decode":
+        given = {"blocks": _bytes(test["blocks"])}
+    elif operation == "encode":
+        importance = test["importance"]
+        given = {"weights": _floats(test["weights"]), "importance": None if importance is None else _floats(importance)}
+    else:
+        given = {"w": _bytes(test["w"]), "a": _bytes(test["a"])}
+    expected = _bytes(test["expected"]) if operation == "encode" else _floats(test["expected"])
+    context = test.get("context", {})
+    return Case(test["id"], group, tuple(test["flags"]), test["result"], given, expected, context)
+
+
+def _bytes(text: str) -> np.ndarray:
+    return np.frombuffer(bytes.fromhex(text), np.uint8)
+
+
+def _floats(text: str) -> np.ndarray:
+    return _bytes(text).view("<f4").astype(np.float32)

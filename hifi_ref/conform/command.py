@@ -1,0 +1,217 @@
+"""The command line of `python -m hifi_ref.conform`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from absl import flags
+
+import hifi_ref
+from hifi_ref.conform import report_html, report_junit, report_markdown
+from hifi_ref.conform.cases import DIALECT, OPERATIONS, Suite, VectorError, golden_suites, vectors_folder
+from hifi_ref.conform.judge import Cell, judge
+from hifi_ref.conform.line_target import NoAnswerError
+from hifi_ref.conform.report import Report, Subject, cell_report, to_json, to_text
+from hifi_ref.conform.targets import Opened, TargetError, digests, machine, open_targets
+from hifi_ref.conform.xfail import Expectation, XfailError, read_expectations, unexpected_passes
+from hifi_ref.model_files.files import write_atomically
+
+PASSED, FAILED, USAGE, FAULT = 0, 1, 2, 3
+
+USAGE_TEXT = """\
+usage: python -m hifi_ref.conform TARGET [flags]
+
+Judges an implementation of the block formats by the golden vectors, and tells what is wrong with it.
+
+targets:
+  ggml:DIR[#PART]   shared libraries with ggml's C symbols: base and each CPU variant that runs here, or one of them
+  python:MODULE     a module with any of encode(name, x, weights), decode(name, blocks), dot(name, w, a)
+  gguf-py           the gguf package
+  exec:COMMAND      a program that speaks the line protocol on stdin and stdout, in any language
+
+flags:
+  --formats=A,B      only these formats
+  --operations=A,B   only these of decode, encode, dot
+  --level=1|2        1: the golden vectors; 2: bulk and adversarial inputs too, judged by hifi_ref itself
+  --seed=N           draws other bulk inputs
+  --only=ID,ID       only the cases with these ids
+  --xfail=FILE       expected failures: lines FORMAT.OPERATION [ID]: REASON
+  --dialect=NAME     the vectors' dialect, llama.cpp by default
+  --vectors=DIR      the folder of the vectors, in place of those that came with hifi_ref
+  --timeout=SECONDS  how long an answer may take, 30 by default
+  --json[=FILE]      write the report as JSON, to FILE or in place of the text
+  --junit=FILE       write it as JUnit XML
+  --html=FILE        write it as one HTML page
+  --markdown=FILE    write it as Markdown
+  --quiet            print the failures and the verdict, without the matrix
+  --debug            after a fault of this program, print where it happened
+  --help             print this text
+
+exit codes: 0 conforms, 1 does not, 2 wrong usage, 3 a fault of this program
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is asked of whom, as the flags say it."""
+
+    target: str
+    formats: tuple[str, ...] = ()
+    operations: tuple[str, ...] = OPERATIONS
+    level: int = 1
+    seed: int = 0
+    only: tuple[str, ...] = ()
+    xfail: str | None = None
+    dialect: str = DIALECT
+    vectors: str | None = None
+    timeout: float = 30
+
+    @property
+    def repeated(self) -> list[str]:
+        """The flags that a command which reproduces one case needs."""
+        plain = Run(self.target)
+        values = [(name, getattr(self, name), getattr(plain, name)) for name in ("level", "seed", "dialect", "vectors")]
+        return [f"--{name}={value}" for name, value, usual in values if value != usual]
+
+
+def suites_of(run: Run) -> list[Suite]:
+    """The suites that a run asks for. Raises VectorError."""
+    for operation in run.operations:
+        if operation not in OPERATIONS:
+            raise VectorError(f"no operation is called {operation!r}; there are {' '.join(OPERATIONS)}")
+    folder = vectors_folder() if run.vectors is None else Path(run.vectors)
+    suites = list(golden_suites(folder, run.dialect, run.formats, run.operations))
+    if run.level == 2:
+        from hifi_ref.conform.bulk import with_bulk
+
+        suites = [with_bulk(suite, run.seed) for suite in suites]
+    if run.only:
+        suites = [replace(s, cases=tuple(case for case in s.cases if case.id in run.only)) for s in suites]
+        missing = set(run.only) - {case.id for suite in suites for case in suite.cases}
+        if missing:
+            raise VectorError(f"no case has the id {sorted(missing)[0]!r}")
+    return [suite for suite in suites if suite.cases]
+
+
+def conform(run: Run, progress: bool = False) -> Report:
+    """Judge a target. Raises TargetError, VectorError, XfailError: wrong usage, in one sentence."""
+    expectations = [] if run.xfail is None else read_expectations(Path(run.xfail))
+    suites = suites_of(run)
+    opened, not_judged = open_targets(run.target, run.timeout)
+    subjects, judged = [], []
+    for one in opened:
+        subject, cells = judge_subject(one, suites, run.repeated, expectations, progress)
+        subjects.append(subject)
+        judged += cells
+    return Report(
+        hifi_ref.__version__, run.dialect, run.level,
+        {"suites": len(suites), "cases": sum(len(suite.cases) for suite in suites), "seed": run.seed}, machine(),
+        tuple(subjects), not_judged, tuple(map(str, unexpected_passes(judged, expectations))),
+    )  # fmt: skip
+
+
+def judge_subject(
+    one: Opened,
+    suites: Sequence[Suite],
+    repeated: Sequence[str] = (),
+    expectations: Sequence[Expectation] = (),
+    progress: bool = False,
+) -> tuple[Subject, list[Cell]]:
+    """One subject's report, and the cells that it was made from."""
+    try:
+        name = one.target.hello()
+        cells = judge(one.target, _shown(suites, one.spelling) if progress else suites)
+        told = tuple(cell_report(cell, one.spelling, repeated, expectations, one.target) for cell in cells)
+    except NoAnswerError as error:
+        return Subject(one.spelling, "", digests(one.libraries), (), str(error)), []
+    finally:
+        one.target.close()
+    return Subject(one.spelling, name, digests(one.libraries), told), cells
+
+
+def _shown(suites: Sequence[Suite], name: str) -> Iterable[Suite]:
+    from tqdm import tqdm
+
+    return tqdm(suites, desc=name[-40:], unit="cell", leave=False)
+
+
+def _flag_values() -> flags.FlagValues:
+    values = flags.FlagValues()
+    plain = Run("")
+    flags.DEFINE_list("formats", [], "only these formats", flag_values=values)
+    flags.DEFINE_list("operations", list(OPERATIONS), "only these operations", flag_values=values)
+    flags.DEFINE_integer("level", 1, "1 or 2", lower_bound=1, upper_bound=2, flag_values=values)
+    flags.DEFINE_integer("seed", 0, "of the bulk inputs", lower_bound=0, flag_values=values)
+    flags.DEFINE_list("only", [], "ids of cases", flag_values=values)
+    flags.DEFINE_string("xfail", None, "file of expected failures", flag_values=values)
+    flags.DEFINE_string("dialect", plain.dialect, "of the vectors", flag_values=values)
+    flags.DEFINE_string("vectors", None, "folder of the vectors", flag_values=values)
+    flags.DEFINE_float("timeout", plain.timeout, "seconds an answer", lower_bound=0.01, flag_values=values)
+    for kind in ("json", "junit", "html", "markdown"):
+        flags.DEFINE_string(kind, None, f"write {kind} to this file", flag_values=values)
+    for name in ("quiet", "debug"):
+        flags.DEFINE_boolean(name, False, name, flag_values=values)
+    flags.DEFINE_boolean("help", False, "print the usage", short_name="h", flag_values=values)
+    return values
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, sys.argv's where None, without a program name; return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:
+        return _fail(130, "interrupted")
+    except Exception as fault:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        told = f"{type(fault).__name__}: {fault}".splitlines()[0]
+        return _fail(FAULT, f"a fault of hifi_ref itself ({told}); please report it, with the output of --debug")
+
+
+def _main(arguments: list[str]) -> int:
+    values = _flag_values()
+    try:
+        # absl's string flags would take the target as the value of a bare --json.
+        rest = values(["conform", *("--json=-" if a == "--json" else a for a in arguments)])[1:]
+    except flags.Error as error:
+        return _fail(USAGE, f"{' '.join(str(error).split())} (--help tells the usage)")
+    if values.help:
+        print(USAGE_TEXT, end="")
+        return PASSED
+    if len(rest) != 1:
+        return _fail(USAGE, f"one TARGET is needed, {len(rest)} are given (--help tells the usage)")
+    run = Run(
+        rest[0], tuple(values.formats), tuple(values.operations), values.level, values.seed, tuple(values.only),
+        values.xfail, values.dialect, values.vectors, values.timeout,
+    )  # fmt: skip
+    try:
+        report = conform(run, progress=sys.stderr.isatty())
+        for kind, to_other in (("json", _json), ("junit", report_junit.to_junit), ("html", report_html.to_html),
+                               ("markdown", report_markdown.to_markdown)):  # fmt: skip
+            path = getattr(values, kind)
+            if path == "-":
+                print(to_other(report), end="")
+            elif path is not None:
+                write_atomically(path, to_other(report))
+    except (TargetError, VectorError, XfailError) as error:
+        return _fail(USAGE, str(error))
+    except OSError as error:
+        return _fail(USAGE, f"cannot write {error.filename}: {error.strerror}")
+    if "-" not in (values.json, values.junit, values.html, values.markdown):
+        print(to_text(report, values.quiet), end="")
+    return PASSED if report.conforms else FAILED
+
+
+def _json(report: Report) -> str:
+    return json.dumps(to_json(report), indent=1) + "\n"
+
+
+def _fail(code: int, message: str) -> int:
+    print(f"hifi_ref.conform: {message}", file=sys.stderr)
+    return code

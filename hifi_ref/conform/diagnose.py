@@ -1,0 +1,114 @@
+"""What is wrong with a cell: the known bug whose answers are the observed ones, or a pattern in how they differ."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from hifi_ref.conform.cases import Case, Suite
+from hifi_ref.conform.judge import BOUND, DIFFERS, EXACT, Cell, Verdict, bound_of, same
+from hifi_ref.conform.patterns import PATTERNS
+from hifi_ref.formats import FORMATS
+from hifi_ref.known_bugs import Bug, bugs_of
+
+
+class Diagnosis(NamedTuple):
+    """kind: the class of bug. bug: the known bug's name, or None for a pattern. matches: of so many failing vectors."""
+
+    kind: str
+    bug: str | None
+    says: str
+    matches: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.says} ({self.bug or self.kind}: matches {self.matches} of {self.of} failing vectors)"
+
+
+def diagnose(cell: Cell) -> Diagnosis | None:
+    """The best explanation of a cell's wrong answers; None where nothing explains half of them."""
+    wrong = [verdict for verdict in cell.verdicts if verdict.outcome == DIFFERS]
+    if not wrong:
+        return None
+    known = _known_bug(cell, wrong)
+    # A bug by name tells more than a pattern does.
+    if known is not None and 2 * known.matches >= known.of:
+        return known
+    found = [d for d in (_pattern(cell, wrong), _flag(cell, wrong)) if d is not None and 2 * d.matches >= d.of]
+    return max(found, key=lambda d: d.matches, default=None)
+
+
+def _known_bug(cell: Cell, wrong: list[Verdict]) -> Diagnosis | None:
+    best: tuple[int, int, Bug] | None = None
+    right = [v for v in cell.verdicts if v.outcome == EXACT]
+    for bug in bugs_of(cell.suite.layout.name, cell.suite.operation):
+        answers = bug_answers(bug, cell.suite)
+        matches = sum(agrees(cell.suite, v, answers[v.case.id]) for v in wrong)
+        # A bug that spoils more of what the target has right than it explains is not the target's.
+        spoilt = sum(not _equal(answers[v.case.id], v.observed) for v in right)
+        if matches > spoilt and (best is None or (matches, -spoilt) > best[:2]):
+            best = matches, -spoilt, bug
+    return None if best is None else Diagnosis(best[2].kind, best[2].name, best[2].says, best[0], len(wrong))
+
+
+def _equal(answer: np.ndarray, observed: np.ndarray) -> bool:
+    return answer.size == observed.size and bool(same(answer, observed).all())
+
+
+def agrees(suite: Suite, verdict: Verdict, answer: np.ndarray) -> bool:
+    """Whether a wrong answer is what a known bug answers."""
+    if _equal(answer, verdict.observed):
+        return True
+    if suite.operation != "dot" or not np.isfinite([*answer, *verdict.observed]).all():
+        return False
+    # A kernel with that bug may well add in another order.
+    bounded = bound_of(suite.layout.name, verdict.case, verdict.observed)
+    return bounded is not None and abs(float(answer[0]) - float(verdict.observed[0])) <= bounded.bound
+
+
+@functools.lru_cache(maxsize=256)
+def bug_answers(bug: Bug, suite: Suite) -> dict[str, np.ndarray]:
+    """What a known bug answers to every case of a suite: id -> f32 or u8, of one axis."""
+    with np.errstate(all="ignore"):
+        if suite.operation == "decode":
+            return _decoded(bug, suite.cases, suite.layout.type_size)
+        return {case.id: _answer(bug, case) for case in suite.cases}
+
+
+def _decoded(bug: Bug, cases: tuple[Case, ...], type_size: int) -> dict[str, np.ndarray]:
+    blocks = [case.given["blocks"].reshape(-1, type_size) for case in cases]
+    values = np.asarray(bug.run(np.concatenate(blocks)), np.float32).reshape(-1, FORMATS[bug.format].block_size)
+    parts = np.split(values, np.cumsum([len(b) for b in blocks])[:-1])
+    return {case.id: part.reshape(-1) for case, part in zip(cases, parts, strict=True)}
+
+
+def _answer(bug: Bug, case: Case) -> np.ndarray:
+    """Nothing where the bug makes of the input what the reference refuses, such as an infinity."""
+    given = [None if v is None else v.copy() for v in case.given.values()]
+    try:
+        return np.asarray(bug.run(given[0][None], given[1])).reshape(-1)
+    except ValueError:
+        return np.empty(0, case.expected.dtype)
+
+
+def _pattern(cell: Cell, wrong: list[Verdict]) -> Diagnosis | None:
+    found: Diagnosis | None = None
+    for pattern in PATTERNS:
+        if cell.suite.operation in pattern.operations:
+            matches = sum(bool(pattern.holds(cell.suite.layout, v.case, v.observed)) for v in wrong)
+            if matches and (found is None or matches > found.matches):
+                found = Diagnosis(pattern.kind, None, pattern.says, matches, len(wrong))
+    return found
+
+
+def _flag(cell: Cell, wrong: list[Verdict]) -> Diagnosis | None:
+    """A flag that all failing cases have and no passing one."""
+    right = [v.case for v in cell.verdicts if v.outcome in (EXACT, BOUND)]
+    if not right:
+        return None
+    for flag, note in cell.suite.notes.items():
+        if all(flag in v.case.flags for v in wrong) and not any(flag in case.flags for case in right):
+            return Diagnosis(flag, None, f"Only vectors flagged {flag} fail. {note}", len(wrong), len(wrong))
+    return None

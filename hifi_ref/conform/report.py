@@ -1,0 +1,261 @@
+"""What a run found, as records, as JSON's types and as text."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from hifi_ref.conform.diagnose import Diagnosis, diagnose
+from hifi_ref.conform.judge import BOUND, EXACT, FAILED, OPEN, UNBOUNDED, Cell, Target
+from hifi_ref.conform.locate import first_divergence
+from hifi_ref.conform.xfail import Expectation, expectation_of
+
+SCHEMA = "hifi_ref.conform/1"
+# Failures of one cell that are told in full.
+SHOWN = 5
+
+CONFORMS, NOT, XFAIL, NOT_OFFERED = "conforms", "does not conform", "fails as expected", "not offered"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failing case. block to observed: as in locate.Place; None without an answer. reproduce: a command line."""
+
+    id: str
+    group: str
+    flags: tuple[str, ...]
+    told: str
+    block: int | None
+    field: str | None
+    unit: str | None
+    index: int | None
+    expected: str | None
+    observed: str | None
+    expected_to_fail: str | None
+    reproduce: str
+
+    def __str__(self) -> str:
+        if self.expected is None:
+            return self.told
+        where = [] if self.block is None else [f"block {self.block}"]
+        where += [f"field {self.field}"] if self.field else []
+        where += [] if self.unit is None else [f"{self.unit} {self.index}"]
+        told = f"expected {self.expected}, observed {self.observed}"
+        return f"{', '.join([*where, told])}{f' ({self.told})' if self.told else ''}"
+
+
+@dataclass(frozen=True)
+class CellReport:
+    """One format, one operation. verdict: CONFORMS, NOT, XFAIL or NOT_OFFERED. counts: outcome -> cases."""
+
+    format: str
+    operation: str
+    verdict: str
+    cases: int
+    counts: dict[str, int]
+    not_asked: int
+    declined: int
+    diagnosis: Diagnosis | None
+    failures: tuple[Failure, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.format}.{self.operation}"
+
+    @property
+    def failed(self) -> int:
+        return sum(self.counts.get(outcome, 0) for outcome in FAILED) + self.not_asked
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who was judged: the target's spelling, what it calls itself, its libraries' digests; and what came out."""
+
+    target: str
+    name: str
+    libraries: tuple[dict[str, str], ...]
+    cells: tuple[CellReport, ...]
+    fault: str | None = None
+
+    @property
+    def offered(self) -> list[CellReport]:
+        return [cell for cell in self.cells if cell.verdict != NOT_OFFERED]
+
+    @property
+    def conforms(self) -> bool:
+        return self.fault is None and all(cell.verdict != NOT for cell in self.cells)
+
+
+@dataclass(frozen=True)
+class Report:
+    """One run. not_judged: part of the target -> why."""
+
+    version: str
+    dialect: str
+    level: int
+    vectors: dict[str, Any]
+    machine: dict[str, str]
+    subjects: tuple[Subject, ...]
+    not_judged: dict[str, str] = field(default_factory=dict)
+    unexpected_passes: tuple[str, ...] = ()
+
+    @property
+    def conforms(self) -> bool:
+        judged = any(subject.offered for subject in self.subjects)
+        return judged and not self.unexpected_passes and all(subject.conforms for subject in self.subjects)
+
+
+def cell_report(
+    cell: Cell,
+    spelling: str,
+    flags: Sequence[str] = (),
+    expectations: Sequence[Expectation] = (),
+    target: Target | None = None,
+) -> CellReport:
+    """A cell's verdict, its first failures and its diagnosis.
+
+    spelling, flags: of the command that reproduces a failure. target: who can still be asked, to locate failures.
+    """
+    reasons = {v.case.id: expectation_of(cell, v, expectations) for v in cell.failures}
+    # Those that nobody expects come first.
+    shown = sorted(cell.failures, key=lambda v: reasons[v.case.id] is not None)[:SHOWN]
+    failures = []
+    for v in shown:
+        place = first_divergence(cell.suite, v, target)
+        told, where = (v.told, (None,) * 6) if place is None else (place.hint, place[:6])
+        reason = reasons[v.case.id]
+        failures.append(
+            Failure(
+                v.case.id, v.case.group, v.case.flags, told, *where, None if reason is None else reason.reason,
+                reproduce(spelling, cell, v.case.id, flags),
+            )
+        )  # fmt: skip
+    if not cell.offered:
+        verdict = NOT_OFFERED
+    elif not failures:
+        verdict = CONFORMS
+    else:
+        verdict = XFAIL if all(reasons.values()) and not cell.not_asked else NOT
+    layout = cell.suite.layout
+    return CellReport(
+        layout.name, cell.suite.operation, verdict, len(cell.suite.cases), dict(sorted(cell.counts.items())),
+        cell.not_asked, cell.declined, diagnose(cell), tuple(failures),
+    )  # fmt: skip
+
+
+def reproduce(target: str, cell: Cell, id: str, flags: Sequence[str]) -> str:
+    """A command line that judges this one case."""
+    words = ["python", "-m", "hifi_ref.conform", target, f"--formats={cell.suite.layout.name}"]
+    return shlex.join([*words, f"--operations={cell.suite.operation}", *flags, f"--only={id}"])
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """The report as JSON's types; report.schema.json describes them."""
+    return {
+        "schema": SCHEMA,
+        "hifi_ref": report.version,
+        "conforms": report.conforms,
+        "dialect": report.dialect,
+        "level": report.level,
+        "vectors": report.vectors,
+        "machine": report.machine,
+        "subjects": [
+            {
+                "target": subject.target,
+                "name": subject.name,
+                "conforms": subject.conforms,
+                "fault": subject.fault,
+                "libraries": list(subject.libraries),
+                "cells": [_cell_json(cell) for cell in subject.cells],
+            }
+            for subject in report.subjects
+        ],
+        "not_judged": [{"target": target, "reason": reason} for target, reason in report.not_judged.items()],
+        "unexpected_passes": list(report.unexpected_passes),
+    }
+
+
+def _cell_json(cell: CellReport) -> dict[str, Any]:
+    diagnosis = None if cell.diagnosis is None else cell.diagnosis._asdict()
+    failures = [{**asdict(f), "flags": list(f.flags)} for f in cell.failures]
+    return {**asdict(cell), "diagnosis": diagnosis, "failures": failures}
+
+
+def to_text(report: Report, quiet: bool = False) -> str:
+    """The report as text: who was judged, the matrix, the failures with their diagnoses, and the verdict."""
+    lines = []
+    for subject in report.subjects:
+        lines += [f"{subject.target}: {subject.name}"]
+        lines += [f"  {library['file']} sha256 {library['sha256']}" for library in subject.libraries]
+        if subject.fault:
+            lines += ["", f"not judged: {subject.fault}", ""]
+            continue
+        if not quiet and subject.offered:
+            lines += ["", *table(matrix(subject))]
+        lines += ["", *_failures(subject)]
+    lines += [f"not judged: {target}: {reason}" for target, reason in report.not_judged.items()]
+    lines += [f"unexpected pass: {told}; remove that line" for told in report.unexpected_passes]
+    machine = ", ".join(report.machine.values())
+    vectors = f"{report.vectors['cases']} cases of {report.dialect}, level {report.level}"
+    return "\n".join([*lines, f"{verdict_line(report)} ({vectors}; hifi_ref {report.version}; {machine})"]) + "\n"
+
+
+def verdict_line(report: Report) -> str:
+    """One line for all."""
+    if report.conforms:
+        return "conforms"
+    bad = [cell.name for subject in report.subjects for cell in subject.cells if cell.verdict == NOT]
+    if not any(subject.offered for subject in report.subjects):
+        return "does not conform: nothing was judged"
+    if not bad:
+        return "does not conform: see above"
+    cells = "1 cell" if len(bad) == 1 else f"{len(bad)} cells"
+    return f"does not conform: {cells}, {', '.join(bad[:6])}{' and more' if len(bad) > 6 else ''}"
+
+
+def matrix(subject: Subject) -> list[tuple[str, ...]]:
+    """format x operation, with a head: what is offered of them."""
+    offered = subject.offered
+    operations = [op for op in ("decode", "encode", "dot") if any(cell.operation == op for cell in offered)]
+    cells = {(cell.format, cell.operation): cell for cell in offered}
+    rows = [("format", *operations)]
+    for name in dict.fromkeys(cell.format for cell in offered):
+        rows.append((name, *(summary(cells.get((name, op))) for op in operations)))
+    return rows
+
+
+def summary(cell: CellReport | None) -> str:
+    """One cell of the matrix."""
+    if cell is None or cell.verdict == NOT_OFFERED:
+        return "-"
+    if cell.failed:
+        told = f"{cell.failed} of {cell.cases} wrong"
+        return f"{told}, expected" if cell.verdict == XFAIL else told
+    told = [f"{cell.counts[EXACT]} exact"] if cell.counts.get(EXACT) else []
+    told += [f"{cell.counts[key]} {key}" for key in (BOUND, UNBOUNDED, OPEN) if cell.counts.get(key)]
+    return ", ".join([*told, *([f"{cell.declined} declined"] if cell.declined else [])])
+
+
+def table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _failures(subject: Subject) -> list[str]:
+    return [line for cell in subject.cells if cell.failures for line in [*cell_text(cell), ""]]
+
+
+def cell_text(cell: CellReport) -> list[str]:
+    """A failing cell: its verdict, diagnosis, first failure, and how to see it."""
+    lines = [f"{cell.name} {cell.verdict}: {cell.failed} of {cell.cases} wrong"]
+    if cell.diagnosis is not None:
+        lines.append(f"  diagnosis: {cell.diagnosis}")
+    first = cell.failures[0]
+    lines.append(f"  {first.id} ({first.group}): {first}")
+    if first.expected_to_fail:
+        lines.append(f"  expected: {first.expected_to_fail}")
+    if cell.not_asked:
+        lines.append(f"  {cell.not_asked} more were not asked")
+    return [*lines, f"  reproduce: {first.reproduce}"]
