@@ -110,7 +110,10 @@ def _seal(value: Array, witness: Array) -> Array:
 
 
 def _witness(a: Any, b: Any) -> Array:
-    return a if is_jax(a) else b
+    """The operand that hides the zero: one that is being traced, since that of a constant is no secret."""
+    if is_traced(a):
+        return a
+    return b if is_traced(b) or not is_jax(a) else a
 
 
 # ARITHMETIC
@@ -173,10 +176,14 @@ def div(a: Array, b: Array) -> Array:
         lib = library(_witness(a, b))
         return long_arithmetic.div(*lib.broadcast_arrays(lib.asarray(a, np.float32), lib.asarray(b, np.float32)))
     if is_jax(a) or is_jax(b):
+        if is_traced(b) and not is_traced(a) and np.ndim(a):
+            # A table of constants hides no zero, and that of a broadcast is known once for many quotients.
+            a, b = sys.modules["jax"].lax.optimization_barrier((library(b).asarray(a, np.float32), b))
         witness = _witness(a, b)
         numpy_like = library(witness)
         zero = _hidden_zero(witness)
-        divisor = from_bits(bits(numpy_like.asarray(b, np.float32)) ^ zero)
+        shape = np.broadcast_shapes(np.shape(a), np.shape(b))
+        divisor = from_bits(bits(numpy_like.asarray(b, np.float32)) ^ numpy_like.broadcast_to(zero, shape))
         return from_bits(bits(a / divisor) ^ zero)
     return np.divide(a, b, dtype=np.float32)
 

@@ -233,6 +233,15 @@ def test_div_by_a_broadcast(lane: Callable) -> None:
 
 
 @each_lane
+def test_div_of_constants_by_a_broadcast(lane: Callable) -> None:
+    table = np.linspace(3, 25, 64, dtype=f4)[:, None]
+    b = np.random.default_rng(3).standard_normal(64).astype(f4)
+    wanted = judge_div(np.broadcast_to(table, (64, 64)), np.broadcast_to(b, (64, 64)))
+    check(lane, lambda b: exact.div(table, b), (b,), wanted)
+    check(lane, lambda b: exact.div(table, exact.library(b).broadcast_to(b, (64, 64))), (b,), wanted)
+
+
+@each_lane
 def test_chains_of_divisions_stay_divisions(lane: Callable) -> None:
     a, b = pairs()
     c = np.roll(b, 5)

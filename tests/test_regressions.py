@@ -28,3 +28,12 @@ def test_squares_of_errors_that_underflow_before_a_large_weight_counts(lane: str
     x, weights = block["x"].reshape(1, 256), block["w"].reshape(256)
     expected = native.encode(name, x, weights)
     assert hr.encode(name, x, weights, lane=lane).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("lane", ["numpy", "jax"])
+def test_the_first_sign_is_given_up_where_all_costs_overflow(lane: str) -> None:
+    """A weight of 3e26 makes all importance of its super-block infinite, and costs of weights that are 0 NaN."""
+    row = np.load(DATA / "nan_costs.npz")
+    x, weights = row["x"].reshape(1, -1), row["w"]
+    expected = native.encode("IQ2_XS", x, weights)
+    assert hr.encode("IQ2_XS", x, weights, lane=lane).tobytes() == expected.tobytes()

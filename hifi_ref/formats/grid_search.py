@@ -1,248 +1,47 @@
 """The search for scales and grid rows that the codebook formats share; scale_search is its counterpart for equal steps.
 
-A group of 8 or 4 magnitudes is first rounded to a **point**: a digit a magnitude, of 2 bits (steps 1, 3, 5) or 3 bits
-(1, 3 to 15), packed into one integer. Few points are rows of the grid. For every other point a list holds the rows near
-it: all at the smallest distance, then all at the next, as many different distances as the format asks for, each in grid
-order. Of the list the row with the least weighted squared error is taken, the first of equals. Where all errors are
-infinite or no numbers, the release stops the process; defined here as the first.
+Elements of a sub-block lie on the leading axis, sub-blocks on the last; groups of 8 or 4 elements, which share a row of
+the grid, split the leading axis. grid_lists tells which rows a group may take, nearest_row which of them it takes.
 
-Elements of a sub-block lie on the leading axis, sub-blocks on the last; groups split the leading axis.
-
-Source: iq2xs_init_impl, iq3xs_init_impl, iq2_find_best_neighbour, iq3_find_best_neighbour and the quantize_row_iq*_impl
-(ggml-quants.c, v0.5.0).
+Source: the quantize_row_iq2_*_impl and quantize_row_iq3_*_impl (ggml-quants.c, v0.5.0).
 """
 
 from __future__ import annotations
 
-import functools
-import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import div, f32, fold, is_faint, mul, nearest_int
-from hifi_ref.formats import codebooks, scale_search
+from hifi_ref.exact import div, f32, fold, is_faint, mul, nearest_int, pair, running_sums, unpair, wall
+from hifi_ref.formats import grid_lists, scale_search
+from hifi_ref.formats.nearest_row import Target, nearest_rows
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32, UInt8, UInt16
-
-
-# NEIGHBOURS
-
-
-class Book(NamedTuple):
-    """The lists of a grid, by point; a point of the grid has a list with itself alone."""
-
-    width: int  # digits a point
-    bits: int  # bits a digit
-    top: int  # largest digit
-    start: Int32[np.ndarray, "points"]
-    count: Int32[np.ndarray, "points"]
-    rows: UInt16[np.ndarray, "entries"]  # the lists, one after the other, as points
-    distance: UInt8[np.ndarray, "entries"]  # of the row from the point, in steps, squared
-    index: UInt16[np.ndarray, "points"]  # the row number of a point of the grid
-
-    def digits(self, points: Int32[Array, "*n"]) -> list[Int32[Array, "*n"]]:
-        return [points >> (self.bits * i) & (2**self.bits - 1) for i in range(self.width)]
-
-
-@functools.cache
-def book(name: str, distances: int) -> Book:
-    """The lists of all rows within the first so many different distances of each point."""
-    grid = codebooks.grid(name)
-    width = grid.shape[1]
-    values, digits = np.unique(grid, return_inverse=True)
-    digits = digits.reshape(grid.shape).astype(np.float32)
-    bits = 2 if len(values) == 3 else 3
-    powers = 1 << bits * np.arange(width)
-
-    # DISTANCES of all points to all rows: |p|^2 + |g|^2 - 2 p g, small integers
-    points = np.indices((len(values),) * width).reshape(width, -1).T.astype(np.float32)
-    distance = (points**2).sum(axis=1)[:, None] + (digits**2).sum(axis=1) - 2 * (points @ digits.T)
-    farthest = distance.min(axis=1)
-    for _ in range(distances - 1):
-        farthest = np.where(distance > farthest[:, None], distance, np.inf).min(axis=1)
-    farthest = np.where(distance.min(axis=1) == 0, 0, farthest)
-
-    # LISTS, by distance, then by row
-    of_point, of_row = np.nonzero(distance <= farthest[:, None])
-    order = np.lexsort((of_row, distance[of_point, of_row], of_point))
-    packed = (points.astype(np.int64) @ powers).astype(np.int32)
-    row_points = (digits.astype(np.int64) @ powers).astype(np.int32)
-    size = packed.max() + 1
-    count, start, index = np.zeros(size, np.int32), np.zeros(size, np.int32), np.zeros(size, np.uint16)
-    counts = np.bincount(of_point, minlength=len(points))
-    count[packed], start[packed] = counts, np.cumsum(counts) - counts
-    index[row_points] = np.arange(len(grid))
-    rows, near = row_points[of_row[order]].astype(np.uint16), distance[of_point, of_row][order].astype(np.uint8)
-    return Book(width, bits, len(values) - 1, start, count, rows, near, index)
-
-
-class Target(NamedTuple):
-    """What the rows are to come near: x[i] ~ scale * (slope * digit i + offset), squared errors counting w[i]."""
-
-    x: list[Float32[Array, "*n"]]
-    w: list[Float32[Array, "*n"]]
-    scale: Float32[Array, "*n"]
-    slope: int
-    offset: Float32[Array, "*n"] | np.float32
-
-    def error(self, i: int, digit: Int32[Array, "*n"] | int) -> Float32[Array, "*n"]:
-        step = np.float32(self.slope) * (np.float32(digit) if isinstance(digit, int) else f32(digit)) + self.offset
-        diff = mul(self.scale, step) - self.x[i]
-        return mul(self.w[i] * diff, diff)
-
-
-def nearest_row(book: Book, points: Int32[Array, "*n"], target: Target) -> Int32[Array, "*n"]:
-    """The row of each point's list with the least sum of errors, added first digit to last; as a point."""
-    if exact.is_jax(points):
-        return _nearest_row_jax(book, points, target)
-    flat = points.reshape(-1)
-    n = len(flat)
-    count = book.count[flat]
-    first = np.cumsum(count) - count
-    # All pairs of a point and an entry of its list, side by side
-    lane = np.repeat(np.arange(n), count)
-    entry = np.arange(len(lane)) + np.repeat(book.start[flat] - first, count)
-    total = np.float32(0)
-    for i, digit in enumerate(book.digits(book.rows[entry].astype(np.int32))):
-        errors = np.stack([target.error(i, v).reshape(-1) for v in range(book.top + 1)])
-        total = total + errors.reshape(-1)[digit * n + lane]
-    least = np.fmin.reduceat(total, first)
-    candidate = np.where(total == np.repeat(least, count), entry, len(book.rows))
-    winner = np.minimum.reduceat(candidate, first)
-    winner = np.where(least < np.finfo(np.float32).max, winner, book.start[flat])
-    return book.rows[winner].astype(np.int32).reshape(points.shape)
-
-
-# How the JAX lane goes through the lists, by digits a point: from which entry on, in batches of how many lanes, how
-# many entries at a time. The first stage takes all lanes at once, the others those that are still open.
-_STAGES = {8: ((0, 0, 1), (12, 4096, 1), (32, 2048, 2), (96, 512, 8)), 4: ((0, 0, 1), (6, 8192, 1), (12, 2048, 2))}
-
-
-def _nearest_row_jax(book, points, target):
-    """nearest_row by entries, all lanes side by side; a lane is closed once no entry to come can have a lesser sum."""
-    jax = sys.modules["jax"]
-    jnp, lax = jax.numpy, jax.lax
-    n = points.size
-    offset = jnp.broadcast_to(target.offset, points.shape)
-    carried = [a.reshape(-1) for a in (points, target.scale + 0 * target.x[0], offset, *target.x, *target.w)]
-    # A loop that never turns, for the compiler cannot know it: what it carries is computed once, not at every use
-    never = (carried[0][0] < 0).astype(np.int32)
-    flat, *carried = lax.fori_loop(0, never, lambda i, arrays: [a + 1 for a in arrays], carried)
-    rows, distance = jnp.asarray(book.rows), jnp.asarray(book.distance)
-
-    def aim(arrays):
-        scale, offset, *pairs = arrays
-        return Target(pairs[: book.width], pairs[book.width :], scale, target.slope, offset)
-
-    def look(table, at):
-        return table.at[at].get(mode="promise_in_bounds")
-
-    def search(target, start, count, first, last, stride, state):
-        def entries(k):
-            j = first + stride * k
-            return [look(rows, jnp.minimum(start + j + i, len(book.rows) - 1)) for i in range(stride)]
-
-        def judge(codes, totals, best, least):
-            for code, total in zip(codes, totals, strict=True):
-                best, least = jnp.where(total < least, code, best), jnp.where(total < least, total, least)
-            return best, least
-
-        def step(k, state):
-            # Sums are judged, and entries fetched, a turn apart from the arithmetic, so that each is done only once
-            codes, judged_codes, judged, best, least = state
-            totals = []
-            for j, code in enumerate(codes):
-                total = jnp.float32(0)
-                for i, digit in enumerate(book.digits(code.astype(np.int32))):
-                    total = total + target.error(i, digit)
-                totals.append(jnp.where(first + stride * k + j < count, total, np.inf))
-            return entries(k + 1), codes, totals, *judge(judged_codes, judged, best, least)
-
-        codes = entries(0)
-        none = [jnp.full(codes[0].shape, np.inf, np.float32)] * stride
-        state = lax.fori_loop(0, -(-(last - first) // stride), step, (codes, codes, none, *state))
-        return judge(*state[1:])
-
-    start, count = look(jnp.asarray(book.start), flat), look(jnp.asarray(book.count), flat)
-    longest = int(book.count.max())
-    state = look(rows, start), jnp.full(n, np.finfo(np.float32).max, np.float32)
-    floor = _least_possible(book, flat, aim(carried))
-    stages = _STAGES[book.width]
-    ends = [min(first, longest) for first, _, _ in stages[1:]] + [longest]
-    for (first, batch, stride), last in zip(stages, ends, strict=True):
-        if first == 0:
-            state = search(aim(carried), start, count, first, last, stride, state)
-        elif first < longest:
-            batch = min(batch, n)
-            to_come = look(distance, jnp.minimum(start + first, len(book.rows) - 1))
-            # NaN leaves a lane open
-            is_open = (count > first) & ~(floor(to_come) * np.float32(1 - 2.0**-16) > state[1])
-            # The open lanes, side by side, then n as a lane that is none
-            ranks = lax.associative_scan(jnp.add, is_open.astype(np.int32))
-            places = jnp.where(is_open, ranks - 1, n + batch)
-            lanes = jnp.full(n + batch, n, np.int32).at[places].set(jnp.arange(n, dtype=np.int32), mode="drop")
-
-            def go_on(b, state, lanes=lanes, first=first, last=last, batch=batch, stride=stride):
-                mine = lax.dynamic_slice(lanes, (b * batch,), (batch,))
-                at = jnp.minimum(mine, n - 1)
-                few = aim([look(a, at) for a in carried])
-                part = tuple(look(s, at) for s in state)
-                part = search(few, look(start, at), look(count, at), first, last, stride, part)
-                return tuple(s.at[mine].set(p, mode="drop") for s, p in zip(state, part, strict=True))
-
-            state = lax.fori_loop(0, (ranks[-1] + batch - 1) // batch, go_on, state)
-    return state[0].astype(np.int32).reshape(points.shape)
-
-
-def _least_possible(book, points, target):
-    """A function of D: what the sum of errors must at least be for a row at distance D or more from the point.
-
-    Distance is the sum of squared differences of digits. If each digit of the point has its least error, or that is
-    taken for it, and a digit that differs by k adds at least k^2 c[i], then a distance of 1, 2 or 3 needs as many
-    digits that differ, and any other distance D adds at least D times the smallest c. Only digits 0, 1, 2 are worth
-    the arithmetic; for others nothing is promised. Rounding of the sums is far below the 2^-16 that the caller allows
-    for.
-    """
-    lib = exact.library(points)
-    if book.top != 2:
-        return lambda distance: np.float32(-np.inf)
-    steps, least, quarter = [], [], np.float32(0.25)
-    for i, digit in enumerate(book.digits(points)):
-        e0, e1, e2 = (target.error(i, v) for v in range(3))
-        step = lib.where(
-            digit == 0, lib.minimum(e1 - e0, (e2 - e0) * quarter),
-            lib.where(digit == 1, lib.minimum(e0, e2) - e1, lib.minimum(e1 - e2, (e0 - e2) * quarter)),
-        )  # fmt: skip
-        steps.append(lib.maximum(step, np.float32(0)))
-        least.append(lib.minimum(lib.minimum(e0, e1), e2))
-    steps, least = lib.stack(steps), lib.stack(least)
-
-    def insert(i, state):
-        base, first, second, third = state
-        step = steps[i]
-        return (
-            base + least[i],
-            lib.minimum(first, step),
-            lib.minimum(second, lib.maximum(first, step)),
-            lib.minimum(third, lib.maximum(second, step)),
-        )
-
-    none = lib.full(points.shape, np.inf, np.float32)
-    base, first, second, third = fold(book.width, insert, (lib.zeros(points.shape, np.float32), none, none, none))
-
-    def floor(distance):
-        two = first + second
-        few = lib.where(distance == 2, two, two + third)
-        several = first * f32(lib.maximum(distance, np.uint8(4)))
-        return base + lib.where(distance == 1, first, lib.where(distance < 4, lib.minimum(few, several), several))
-
-    return floor
+    from jaxtyping import Array, Bool, Float32, Int32, UInt8
 
 
 # FIT
+
+
+class Search(NamedTuple):
+    """How a format searches: its grid, how many different distances its lists hold, and the trials of a scale.
+
+    ``again`` says which groups get new rows at last: "all", "strays" (those whose point was not on the grid when their
+    trial won), or "all if strays", where a group that no trial won counts as a stray. The JAX lane takes ``piece``
+    super-blocks at a time, and looks at ``few`` rows of a list, a multiple of 8, for all groups alike.
+    """
+
+    grid: str
+    distances: int
+    trials: Float32[np.ndarray, "trials"]
+    again: str
+    few: int
+    piece: int
+
+    @property
+    def book(self) -> grid_lists.Book:
+        return grid_lists.book(self.grid, self.distances)
 
 
 class GridFit(NamedTuple):
@@ -254,85 +53,118 @@ class GridFit(NamedTuple):
 
 
 def fit(
-    book: Book,
+    search: Search,
     x: Float32[Array, "n subs"],
     w: Float32[Array, "n subs"],
     start: Float32[Array, "subs"],
     peak: Float32[Array, "subs"],
-    trials: Float32[np.ndarray, "trials"],
-    again: str,
 ) -> GridFit:
     """x ~ scale * q with q on the grid: the best of trial scales peak / trial, and then the rows again for that scale.
 
     A trial rounds x to points, takes the nearest rows, errors weighted by sqrt(w), and from these rows the scale that
-    minimises sum w (x - scale q)^2; the best has the largest (sum w x q)^2 / (sum w q^2). ``again`` says which groups
-    get new rows at last: "all", "strays" (those whose point was not on the grid when their trial won), or "all if
-    strays", where a group that no trial won counts as a stray.
+    minimises sum w (x - scale q)^2; the best has the largest (sum w x q)^2 / (sum w q^2).
 
     Clear: see _is_clear.
     """
     lib = exact.library(x)
     n, subs = x.shape
-    grouped = x.reshape(-1, book.width, subs)
-    root = exact.sqrt(w).reshape(grouped.shape)
-    wx = mul(w, x)
-    zero = lib.zeros(subs, np.float32)
+    book = search.book
+    shelf = grid_lists.shelf(search.grid, search.distances, search.few)
+    groups = n // book.width
 
-    def rows_for(scale, inverse):
-        rounded = nearest_int(np.float32(0.5) * (mul(grouped, inverse) - np.float32(1)))
-        digits = lib.clip(rounded, 0, book.top)
-        points = sum(digits[:, i] << (book.bits * i) for i in range(book.width))
-        parts, roots = ([a[:, i] for i in range(book.width)] for a in (grouped, root))
-        target = Target(parts, roots, scale, 2, np.float32(1))
-        rows = nearest_row(book, points, target)
-        return rows, rows == points
+    target = Target(by_digit(x, book.width), by_digit(exact.sqrt(w), book.width), 2, np.float32(1))
+    wx = wall(mul(w, x))
 
-    def sums(points):
-        q = f32(2 * lib.stack(book.digits(points), axis=1).reshape(n, subs) + 1)
+    def rows_for(scales, inverses):
+        by_lane = wall(*(lib.tile(a, (1, groups)) for a in (scales, inverses)))
 
-        def add(i, total):
-            return total[0] + mul(wx[i], q[i]), total[1] + mul(mul(w[i], q[i]), q[i])
+        def digits(k):
+            return [*_digits(mul(target.x, by_lane[1][k]), book.top)]
 
-        return fold(n, add, (zero, zero), unroll=8)
+        rows, points = nearest_rows(book, shelf, target, by_lane[0], digits)
+        shape = (len(scales), groups, subs)
+        return rows.reshape(shape), points.reshape(shape)
+
+    def sums(rows):
+        """sum w x q and sum w q^2 for each trial: [trials, groups, subs] -> twice [trials, subs]"""
+
+        def terms(i):
+            group, digit = i // book.width, i % book.width
+            q = f32(rows[:, group] >> (book.bits * digit) & (2**book.bits - 1)) * np.float32(2) + np.float32(1)
+            return mul(wx[i], q), mul(mul(w[i], q), q)
+
+        return running_sums(n, terms)
+
+    # TRIALS
+    steps = lib.asarray(search.trials)
+    # One at a time: where many quotients share a divisor, XLA multiplies by its reciprocal
+    inverses = fold(
+        len(steps),
+        lambda k, inverses: exact.with_row(inverses, k, div(steps[k], peak)),
+        lib.zeros((len(steps), subs), np.float32),
+    )
+    rows, points = wall(*rows_for(wall(div(np.float32(1), inverses)), inverses))
+    qx, q2 = wall(*sums(rows))
 
     def attempt(k, state):
-        scale, best, points, on_grid, lost = state
-        inverse = div(trial_steps[k], peak)
-        new_points, new_on_grid = rows_for(div(np.float32(1), inverse), inverse)
-        qx, q2 = sums(new_points)
-        gain, bar = mul(qx, qx), mul(best, q2)
-        better = (q2 > 0) & (gain > bar)
-        new_scale = div(qx, lib.where(better, q2, np.float32(1)))
-        new_best = mul(new_scale, qx)
-        lost = lost | (is_faint(gain) & (qx != 0)) | (is_faint(bar) & (best != 0) & (q2 != 0))
+        (scale, best), won = unpair(state[0]), state[1]
+        gain, bar = mul(qx[k], qx[k]), mul(best, q2[k])
+        better = (q2[k] > 0) & (gain > bar)
+        new_scale = div(qx[k], lib.where(better, q2[k], np.float32(1)))
+        new_best = mul(new_scale, qx[k])
+        lost = (is_faint(gain) & (qx[k] != 0)) | (is_faint(bar) & (best != 0) & (q2[k] != 0))
         lost = lost | (better & (is_faint(new_scale) | is_faint(new_best)))
-        return (
-            lib.where(better, new_scale, scale),
-            lib.where(better, new_best, best),
-            lib.where(better, new_points, points),
-            lib.where(better, new_on_grid, on_grid),
-            lost,
-        )
+        new = pair(lib.where(better, new_scale, scale), exact.poison(lib.where(better, new_best, best), lost))
+        return new, lib.where(better, k, won)
 
-    trial_steps = lib.asarray(trials)
-    points = lib.zeros((n // book.width, subs), np.int32)
-    state = (start, zero, points, (points == 0) & (again == "strays"), zero != 0)
-    scale, _, points, on_grid, lost = fold(len(trials), attempt, state)
+    none = lib.full(subs, -1, np.int32)
+    found, won = fold(len(search.trials), attempt, (pair(start, lib.zeros(subs, np.float32)), none))
+    scale, best = unpair(found)
+    won_rows, won_points = (lib.take_along_axis(a, lib.maximum(won, 0)[None, None], axis=0)[0] for a in (rows, points))
+    none_won = (won < 0)[None]
+    won_rows = lib.where(none_won, 0, won_rows)
 
     # AGAIN
-    renew = ~on_grid
-    if again == "all":
+    renew = (won_rows != won_points) & ~none_won
+    if search.again == "all":
         renew = renew | True
-    elif again == "all if strays":
-        renew = renew.any(axis=0) | (renew & False)
+    elif search.again == "all if strays":
+        renew = (renew | none_won).any(axis=0) | (renew & False)
     renew = renew & (scale > 0)
-    inverse = div(np.float32(1), lib.where(scale > 0, scale, np.float32(1)))
-    points = lib.where(renew, rows_for(scale, inverse)[0], points)
-    qx, q2 = sums(points)
-    renewed = renew.any(axis=0) & (q2 > 0)
+    some = renew.any(axis=0)
+    inverse = wall(div(np.float32(1), lib.where(some, scale, np.float32(1))))
+    new_rows, _ = rows_for(scale[None], inverse[None])
+    rows = wall(lib.where(renew, new_rows[0], won_rows))
+    qx, q2 = (a[0] for a in sums(rows[None]))
+    renewed = some & (q2 > 0)
     new_scale = lib.where(renewed, div(qx, lib.where(renewed, q2, np.float32(1))), scale)
-    lost = lost | (renewed & is_faint(new_scale) & (qx != 0))
-    return GridFit(new_scale, points, ~lost & _is_clear(x, w, scale, peak, trials))
+    lost = (best != best) | (renewed & is_faint(new_scale) & (qx != 0))
+    largest = lib.max(abs(x), axis=0)
+    tame = (largest * inverses[-1] < _LARGEST_SHARE) & (~some | (largest * inverse < _LARGEST_SHARE))
+    return GridFit(new_scale, rows, ~lost & tame & _is_clear(x, w, scale, peak, search.trials))
+
+
+def by_digit(a: Float32[Array, "n subs"], width: int) -> Float32[Array, "width lanes"]:
+    """Groups side by side: first elements of all groups of all sub-blocks, then second ones."""
+    grouped = a.reshape(-1, width, a.shape[1])
+    return wall(exact.library(a).moveaxis(grouped, 1, 0).reshape(width, -1))
+
+
+# nearest_int is right for up to 2^22 steps
+_LARGEST_SHARE = np.float32(2.0**20)
+
+
+def _digits(shares: Float32[Array, "*n"], top: int) -> Int32[Array, "*n"]:
+    """The digit whose step, 2 digit + 1, is nearest to a share; halves to the even digit."""
+    if exact.is_jax(shares):
+        lib = exact.library(shares)
+        if top == 2:
+            # Next to 2 and 4 subtracting 1 is exact, and 2 and 4 themselves are the halves
+            return exact.i32(shares > 2) + exact.i32(shares >= 4)
+        whole = lib.round(np.float32(0.5) * (shares - np.float32(1)))
+        whole = lib.where(whole > 0, whole, np.float32(0))
+        return exact.i32(lib.where(whole < top, whole, np.float32(top)))
+    return np.clip(nearest_int(np.float32(0.5) * (shares - np.float32(1))), 0, top)
 
 
 def _is_clear(x, w, scale, peak, trials):
@@ -367,7 +199,10 @@ def split_signs(
     flags = negative.reshape(size.shape)
     if even:
         cost = mul(mul(w, x), x).reshape(size.shape)
-        cheapest = lib.argmin(cost, axis=1)[:, None] == lib.arange(8)[:, None]
+        # Huge weights make costs of NaN: no cost is below the first if that is one, and none of NaN is below another.
+        least = lib.argmin(lib.where(cost == cost, cost, np.float32(np.inf)), axis=1)
+        least = lib.where(cost[:, 0] == cost[:, 0], least, 0)
+        cheapest = least[:, None] == lib.arange(8)[:, None]
         wrong = cheapest & (flags.sum(axis=1) % 2 == 1)[:, None]
         size, flags = lib.where(wrong, -size, size), flags ^ wrong
     signs = sum(flags[:, i].astype(np.uint8) << np.uint8(i) for i in range(8))
@@ -385,14 +220,14 @@ def sub_columns(
     Importance is weight * sqrt(mean square + x^2), the mean square ``doubled`` or not.
     """
     lib = exact.library(x)
-    whole = x.reshape(-1, 256).T
+    whole = exact.columns(x, 256)
     total = exact.sum_in_order(mul(whole, whole)) * np.float32(2 if doubled else 1)
     mean_square = lib.repeat(div(total, np.float32(256)), 256 // sub)
-    columns = x.reshape(-1, sub).T
+    columns = exact.columns(x, sub)
     if weights is None:
         least = exact.exponent(exact.least_magnitude(columns, axis=0))
         return columns, None, mean_square, least >= -60
-    qw = lib.broadcast_to(weights, x.shape).reshape(-1, sub).T
+    qw = exact.columns(lib.broadcast_to(weights, x.shape), sub)
     w, clear = scale_search.importance(columns, qw, mean_square)
     return columns, w, mean_square, clear
 
@@ -403,17 +238,15 @@ def trial_steps(count: int, step: float, top: int) -> Float32[np.ndarray, "trial
 
 
 def fit_from_peak(
-    book: Book,
+    search: Search,
     x: Float32[Array, "n subs"],
     w: Float32[Array, "n subs"],
     nothing: Bool[Array, "subs"],
-    trials: Float32[np.ndarray, "trials"],
-    again: str,
 ) -> GridFit:
     """fit around the scale that puts the largest magnitude on the largest step; ``nothing`` marks those to skip."""
     lib = exact.library(x)
     peak = lib.where(nothing, np.float32(1), lib.max(x, axis=0))
-    return fit(book, x, w, div(peak, np.float32(2 * book.top + 1)), peak, trials, again)
+    return fit(search, x, w, div(peak, np.float32(2 * search.book.top + 1)), peak)
 
 
 class Choice(NamedTuple):
@@ -426,7 +259,7 @@ class Choice(NamedTuple):
 
 
 def choose(
-    book: Book,
+    search: Search,
     fit: GridFit,
     signs: UInt8[Array, "bytes subs"],
     nothing: Bool[Array, "subs"],
@@ -435,7 +268,7 @@ def choose(
 ) -> Choice:
     """The fit of all sub-blocks by super-block. A scale below 0 turns all signs; 7-bit codes keep the lower ones."""
     lib = exact.library(fit.scale)
-    index = lib.take(lib.asarray(book.index), fit.points, mode="clip").astype(np.int32)
+    index = lib.take(lib.asarray(search.book.index), fit.points, mode="clip").astype(np.int32)
     signs = lib.where(fit.scale < 0, ~signs, signs).astype(np.int32)
     scale = lib.where(nothing, np.float32(0), abs(fit.scale)).reshape(*shape, -1)
     index = lib.where(nothing, 0, index).T.reshape(*shape, -1)

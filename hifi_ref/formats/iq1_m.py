@@ -73,6 +73,10 @@ def decode(blocks: UInt8[Array, "n 56"]) -> Float32[Array, "n 16 2 8"]:
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
 ) -> tuple[UInt8[Array, "rows blocks 56"], Bool[Array, "rows blocks"]]:
+    return exact.in_pieces(_encode, split_search.PIECE, x, weights)
+
+
+def _encode(x, weights):
     lib = exact.library(x)
     shape = x.shape[:2]
 
@@ -89,7 +93,7 @@ def encode(
     delta = lib.where(down, np.float32(-0.125), np.float32(0.125))
     steps = codebooks.take(codebooks.grid("IQ1_S", np.float32), index) + delta[..., None]
     q = steps * exact.f32(2 * scales + 1)[..., None, None]
-    qx, q2 = split_search.sums(*(a.reshape(-1, 256).T for a in (x, w.T, q)))
+    qx, q2 = split_search.sums_of(*(a.reshape(-1, 256).T for a in (x, w.T, q)))
     qx, q2 = qx.reshape(shape), q2.reshape(shape)
     d = lib.where(q2 > 0, exact.div(qx, lib.where(q2 > 0, q2, np.float32(1))), d)
     d = lib.where(empty, np.float32(0), exact.mul(d, np.float32(1.1125)))

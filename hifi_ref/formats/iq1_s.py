@@ -68,6 +68,10 @@ def decode(blocks: UInt8[Array, "n 50"]) -> Float32[Array, "n 8 4 8"]:
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"]
 ) -> tuple[UInt8[Array, "rows blocks 50"], Bool[Array, "rows blocks"]]:
+    return exact.in_pieces(_encode, split_search.PIECE, x, weights)
+
+
+def _encode(x, weights):
     lib = exact.library(x)
     shape = x.shape[:2]
 

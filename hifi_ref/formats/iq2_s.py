@@ -44,6 +44,8 @@ LAYOUT = Layout(
     ),
 )
 
+SEARCH = grid_search.Search("IQ2_S", 1, grid_search.trial_steps(9, 0.1, 2), again="strays", piece=64, few=16)
+
 
 def _fields(
     qs: UInt8[Array, "*n 64"], qh: UInt8[Array, "*n 8"], scales: UInt8[Array, "*n 8"]
@@ -67,9 +69,12 @@ def decode(blocks: UInt8[Array, "n 82"]) -> Float32[Array, "n 16 2 8"]:
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
 ) -> tuple[UInt8[Array, "rows blocks 82"], Bool[Array, "rows blocks"]]:
+    return exact.in_pieces(_encode, SEARCH.piece, x, weights)
+
+
+def _encode(x, weights):
     lib = exact.library(x)
     shape = x.shape[:2]
-    book = grid_search.book("IQ2_S", 1)
 
     # SUB-BLOCKS
     columns, w, mean_square, clear = grid_search.sub_columns(x, weights, 16)
@@ -77,8 +82,8 @@ def encode(
         w = mean_square * np.float32(0.25) + exact.mul(columns, columns)
     size, signs = grid_search.split_signs(columns, w, even=False)
     nothing = lib.max(size, axis=0) < np.float32(1e-8)
-    fit = grid_search.fit_from_peak(book, size, w, nothing, grid_search.trial_steps(9, 0.1, 2), again="strays")
-    found = grid_search.choose(book, fit, signs, nothing, clear, shape)
+    fit = grid_search.fit_from_peak(SEARCH, size, w, nothing)
+    found = grid_search.choose(SEARCH, fit, signs, nothing, clear, shape)
 
     # SCALES OF THE SCALES, a little below what the largest asks for
     d, scales, _ = grid_search.store_scales(found.scale, 15)

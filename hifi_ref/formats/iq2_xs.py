@@ -45,6 +45,8 @@ LAYOUT = Layout(
 # Without importance the search would have no measure of error.
 REQUIRES_WEIGHTS = True
 
+SEARCH = grid_search.Search("IQ2_XS", 2, grid_search.trial_steps(9, 0.1, 2), again="strays", piece=64, few=24)
+
 
 def _fields(
     qs: UInt16[Array, "*n 32"], scales: UInt8[Array, "*n 8"]
@@ -66,16 +68,19 @@ def decode(blocks: UInt8[Array, "n 74"]) -> Float32[Array, "n 16 2 8"]:
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"]
 ) -> tuple[UInt8[Array, "rows blocks 74"], Bool[Array, "rows blocks"]]:
+    return exact.in_pieces(_encode, SEARCH.piece, x, weights)
+
+
+def _encode(x, weights):
     lib = exact.library(x)
     shape = x.shape[:2]
-    book = grid_search.book("IQ2_XS", 2)
 
     # SUB-BLOCKS
     columns, w, _, clear = grid_search.sub_columns(x, weights, 16, doubled=False)
     size, signs = grid_search.split_signs(columns, w, even=True)
     nothing = lib.max(size, axis=0) < scale_search.NOTHING
-    fit = grid_search.fit_from_peak(book, size, w, nothing, grid_search.trial_steps(9, 0.1, 2), again="strays")
-    found = grid_search.choose(book, fit, signs, nothing, clear, shape)
+    fit = grid_search.fit_from_peak(SEARCH, size, w, nothing)
+    found = grid_search.choose(SEARCH, fit, signs, nothing, clear, shape)
 
     # SCALES OF THE SCALES, and all bytes 0 where there are none
     d, scales, empty = grid_search.store_scales(found.scale, 15)

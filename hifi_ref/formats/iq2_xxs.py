@@ -42,6 +42,8 @@ LAYOUT = Layout(
 # Without importance the search would have no measure of error.
 REQUIRES_WEIGHTS = True
 
+SEARCH = grid_search.Search("IQ2_XXS", 2, grid_search.trial_steps(6, 0.1, 2), again="all", piece=64, few=24)
+
 
 def _fields(
     qs: UInt16[Array, "*n 32"],
@@ -66,9 +68,12 @@ def decode(blocks: UInt8[Array, "n 66"]) -> Float32[Array, "n 8 4 8"]:
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"]
 ) -> tuple[UInt8[Array, "rows blocks 66"], Bool[Array, "rows blocks"]]:
+    return exact.in_pieces(_encode, SEARCH.piece, x, weights)
+
+
+def _encode(x, weights):
     lib = exact.library(x)
     shape = x.shape[:2]
-    book = grid_search.book("IQ2_XXS", 2)
 
     # SUB-BLOCKS: the trials surround the scale that codes 0 to 4 of equal steps would take
     columns, w, _, clear = grid_search.sub_columns(x, weights, 32, doubled=False)
@@ -78,8 +83,8 @@ def encode(
     small = lib.max(size, axis=0) < scale_search.NOTHING
     nothing = small | (peak <= 0)
     peak = lib.where(nothing, np.float32(1), peak)
-    fit = grid_search.fit(book, size, w, equal.scale, peak, grid_search.trial_steps(6, 0.1, 2), again="all")
-    found = grid_search.choose(book, fit, signs, nothing, clear & (equal.clear | small), shape)
+    fit = grid_search.fit(SEARCH, size, w, equal.scale, peak)
+    found = grid_search.choose(SEARCH, fit, signs, nothing, clear & (equal.clear | small), shape)
 
     # SCALES OF THE SCALES, and all bytes 0 where there are none
     d, scales, empty = grid_search.store_scales(found.scale, 15)

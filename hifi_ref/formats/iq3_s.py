@@ -50,6 +50,8 @@ LAYOUT = Layout(
     ),
 )
 
+SEARCH = grid_search.Search("IQ3_S", 3, grid_search.trial_steps(9, 0.2, 7), again="all if strays", piece=32, few=8)
+
 
 def _fields(
     qs: UInt8[Array, "*n 64"], qh: UInt8[Array, "*n 8"], signs: UInt8[Array, "*n 32"], scales: UInt8[Array, "*n 4"]
@@ -73,17 +75,20 @@ def decode(blocks: UInt8[Array, "n 110"]) -> Float32[Array, "n 8 4 8"]:
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
 ) -> tuple[UInt8[Array, "rows blocks 110"], Bool[Array, "rows blocks"]]:
+    return exact.in_pieces(_encode, SEARCH.piece, x, weights)
+
+
+def _encode(x, weights):
     lib = exact.library(x)
     shape = x.shape[:2]
-    book = grid_search.book("IQ3_S", 3)
 
     # SUB-BLOCKS
     columns, w, _, clear = grid_search.sub_columns(x, weights, 32)
     w = exact.mul(columns, columns) if w is None else w
     size, signs = grid_search.split_signs(columns, w, even=False)
     nothing = exact.bits(lib.max(size, axis=0)) & np.uint32(0x7FFFFFFF) == 0
-    fit = grid_search.fit_from_peak(book, size, w, nothing, grid_search.trial_steps(9, 0.2, 7), again="all if strays")
-    found = grid_search.choose(book, fit, signs, nothing, clear, shape)
+    fit = grid_search.fit_from_peak(SEARCH, size, w, nothing)
+    found = grid_search.choose(SEARCH, fit, signs, nothing, clear, shape)
 
     # A sub-block of zeros takes no room: those after it move up, with their row numbers' low bits and signs
     order = lib.argsort(nothing.reshape(*shape, 8), axis=-1, stable=True)[..., None]

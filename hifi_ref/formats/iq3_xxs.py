@@ -40,6 +40,8 @@ LAYOUT = Layout(
     ),
 )
 
+SEARCH = grid_search.Search("IQ3_XXS", 2, grid_search.trial_steps(15, 0.2, 7), again="strays", piece=32, few=8)
+
 
 def _fields(
     qs: UInt8[Array, "*n 96"],
@@ -67,17 +69,20 @@ def decode(blocks: UInt8[Array, "n 98"]) -> Float32[Array, "n 8 4 8"]:
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
 ) -> tuple[UInt8[Array, "rows blocks 98"], Bool[Array, "rows blocks"]]:
+    return exact.in_pieces(_encode, SEARCH.piece, x, weights)
+
+
+def _encode(x, weights):
     lib = exact.library(x)
     shape = x.shape[:2]
-    book = grid_search.book("IQ3_XXS", 2)
 
     # SUB-BLOCKS
     columns, w, _, clear = grid_search.sub_columns(x, weights, 32)
     w = exact.mul(columns, columns) if w is None else w
     size, signs = grid_search.split_signs(columns, w, even=True)
     nothing = lib.max(size, axis=0) < np.float32(1e-8)
-    fit = grid_search.fit_from_peak(book, size, w, nothing, grid_search.trial_steps(15, 0.2, 7), again="strays")
-    found = grid_search.choose(book, fit, signs, nothing, clear, shape)
+    fit = grid_search.fit_from_peak(SEARCH, size, w, nothing)
+    found = grid_search.choose(SEARCH, fit, signs, nothing, clear, shape)
 
     # SCALES OF THE SCALES, a little above what the largest asks for; all bytes 0 where there are none
     d, scales, empty = grid_search.store_scales(found.scale, 15)

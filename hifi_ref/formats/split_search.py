@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import div, f32, fold, is_faint, mul
-from hifi_ref.formats import grid_search
+from hifi_ref.exact import div, f32, fold, is_faint, mul, pair, running_sums, unpair, wall
+from hifi_ref.formats import grid_lists, grid_search
+from hifi_ref.formats.nearest_row import Target, nearest_rows
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, Int32
@@ -39,15 +40,14 @@ class Split(NamedTuple):
     clear: Bool[Array, "subs"]
 
 
-class _Best(NamedTuple):
-    """The best split so far: its scale and score, the two places, the kind of shifts (-1: none yet)."""
-
-    scale: Float32[Array, "subs"]
-    score: Float32[Array, "subs"]
-    first: Int32[Array, "subs"]
-    second: Int32[Array, "subs"]
-    kind: Int32[Array, "subs"]
-    lost: Bool[Array, "subs"]
+# Splits are numbered: first place, second place, shifts
+_PLACES = 64
+# So many second places are tried at a time
+_STRIDE = 8
+# The JAX lane looks at so many rows of a list for all groups alike
+_FEW = 16
+# and at so many super-blocks at a time
+PIECE = 128
 
 
 def best_split(x: Float32[Array, "n subs"], w: Float32[Array, "n subs"], below: float, halves: bool) -> Split:
@@ -57,79 +57,80 @@ def best_split(x: Float32[Array, "n subs"], w: Float32[Array, "n subs"], below: 
     """
     lib = exact.library(x)
     n, subs = x.shape
-    order = lib.argsort(x, axis=0, stable=True)
-    rank = lib.argsort(order, axis=0)
-    xs, ws = (lib.take_along_axis(a, order, axis=0) for a in (mul(w, x), w))
+    rank = _ranks(x)
+    wx = wall(mul(w, x))
 
     # RUNNING SUMS, of a half each where halves differ
-    if halves:
-        parts = [order < n // 2, order >= n // 2]
-        xs, ws = ([lib.where(part, a, np.float32(0)) for part in parts] for a in (xs, ws))
-        score = _score_halves
-    else:
-        xs, ws = [xs], [ws]
-        score = _score_whole
-    sum_x, sum_w = ([_running_sums(a) for a in group] for group in (xs, ws))
+    halved = [slice(0, n // 2), slice(n // 2, n)] if halves else [slice(0, n)]
+    sums = [[_running_sums(a) for a in _in_order(rank, wx, w, part)] for part in halved]
+    table, score = (_halves_table(sums), _score_halves) if halves else (_whole_table(*sums[0]), _score_whole)
+    kinds = 4 if halves else 2
 
     # ALL SPLITS
-    pairs = np.array([(i, j) for i in range(n + 1) for j in range(i, n + 1)], np.int32)
-    firsts, seconds = lib.asarray(pairs[:, 0]), lib.asarray(pairs[:, 1])
+    starts = np.array([(i, j) for i in range(n + 1) for j in range(i, n + 1, _STRIDE)], np.int32)
+    firsts, seconds = lib.asarray(starts[:, 0]), lib.asarray(starts[:, 1])
+    faint = _faint_gain(sums)
 
     def attempt(k, best):
+        best_score, best_number = unpair(best)
         i, j = firsts[k], seconds[k]
-        for kind, (qx, q2) in enumerate(score(sum_x, sum_w, i, j)):
-            gain, bar = mul(qx, qx), mul(best.score, q2)
-            better = (q2 > 0) & (gain > bar)
-            scale = div(qx, lib.where(better, q2, np.float32(1)))
-            new_score = mul(scale, qx)
-            faint = (is_faint(gain) & (qx != 0)) | (is_faint(bar) & (best.score != 0) & (q2 != 0))
-            faint = faint | (better & (is_faint(scale) | is_faint(new_score)) & (qx != 0))
-            best = _Best(
-                lib.where(better, scale, best.scale),
-                lib.where(better, new_score, best.score),
-                lib.where(better, i, best.first),
-                lib.where(better, j, best.second),
-                lib.where(better, np.int32(kind), best.kind),
-                best.lost | faint,
-            )
-        return best
+        at_first = table[i]
+        for more in range(_STRIDE):
+            number = (i * _PLACES + j + more) * kinds
+            for kind, (qx, q2) in enumerate(score(at_first, table[j + more])):
+                gain, bar = mul(qx, qx), mul(best_score, q2)
+                better = (q2 > 0) & (gain > bar)
+                new_score = mul(div(qx, lib.where(better, q2, np.float32(1))), qx)
+                best_score = lib.where(better, new_score, best_score)
+                best_score = exact.poison(best_score, (gain < faint) & (qx != 0))
+                best_number = lib.where(better, f32(number + kind), best_number)
+        return pair(best_score, best_number)
 
+    lowest, none = (lib.full(subs, v, np.float32) for v in (np.finfo(np.float32).min, -1))
+    best_score, number = unpair(wall(fold(len(starts), attempt, pair(lowest, none))))
+    none_found = number < 0
+    number = lib.maximum(exact.i32(number), 0)
+    kind, places = number % kinds, number // kinds
+    first, second = places // _PLACES, places % _PLACES
+
+    # SCALE of the best, and its codes, turned where the scale is negative
+    at_first, at_second = (
+        lib.take_along_axis(table, at[None, None], axis=0)[0] for at in (first, second)
+    )  # fmt: skip
+    qx, q2 = lib.zeros(subs, np.float32), lib.ones(subs, np.float32)
+    for this, (this_qx, this_q2) in enumerate(score(at_first, at_second)):
+        qx, q2 = lib.where(kind == this, this_qx, qx), lib.where(kind == this, this_q2, q2)
     largest = lib.max(abs(x), axis=0)
-    none = lib.full(subs, -1, np.int32)
-    lowest = lib.full(subs, np.finfo(np.float32).min, np.float32)
-    best = fold(len(pairs), attempt, _Best(largest, lowest, none, none, none, none == 0))
-    nothing = (largest < np.float32(below)) | (best.kind < 0)
-
-    # CODES, turned where the scale is negative
-    digits = (rank >= best.first).astype(np.int32) + (rank >= best.second)
-    turned = best.scale < 0
-    digits = lib.where(turned, 2 - digits, digits)
-    kinds = 4 if halves else 2
-    kind = lib.where(turned, kinds - 1 - best.kind, best.kind)
+    scale = lib.where(none_found, largest, div(*wall(qx, lib.where(none_found, np.float32(1), q2))))
+    nothing = (largest < np.float32(below)) | none_found
+    digits = exact.i32(rank >= first) + exact.i32(rank >= second)
+    turned = scale < 0
+    digits = wall(lib.where(turned, 2 - digits, digits))
+    kind = lib.where(turned, kinds - 1 - kind, kind)
     if halves:
         down = lib.stack([kind >= 2, kind % 2 == 1])
     else:
         down = lib.broadcast_to(kind == 1, (n // 8, subs))
+    scale = wall(abs(scale))
 
     # ROWS
-    book = grid_search.book("IQ1_S", 3)
-    scale = abs(best.scale)
-    grouped, weights = x.reshape(-1, 8, subs), w.reshape(-1, 8, subs)
-    grouped_digits = digits.reshape(grouped.shape)
-    points = sum(grouped_digits[:, i] << (2 * i) for i in range(8))
-    parts, part_weights = ([a[:, i] for i in range(8)] for a in (grouped, weights))
-    target = grid_search.Target(parts, part_weights, scale, 1, lib.where(down, DOWN[0], UP[0]))
-    rows = grid_search.nearest_row(book, points, target)
+    book, shelf = grid_lists.book("IQ1_S", 3), grid_lists.shelf("IQ1_S", 3, _FEW)
+    offset = lib.where(down, DOWN[0], UP[0]).reshape(-1)
+    target = Target(grid_search.by_digit(x, 8), grid_search.by_digit(w, 8), 1, offset)
+    own = grid_search.by_digit(digits, 8)
+    rows, points = nearest_rows(book, shelf, target, lib.tile(scale, n // 8)[None], lambda k: [*own])
 
     # SCALE anew where a group was not on the grid
-    q = lib.stack([f32(digit) + target.offset for digit in book.digits(rows)], axis=1)
-    qx, q2 = sums(x, w, q.reshape(n, subs))
-    renewed = (rows != points).any(axis=0) & (qx > 0) & (q2 > 0)
+    q = wall(f32(lib.stack(book.digits(rows[0]))) + offset)
+    q = lib.moveaxis(q.reshape(8, n // 8, subs), 0, 1).reshape(n, subs)
+    qx, q2 = sums_of(x, w, q)
+    renewed = (rows != points).reshape(-1, subs).any(axis=0) & (qx > 0) & (q2 > 0)
     new_scale = lib.where(renewed, div(qx, lib.where(renewed, q2, np.float32(1))), scale)
-    clear = ~best.lost & ~(renewed & is_faint(new_scale)) & _is_clear(x, w, scale)
+    clear = (best_score == best_score) & ~(renewed & is_faint(new_scale)) & _is_clear(x, w, scale)
+    index = lib.take(lib.asarray(book.index), rows[0], mode="clip").astype(np.int32).reshape(-1, subs)
     return Split(
         lib.where(nothing, np.float32(0), new_scale),
-        lib.where(nothing, 0, lib.take(lib.asarray(book.index), rows, mode="clip").astype(np.int32)),
+        lib.where(nothing, 0, index),
         down & ~nothing,
         nothing,
         # IQ1_M fits a last scale to all weights, those of skipped sub-blocks included
@@ -137,55 +138,128 @@ def best_split(x: Float32[Array, "n subs"], w: Float32[Array, "n subs"], below: 
     )
 
 
-def sums(
+def sums_of(
     x: Float32[Array, "n *subs"], w: Float32[Array, "n *subs"], q: Float32[Array, "n *subs"]
 ) -> tuple[Float32[Array, "*subs"], Float32[Array, "*subs"]]:
     """sum w q x and sum w q^2, first to last."""
 
-    def add(i, total):
+    def terms(i):
         weighted = mul(w[i], q[i])
-        return total[0] + mul(weighted, x[i]), total[1] + mul(weighted, q[i])
+        return mul(weighted, x[i]), mul(weighted, q[i])
 
-    zero = exact.library(x).zeros(x.shape[1:], np.float32)
-    return fold(x.shape[0], add, (zero, zero), unroll=8)
+    return running_sums(x.shape[0], terms)
+
+
+# SORTING
+
+
+def _ranks(x: Float32[Array, "n subs"]) -> Int32[Array, "n subs"]:
+    """The place of each weight in ascending order; equal ones keep their order."""
+    lib = exact.library(x)
+    here = lib.arange(x.shape[0], dtype=np.int32)[:, None]
+
+    def count(i, rank):
+        return rank + ((x[i] < x) | ((x[i] == x) & (i < here)))
+
+    return wall(fold(x.shape[0], count, lib.zeros(x.shape, np.int32), unroll=8))
+
+
+def _in_order(
+    rank: Int32[Array, "n subs"], a: Float32[Array, "n subs"], b: Float32[Array, "n subs"], part: slice
+) -> tuple[Float32[Array, "n subs"], Float32[Array, "n subs"]]:
+    """Both by rank, with 0 where an element is not in that part of the sub-block."""
+    lib = exact.library(a)
+    places = lib.arange(rank.shape[0], dtype=np.int32)[:, None]
+    zeros = lib.zeros(a.shape, np.float32)
+
+    def put(i, state):
+        at_a, at_b = unpair(state)
+        mine = rank[part.start + i] == places
+        return pair(lib.where(mine, a[part.start + i], at_a), lib.where(mine, b[part.start + i], at_b))
+
+    return unpair(wall(fold(part.stop - part.start, put, pair(zeros, zeros), unroll=4)))
 
 
 def _running_sums(a: Float32[Array, "n subs"]) -> Float32[Array, "n+1 subs"]:
     lib = exact.library(a)
-    sums = [lib.zeros(a.shape[1:], np.float32)]
-    for i in range(a.shape[0]):
-        sums.append(sums[-1] + a[i])
-    return lib.stack(sums)
+
+    def add(i, state):
+        sums, total = state
+        total = total + a[i]
+        return exact.with_row(sums, i + 1, total), total
+
+    zeros = lib.zeros((a.shape[0] + 1, *a.shape[1:]), np.float32)
+    return fold(a.shape[0], add, (zeros, zeros[0]))[0]
 
 
-def _score_whole(sum_x, sum_w, i, j):
-    """(sum w x q, sum w q^2) of a split at i and j, for the shift up and the shift down."""
-    (sx,), (sw,) = sum_x, sum_w
-    parts_x, parts_w = ((s[i], s[j] - s[i], s[-1] - s[j]) for s in (sx, sw))
+# SCORES: for a split at i and j, sum w x q and sum w q^2 for each kind of shifts. A table holds what a place takes to
+# them as the first or as the second place, [places, facts, subs]. Behind the last place sum w q^2 is below 0: no split.
+
+
+def _tabled(facts: list[Float32[Array, "n+1 subs"]], second_q2: tuple[int, ...]) -> Float32[Array, "places facts subs"]:
+    lib = exact.library(facts[0])
+    behind = [
+        lib.full((_STRIDE, fact.shape[1]), np.float32(-np.inf if k in second_q2 else 0), np.float32)
+        for k, fact in enumerate(facts)
+    ]
+    return wall(lib.stack([lib.concatenate([*both]) for both in zip(facts, behind, strict=True)], axis=1))
+
+
+def _whole_table(sx, sw):
+    facts = [sx, sw]
     for steps in (UP, DOWN):
-        qx = [mul(part, step) for part, step in zip(parts_x, steps, strict=True)]
-        q2 = [mul(mul(part, step), step) for part, step in zip(parts_w, steps, strict=True)]
-        yield qx[0] + qx[1] + qx[2], q2[0] + q2[1] + q2[2]
+        facts += [
+            mul(sx, steps[0]), mul(sx[-1] - sx, steps[2]),
+            mul(mul(sw, steps[0]), steps[0]), mul(mul(sw[-1] - sw, steps[2]), steps[2]),
+        ]  # fmt: skip
+    return _tabled(facts, (5, 9))
 
 
-def _score_halves(sum_x, sum_w, i, j):
-    """The same for the shifts up-up, up-down, down-up, down-down of two halves.
+def _score_whole(i, j):
+    """For the shift up and the shift down; the part between is multiplied by a power of two, so exactly."""
+    qx, q2 = (j[0] - i[0]) * np.float32(0.125), (j[1] - i[1]) * np.float32(0.125**2)
+    yield i[2] + qx + j[3], i[4] + q2 + j[5]
+    yield i[6] - qx + j[7], i[8] + q2 + j[9]
+
+
+def _halves_table(sums):
+    facts = []
+    for sx, sw in sums:
+        facts.append(sx)
+        for steps in (UP, DOWN):
+            squares = steps * steps
+            facts += [
+                exact.library(sx).broadcast_to(mul(sx[-1], steps[2]), sx.shape),
+                mul(mul(sw[-1], steps[2]), steps[2]) + mul(sw, squares[0] - squares[1]),
+                mul(sw, squares[1] - squares[2]),
+            ]
+    return _tabled(facts, (3, 6, 10, 13))
+
+
+def _score_halves(i, j):
+    """For the shifts up-up, up-down, down-up, down-down of two halves.
 
     Neighbouring steps are 1 apart, so a half's sum of w x q is its whole sum times the last step less two running sums.
     """
-    qx, q2 = [], []
-    for sx, sw in zip(sum_x, sum_w, strict=True):
-        below = sx[i] + sx[j]
-        qx.append([mul(sx[-1], steps[2]) - below for steps in (UP, DOWN)])
-        q2.append([
-            mul(mul(sw[-1], steps[2]), steps[2])
-            + mul(sw[i], steps[0] * steps[0] - steps[1] * steps[1])
-            + mul(sw[j], steps[1] * steps[1] - steps[2] * steps[2])
-            for steps in (UP, DOWN)
-        ])  # fmt: skip
+    below = [i[0] + j[0], i[7] + j[7]]
+    qx = [[i[7 * half + 3 * way + 1] - below[half] for way in range(2)] for half in range(2)]
+    q2 = [[i[7 * half + 3 * way + 2] + j[7 * half + 3 * way + 3] for way in range(2)] for half in range(2)]
     for a in range(2):
         for b in range(2):
             yield qx[0][a] + qx[1][b], q2[0][a] + q2[1][b]
+
+
+# CLEAR
+
+
+def _faint_gain(sums):
+    """Gains, squares of sum w x q, that are not zero must be at least this for a search that nothing underflows in.
+
+    All sums w q^2 lie between W / 64 and 5/4 W, W being the sum of all w >= 0, but for rounding. Then with gains of at
+    least 2^-115 max(1, W) every score, every product of a score and a sum, and every scale is at least 2^-122.
+    """
+    total = sum(sw[-1] for _, sw in sums)
+    return np.float32(2.0**-115) * exact.library(total).maximum(total, np.float32(1))
 
 
 def _is_clear(x, w, scale):
@@ -199,4 +273,5 @@ def _is_clear(x, w, scale):
     ex, ew = (exact.exponent(exact.least_magnitude(a, axis=0)) for a in (x, w))
     es = exact.exponent(scale)
     large = exact.library(x).max(abs(x), axis=0) < np.float32(2.0**40)
+    large = large & (exact.library(x).min(w, axis=0) >= 0)
     return (ew + ex >= -100) & (ew >= -97) & (ew + 2 * es >= -68) & (es >= -60) & large
