@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hifi_ref.conform import command as conform
 from hifi_ref.formats import LLAMA_CPP
 from hifi_ref.model_files.gguf_file import open_gguf
 from tests.hostile import run_check
@@ -29,10 +30,10 @@ def format_table() -> str:
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
-def sessions() -> dict[str, str]:
-    """Command -> output, of the console blocks."""
-    blocks = re.findall(r"```console\n\$ python -m hifi_ref.check ([^\n]*)\n(.*?)```", README.read_text(), re.DOTALL)
-    return dict(blocks)
+def sessions(command: str) -> dict[str, str]:
+    """Arguments -> output, of the console blocks with that command."""
+    block = rf"```console\n\$ python -m hifi_ref\.{command} ([^\n]*)\n(.*?)```"
+    return dict(re.findall(block, README.read_text(), re.DOTALL))
 
 
 def test_the_table_of_formats() -> None:
@@ -53,11 +54,19 @@ def test_the_output_of_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "text.gguf").write_text("hello\n")
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     monkeypatch.chdir(tmp_path)
-    told = sessions()
+    told = sessions("check")
     assert len(told) == 4
     for arguments, output in told.items():
         _, out, err = run_check(*arguments.split())
         assert out + err == output
+
+
+def test_the_output_of_conform(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, output in sessions("conform").items():
+        assert conform.main(arguments.split()) == 1
+        # The last line and the version of gguf-py depend on the machine.
+        told = capsys.readouterr().out.splitlines()
+        assert told[1:-1] == output.splitlines()[1:-1]
 
 
 def test_what_c_leaves_undefined() -> None:
