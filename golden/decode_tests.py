@@ -9,8 +9,9 @@ import numpy as np
 
 from golden import places
 from golden.vectors import hexed, test_of, trace
+from hifi_ref import hard_inputs as inputs
 from hifi_ref.formats import Format
-from tests import inputs, native
+from tests import native
 
 Found = Iterator[tuple[str, dict[str, Any]]]
 

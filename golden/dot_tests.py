@@ -9,8 +9,9 @@ import numpy as np
 
 from golden.vectors import hexed, test_of
 from hifi_ref import dot_exact
+from hifi_ref import hard_inputs as inputs
 from hifi_ref.formats import Format
-from tests import inputs, native
+from tests import native
 
 Found = Iterator[tuple[str, dict[str, Any]]]
 

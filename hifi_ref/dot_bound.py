@@ -37,6 +37,14 @@ Underflow: an addition loses less than 2^-126. A product of scales that can fall
 stands for, twice over: 4 |products| of such blocks. Where float32 could overflow there is no bound: it is infinite.
 The bound is evaluated in binary64 and enlarged by 2^-30, which is more than its own rounding.
 
+**The HIFI fork's formats.** Their weights are the float32 numbers that decoding gives. Kernels may add decoded weights
+times activations one by one, or the base's products and then each slot's (a value, a value minus the base's weight, a
+correction): n terms and one a slot, K = 7, since such a term can have a difference and two more products. A counts all
+that a slot touches: the base's weight twice, and what the slot brings. A kernel that does not round weights differs by
+what decoding rounds off, which is added: u A, and where slots are up to s + 3 times that, s the slots of a block, for
+their products and sums. With r this share, M is at most (A + |true value| + r) / 2. Where the fork's own dot product is
+another than that of the decoded weights (docs/hifi.md), it may fall outside.
+
 **What it catches.** The bound grows with n^2, the effect of a wrong code does not grow: judge what a kernel makes of
 blocks on short rows, where one code off by one falls outside (tests/test_dot_bound.py measures how often), and long
 rows with ``additions``.
@@ -54,6 +62,7 @@ import numpy as np
 
 from hifi_ref import api, exact
 from hifi_ref.formats import FORMATS, Format
+from hifi_ref.formats.hifi.transcode import base_of
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, Float64, UInt8
@@ -62,6 +71,8 @@ UNIT = 2.0**-24
 SMALLEST_NORMAL = 2.0**-126
 # Roundings of a term before it is added: an integer above 2^24 converted, three products.
 TERM_ROUNDINGS = 4
+# The same in formats with outliers: a difference, the 127th of a scale, and its product besides.
+SLOT_ROUNDINGS = 7
 # Products a term, by the format of the activations: what one integer instruction adds; half a lane of a super-block.
 PRODUCTS_A_TERM = {"Q8_0": 4, "Q8_1": 4, "Q8_K": 16}
 # Where every scale is a binary16 or larger than its smallest, with the smallest fraction that any formula has, 1/8.
@@ -116,35 +127,39 @@ def dot_exact(name: str, w: UInt8[Array, "rows w_bytes"], a: UInt8[Array, "a_byt
     Raises:
         ValueError: an unknown name, a wrong dtype or shape, a weight or activation that is no finite float32, or bsums
             that are not the sums of their codes.
-        NotImplementedError: the format has no dot product, or is one of the HIFI fork.
+        NotImplementedError: the format has no dot product.
     """
     f, partner, w, a, n = _checked(name, w, a)
-    terms = max(1, n // PRODUCTS_A_TERM.get(partner.name, 1) + _stored_sums(f, n))
+    slots = _slots(f)
+    products = n + slots * n // f.block_size if slots else n // PRODUCTS_A_TERM.get(partner.name, 1)
+    terms = max(1, products + _stored_sums(f, n))
+    term_roundings = SLOT_ROUNDINGS if slots else TERM_ROUNDINGS
     height = terms - 1 if additions is None else additions
     if not 0 <= height < 2**23:
         raise ValueError(f"{height} additions: the bound knows from 0 to 2^23 - 1")
 
     high, low = np.empty(len(w)), np.empty(len(w))
-    size, faint, largest = np.zeros(len(w)), np.zeros(len(w)), np.zeros(len(w))
+    size, faint, largest, rounded = (np.zeros(len(w)) for _ in range(4))
     step = max(1, CHUNK // max(1, n))
     for i in range(0, len(w), step):
         rows = slice(i, i + step)
         parts = _parts(f, partner, w[rows], a, first=i)
         size[rows], faint[rows], largest[rows] = parts.size, parts.faint, parts.largest
+        rounded[rows] = parts.rounded
         for row, values in enumerate(parts.terms, start=i):
             values = values.tolist()
             high[row] = fsum(values)
             low[row] = fsum([*values, -high[row]])
 
     # BOUND
-    roundings = height + TERM_ROUNDINGS
+    roundings = height + term_roundings
     growth = roundings * UNIT / (1 - roundings * UNIT)
     in_additions = height * (1 + growth) * size
     if additions is None:
-        in_additions = np.minimum(in_additions, (terms - 1) * ((size + abs(high)) / 2 + growth * size))
-    in_terms = TERM_ROUNDINGS * (1 + growth) * size
-    underflow = 4 * (1 + growth) * faint + (2 * n + TERM_ROUNDINGS) * SMALLEST_NORMAL
-    bound = (UNIT * (1 + growth) * (in_additions + in_terms) + underflow) * (1 + 2.0**-30)
+        in_additions = np.minimum(in_additions, (terms - 1) * ((size + abs(high) + rounded) / 2 + growth * size))
+    in_terms = term_roundings * (1 + growth) * size
+    underflow = 4 * (1 + growth) * faint + (2 * n + term_roundings) * SMALLEST_NORMAL
+    bound = (UNIT * (1 + growth) * (in_additions + in_terms) + rounded + underflow) * (1 + 2.0**-30)
     bound = np.where(np.maximum(largest, 2 * size) < 2.0**127, bound, np.inf)
     return DotBound(_round_to_f32(high, low), high, low, bound)
 
@@ -161,12 +176,13 @@ def dot_fractions(name: str, w: UInt8[Array, "rows w_bytes"], a: UInt8[Array, "a
 
 class _Parts(NamedTuple):
     """terms: f64, their sum is the true value. For each row: the sum of |products|, the share of it in blocks where a
-    product may underflow, and a number that no intermediate result of a product exceeds."""
+    product may underflow, a number that no intermediate result of a product exceeds, and what decoding rounds off."""
 
     terms: Float64[Array, "rows terms"]
     size: Float64[Array, "rows"]
     faint: Float64[Array, "rows"]
     largest: Float64[Array, "rows"]
+    rounded: Float64[Array, "rows"] | float = 0.0
 
 
 def _parts(f: Format, partner: Format, w: UInt8[Array, "rows w_bytes"], a: UInt8[Array, "a_bytes"], first: int
@@ -177,6 +193,8 @@ def _parts(f: Format, partner: Format, w: UInt8[Array, "rows w_bytes"], a: UInt8
         -1, partner.type_size)), strict=True))  # fmt: skip
     d, q = fields["d"].astype(np.float64), fields["qs"].astype(np.float64)
     _check_activations(fields)
+    if _slots(f):
+        return _outlier_parts(f, w, first, d, q)
     codes, offset = _split(f, w, first)
     shape = (len(w), *q.shape)
     codes = codes.reshape(shape)
@@ -210,6 +228,59 @@ def _float_parts(w: Float64[Array, "rows n"], a: Float64[Array, "n"]) -> _Parts:
     sizes = abs(terms)
     faint = (abs(w) < SMALLEST_NORMAL) | (abs(a) < SMALLEST_NORMAL) | (sizes < SMALLEST_NORMAL)
     return _Parts(terms, sizes.sum(axis=1), (sizes * faint).sum(axis=1), np.zeros(len(w)))
+
+
+def _outlier_parts(f: Format, w: UInt8[Array, "rows w_bytes"], first: int, d: Float64[Array, "blocks"],
+                   q: Float64[Array, "blocks 256"]) -> _Parts:  # fmt: skip
+    """The parts of a format that is a base and slots; d and q are the activations' scales and codes."""
+    base = FORMATS[base_of(f.name).LAYOUT.name]
+    slots = _slots(f)
+    own = np.ascontiguousarray(w.reshape(len(w), -1, f.type_size)[..., : base.type_size]).reshape(len(w), -1)
+    codes, offset = _split(base, own, first)
+    of_base = abs(codes) if offset is None else abs(codes) + abs(offset)
+    whole = _decode(f, w, first)
+    of_slots = _slot_sizes(f, base, w, first)
+    touched = (of_slots != 0) | (whole != _decode(base, own, first))
+
+    scales = np.repeat(d, f.block_size)
+    # 24 bits times 8, times 24.
+    terms = _times(whole * q.reshape(-1), scales)
+    weights = of_base + touched * of_base + of_slots
+    shares = weights * abs(q).reshape(-1) * abs(scales)
+    rounded = UNIT * (1 + 2.0**-16) * (shares * (1 + (slots + 3) * touched)).sum(axis=1)
+
+    scale = np.full((len(w), len(d)), SMALLEST_SCALE)
+    factor = np.full((len(w), len(d)), LARGEST_FACTOR)
+    own_scale = next((x for x in f.layout.fields if x.name == "scale" and x.dtype == "f32"), None)
+    if own_scale:
+        start = f.layout.offset("scale")
+        stored = np.ascontiguousarray(w.reshape(len(w), -1, f.type_size)[..., start : start + 4]).view("<f4")[..., 0]
+        stored = abs(stored.astype(np.float64))
+        scale = np.where(stored > 0, np.minimum(scale, stored * 2.0**-14), scale)
+        factor = factor * np.maximum(stored, 1)
+    faint = np.repeat(np.minimum(scale, 1) * np.minimum(abs(d), 1) < SMALLEST_NORMAL, f.block_size, axis=1)
+    largest = (factor * np.maximum(abs(d), 1)).max(axis=-1, initial=0)
+    return _Parts(terms, shares.sum(axis=1), (shares * faint).sum(axis=1), largest, rounded)
+
+
+def _slots(f: Format) -> int:
+    """How many outliers a block has room for; 0 in formats without."""
+    return 0 if f.dialect == "llama.cpp" else next(x.count for x in f.layout.fields if x.name == "at")
+
+
+def _slot_sizes(f: Format, base: Format, w: UInt8[Array, "rows w_bytes"], first: int) -> Float64[Array, "rows n"]:
+    """For each weight the sum of |what a slot brings|: decoded over a base of zeros, all other slots' values 0."""
+    blocks = w.reshape(len(w), -1, f.type_size)
+    values = next(x for x in f.layout.fields if x.name == "values")
+    start, step = f.layout.offset("values"), values.size // values.count
+    sizes = np.zeros((len(w), blocks.shape[1] * f.block_size))
+    for at in range(start, start + values.size, step):
+        alone = blocks.copy()
+        alone[..., : base.type_size] = 0
+        alone[..., start : start + values.size] = 0
+        alone[..., at : at + step] = blocks[..., at : at + step]
+        sizes += abs(_decode(f, alone.reshape(w.shape), first))
+    return sizes
 
 
 def _split(f: Format, w: UInt8[Array, "rows w_bytes"], first: int
@@ -277,9 +348,8 @@ def _checked(name: str, w: UInt8[Array, "rows w_bytes"], a: UInt8[Array, "a_byte
         raise ValueError(f"no format is called {name!r}; there are {' '.join(FORMATS)}")
     f = FORMATS[name]
     if f.dot is None:
-        raise NotImplementedError(f"{name} has no dot in llama.cpp v0.5.0")
-    if f.dialect != "llama.cpp":
-        raise NotImplementedError(f"the bound does not cover {name}: split off its base by hifi.transcode")
+        where = "llama.cpp v0.5.0" if f.dialect == "llama.cpp" else "the HIFI fork"
+        raise NotImplementedError(f"{name} has no dot in {where}")
     partner = FORMATS[f.dot_with]
     for x, what, axes in ((w, "w", 2), (a, "a", 1)):
         if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.ndim != axes:

@@ -18,7 +18,15 @@ from hifi_ref.formats.hifi import q3_k_hifi, q4_k_hifi
 from hifi_ref.formats.hifi.transcode import base_of
 
 # The fork's file types: general.file_type, and what a tensor takes where no rule says otherwise.
-FORK_FILE_TYPES = {"Q4_K_HIFI": 44, "Q3_K_HIFI": 45, "Q5_K_HIFI": 46, "Q2_K_HIFI": 47}
+FORK_FILE_TYPES = {
+    "Q4_K_HIFI": 44, "Q3_K_HIFI": 45, "Q5_K_HIFI": 46, "Q2_K_HIFI": 47,
+    "Q2_K_LITE": 48, "Q3_K_LITE": 49, "Q4_K_LITE": 50, "Q5_K_LITE": 51, "Q6_K_LITE": 52,
+}  # fmt: skip
+# One step up, for what stands outside the layers.
+LITE_STEP_UP = {"Q2_K_LITE": "Q3_K_LITE", "Q3_K_LITE": "Q4_K_LITE", "Q4_K_LITE": "Q5_K_LITE", "Q5_K_LITE": "Q6_K_LITE",
+                "Q6_K_LITE": "Q8_0"}  # fmt: skip
+# The tensors among which importance chooses.
+GUIDED = ("attn_q", "attn_k", "attn_v", "attn_qkv", "ffn_gate", "ffn_up")
 # The roadmaps' mixes: the format of critical tensors and that of the others.
 ROADMAP = {
     "Q3_K_HIFI": ("Q3_K_HIFI", "Q3_K"),
@@ -84,7 +92,10 @@ def fork_format(file_type: str, name: str, model: Model) -> str:
     kind, i, n, size = kind_of(name), layer_of(name), model.layers, model.size
     if kind == "output" or (kind == "token_embd" and model.tied):
         kind = "output"
-    chosen = {"Q2_K_HIFI": _q2, "Q3_K_HIFI": _q3, "Q4_K_HIFI": _q4, "Q5_K_HIFI": _q5}[file_type](kind, i, n, size)
+    if file_type in LITE_STEP_UP:
+        chosen = _lite(file_type, kind)
+    else:
+        chosen = {"Q2_K_HIFI": _q2, "Q3_K_HIFI": _q3, "Q4_K_HIFI": _q4, "Q5_K_HIFI": _q5}[file_type](kind, i, n, size)
     if model.experts == 8 and kind in ("attn_v", "attn_k"):
         return "Q8_0"
     if model.experts == 8 and kind == "attn_output" and file_type in ("Q3_K_HIFI", "Q2_K_HIFI"):
@@ -144,6 +155,31 @@ def _q5(kind: str, i: int, n: int, size: float) -> str:
     if kind == "ffn_down":
         return "Q6_K" if more_bits(i, n) else "Q5_K"
     return "Q6_K" if kind == "attn_qkv" else "Q5_K"
+
+
+def _lite(file_type: str, kind: str) -> str:
+    up = kind in ("output", "token_embd") or (file_type == "Q2_K_LITE" and kind == "ffn_down")
+    return LITE_STEP_UP[file_type] if up else file_type
+
+
+def guided_tensors(importance: dict[str, float | None], size: float) -> set[str]:
+    """The tensors that importance picks out for outliers under the file type Q3_K_HIFI.
+
+    Args:
+        importance: of every tensor of the model by its name, 0.2 to 0.9; None, which counts as 0.5, where it is not
+            known. Only those of a GUIDED kind are candidates.
+        size: the model's, in billions of parameters. Up to 2 nothing is chosen.
+
+    Returns:
+        The candidates as important as the one at the 30th percentile from the top, or more; the 20th in models above
+        5 billion, the 15th above 10, the 10th above 20. Of an even importance that is all of them.
+    """
+    own = {name: 0.5 if i is None else i for name, i in importance.items() if kind_of(name) in GUIDED}
+    if size <= 2 or not own:
+        return set()
+    percent = 30 if size <= 5 else 20 if size <= 10 else 15 if size <= 20 else 10
+    least = sorted(own.values(), reverse=True)[len(own) * percent // 100]
+    return {name for name, i in own.items() if i >= least}
 
 
 def fork_outliers(name: str, format: str, model: Model, importance: float | None = None) -> int | None:

@@ -2,7 +2,7 @@
 
 `python -m tests.million [--formats=Q4_K,Q6_K] [--blocks=1000000] [--operations=decode,encode,dot] [--lanes=numpy,jax]`
 exits with 1 where a single block, or row of a dot product, differs. Decoding takes random bytes; encoding and dot
-products take the families of tests.inputs in equal shares, encoding with every kind of importance.
+products take the families of hifi_ref.hard_inputs in equal shares, encoding with every kind of importance.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from collections.abc import Iterator
 import numpy as np
 
 import hifi_ref as hr
+from hifi_ref import hard_inputs as inputs
 from hifi_ref.formats import FORMATS, LLAMA_CPP, Format
-from tests import inputs, native
-from tests.inputs import FAMILIES, same_floats
+from hifi_ref.hard_inputs import FAMILIES, same_floats
+from tests import native
 
 # Weights at a time: one shape, so that the JAX lane compiles once.
 ENCODE_ROWS, ENCODE_N = 64, 4096

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import hifi_ref as hr
+from hifi_ref import hard_inputs as inputs
 from hifi_ref.formats import FORMATS, LLAMA_CPP, Format
-from tests import inputs, native
-from tests.inputs import FAMILIES, same_floats
+from hifi_ref.hard_inputs import FAMILIES, same_floats
+from tests import native
 
 LANES = ("numpy", "jax")
 ROWS = 2

@@ -16,9 +16,10 @@ import pytest
 import hifi_ref as hr
 from golden import generate, judge, places
 from golden.vectors import id_of, trace
+from hifi_ref import hard_inputs as inputs
 from hifi_ref.formats import FORMATS, LLAMA_CPP
-from tests import inputs, native
-from tests.inputs import FAMILIES
+from hifi_ref.hard_inputs import FAMILIES
+from tests import native
 from tests.test_formats import DOT_N, DOT_ROWS, ROWS, N
 
 GOLDEN = judge.HERE

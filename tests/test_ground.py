@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from hifi_ref import exact, ground, jax_lane, long_arithmetic
 from hifi_ref.formats import FORMATS
-from tests.inputs import same_floats
+from hifi_ref.hard_inputs import same_floats
 
 HARD = np.array(
     [0, 1, 1.5, 3, 63, 1e-45, 3e-45, 2.0**-149, 2.0**-127, 2.0**-126, 1.1754942e-38, 0.99999994, 1.0000001, 1.9999999,
@@ -104,6 +106,38 @@ def test_judge(monkeypatch):
     monkeypatch.undo()
     for cached in (jax_lane.corrections, jax_lane.failures):
         cached.cache_clear()
+
+
+def test_subnormals_of_the_cpu():
+    """XLA flushes them around its own execution."""
+    found = ground.subnormals("cpu")
+    assert found == {"subnormal operand": "flushed", "subnormal result": "flushed"}
+
+
+@pytest.mark.parametrize(
+    "operation, kernels, code",
+    [("exact", (), 0), ("by correction", (), 0), ("refused", (), 1), ("exact", ("Q4_K",), 1), (None, (), 3)],
+)
+def test_exit_codes(monkeypatch, capsys, operation, kernels, code):
+    def judge(platform):
+        if operation is None:
+            raise RuntimeError("no such device")
+        return {"division": operation}
+
+    monkeypatch.setattr(ground, "judge", judge)
+    monkeypatch.setattr(ground, "_platforms", lambda: ["cpu"])
+    monkeypatch.setattr(ground, "wrong_kernels", lambda platform: kernels)
+    monkeypatch.setattr(ground, "_KERNELS", SimpleNamespace(value=True))
+    with pytest.raises(SystemExit) as end:
+        ground.main(["ground"])
+    assert int(end.value.code) == code
+    assert code == 3 or "subnormal result" in capsys.readouterr().out
+
+
+def test_arguments_are_usage(capsys):
+    with pytest.raises(SystemExit) as end:
+        ground.main(["ground", "fast"])
+    assert end.value.code == 2 and "no argument" in capsys.readouterr().err
 
 
 def test_the_cpu_is_exact():

@@ -6,6 +6,7 @@ import doctest
 import hashlib
 import json
 import re
+from fractions import Fraction
 from typing import Any
 
 import jax
@@ -222,9 +223,92 @@ def test_a_known_bug_is_seen(wrong: Bug) -> None:
     assert next(judge.failing(content, wrong.run), None) is not None
 
 
-def test_the_bound_of_dot_products_leaves_these_formats_out() -> None:
-    with pytest.raises(NotImplementedError, match="does not cover Q4_K_HIFI"):
-        hr.dot_exact("Q4_K_HIFI", np.zeros((1, 168), np.uint8), np.zeros(292, np.uint8))
+# TRUE DOT PRODUCTS AND MATRIX PRODUCTS
+
+with_dot = pytest.mark.parametrize("name", [name for name, f in HIFI.items() if f.dot is not None])
+# Those whose dot product in the fork leaves activations of |q| <= 4 out, or adds what decoding replaces.
+ANOTHER_DOT = {"Q2_K_HIFI", "Q5_K_HIFI_RES8", "Q6_K_HIFI_RES8", "Q6_K_HIFI_DYNAMIC"}
+
+
+def hostile_blocks(name: str, rows: int, n: int) -> np.ndarray:
+    """Random bytes, positions twice over among them, that decode to finite weights."""
+    f = HIFI[name]
+    rng = np.random.default_rng(8)
+    w = rng.integers(0, 256, (rows, n // 256, f.type_size), dtype=np.uint8)
+    at = f.layout.offset("at")
+    w[::2, :, at + 1] = w[::2, :, at]
+    for field in f.layout.fields:
+        if field.dtype in ("f16", "f32"):
+            numbers = rng.standard_normal((rows, n // 256, field.count)) * 2.0 ** rng.integers(-8, 3, (rows, 1, 1))
+            start, dtype = f.layout.offset(field.name), {"f16": "<f2", "f32": "<f4"}[field.dtype]
+            w[..., start : start + field.size] = numbers.astype(dtype).view(np.uint8)
+    return w.reshape(rows, -1)
+
+
+def activations(n: int) -> np.ndarray:
+    return hr.encode("Q8_K", np.random.default_rng(9).standard_normal(n).astype(np.float32))
+
+
+def blocks_of(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    d, q, _ = FORMATS["Q8_K"].layout.unpack(a.reshape(-1, 292))
+    return np.repeat(d, 256), q.reshape(-1)
+
+
+@with_dot
+def test_the_true_dot_product_is_that_of_the_decoded_weights(name: str) -> None:
+    w, a = hostile_blocks(name, 6, 512), activations(512)
+    weights = hr.decode(name, w, lane="numpy")
+    d, q = blocks_of(a)
+    found = hr.dot_exact(name, w, a)
+    for row, value, high in zip(weights, found.value, found.high, strict=True):
+        products = zip(row.tolist(), q.tolist(), d.tolist(), strict=True)
+        true = sum((Fraction(x) * y * Fraction(z) for x, y, z in products), Fraction(0))
+        assert high == float(true)
+        gap = abs(Fraction(float(value)) - true)
+        assert all(gap <= abs(Fraction(float(np.nextafter(value, np.float32(s)))) - true) for s in (-np.inf, np.inf))
+
+
+@with_dot
+def test_any_order_of_additions_is_within_the_bound(name: str) -> None:
+    w, a = hostile_blocks(name, 16, 512), activations(512)
+    d, q = blocks_of(a)
+    products = hr.decode(name, w, lane="numpy") * q.astype(np.float32) * d
+    found = hr.dot_exact(name, w, a)
+    assert np.isfinite(found.bound).all()
+    assert not found.holds(found.value + np.float32(3) * found.bound.astype(np.float32)).any()
+    rng = np.random.default_rng(10)
+    for order in (np.argsort(abs(products[0])), np.argsort(products[0]), *(rng.permutation(512) for _ in range(20))):
+        shuffled = products[:, order]
+        assert found.holds(np.add.accumulate(shuffled, axis=1)[:, -1]).all()
+        while shuffled.shape[1] > 1:
+            shuffled = shuffled[:, ::2] + shuffled[:, 1::2]
+        assert found.holds(shuffled[:, 0]).all()
+
+
+@with_dot
+def test_dot_products_of_encoded_rows_are_within_the_bound(name: str) -> None:
+    x = np.random.default_rng(11).standard_t(3, (8, 1024)).astype(np.float32)
+    a = activations(1024)
+    w = hr.encode(name, x)
+    inside = hr.dot_exact(name, w, a).holds(hr.dot(name, w, a, lane="numpy"))
+    assert inside.all() or name in ANOTHER_DOT
+    if name == "Q2_K_HIFI":
+        assert not inside.all()
+        w = hr.encode(name, x, np.ones(1024, np.float32))
+        assert hr.dot_exact(name, w, a).holds(hr.dot(name, w, a, lane="numpy")).all()
+
+
+def test_the_format_without_a_dot_product_has_no_true_one() -> None:
+    with pytest.raises(NotImplementedError, match="Q3_K_HIFI_RES8 has no dot in the HIFI fork"):
+        hr.dot_exact("Q3_K_HIFI_RES8", np.zeros((1, 132), np.uint8), np.zeros(292, np.uint8))
+
+
+@with_dot
+def test_the_matrix_product_is_the_dot_product_of_every_column(name: str) -> None:
+    w = hostile_blocks(name, 3, 512)
+    x = np.random.default_rng(12).standard_normal((4, 512)).astype(np.float32)
+    columns = np.stack([hr.dot(name, w, a, lane="numpy") for a in hr.encode("Q8_K", x)])
+    assert np.array_equal(hr.matmul(name, w, x).view(np.uint32), columns.view(np.uint32))
 
 
 def test_the_examples_of_the_document() -> None:

@@ -13,11 +13,13 @@ import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 import hifi_ref as hr
+from golden import judge
+from hifi_ref import hard_inputs as inputs
+from hifi_ref import jax_lane
 from hifi_ref.formats import LLAMA_CPP
+from hifi_ref.hard_inputs import same_floats
 from hifi_ref.kernels import canary, columns, fields, gemm, planes, unpack, vec_dot
 from hifi_ref.kernels.plans import PLANS
-from tests import inputs
-from tests.inputs import same_floats
 
 ROWS, COLUMNS, N = 40, 8, 512
 WITH_DOT = [name for name in LLAMA_CPP if hr.FORMATS[name].dot is not None]
@@ -72,6 +74,25 @@ def test_fast_lies_within_the_bound(name):
     result = np.asarray(product(f, hr.FORMATS[f.dot_with], w, a, "fast", "cpu"))
     for column, observed in zip(a, result, strict=True):
         assert hr.dot_exact(name, w, column).holds(observed).all()
+
+
+@pytest.mark.parametrize("name", (*KERNELS, "Q1_0", "Q4_K"))
+def test_golden_vectors(name):
+    """The compiled product itself, nothing repaired: its activations are quantized already, as the vectors' are."""
+    f = hr.FORMATS[name]
+    tests = judge.all_tests(judge.load(name, "dot"))
+    # Blocks of zeros behind a shorter row add zeros.
+    w, a = (filled([judge.raw(test[key]) for test in tests]) for key in ("w", "a"))
+    product = jax.jit(columns.product, static_argnums=(0, 1, 4, 5), compiler_options=jax_lane.CPU_OPTIONS)
+    result = np.diagonal(product(f, hr.FORMATS[f.dot_with], w, a, "exact", "cpu"))
+    assert judge.agrees(np.ascontiguousarray(result)[:, None], tests).all()
+
+
+def filled(rows: list[np.ndarray]) -> np.ndarray:
+    out = np.zeros((len(rows), max(len(row) for row in rows)), np.uint8)
+    for place, row in zip(out, rows, strict=True):
+        place[: len(row)] = row
+    return out
 
 
 def test_numpy_in_numpy_out_and_leading_axes():

@@ -9,11 +9,11 @@ import pytest
 
 from golden import judge, mutants
 from hifi_ref import exact
+from hifi_ref import hard_inputs as inputs
 from hifi_ref.formats import LLAMA_CPP
 from hifi_ref.known_bugs import BUGS, KINDS, bugs_of, decoded_tables, decoded_values, dots, encoded_codes
 from hifi_ref.known_bugs.bug import decode, encode
 from hifi_ref.known_bugs.rounding import half_away
-from tests import inputs
 from tests.test_golden import numpy_lane
 
 OPERATIONS = [(f.name, op) for f in LLAMA_CPP.values() for op in judge.GIVEN if getattr(f, op) is not None]

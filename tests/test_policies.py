@@ -52,6 +52,28 @@ def test_q5_and_q2() -> None:
     assert "Q4_K" not in formats("Q3_K_HIFI", "attn_v", 70.0, layers=80, seventy=True)
 
 
+def test_lite() -> None:
+    kinds = ("output", "token_embd", "blk.3.attn_v", "blk.3.ffn_down")
+    expected = {
+        "Q2_K_LITE": ["Q3_K_LITE", "Q3_K_LITE", "Q2_K_LITE", "Q3_K_LITE"],
+        "Q5_K_LITE": ["Q6_K_LITE", "Q6_K_LITE", "Q5_K_LITE", "Q5_K_LITE"],
+        "Q6_K_LITE": ["Q8_0", "Q8_0", "Q6_K_LITE", "Q6_K_LITE"],
+    }
+    for file_type, formats in expected.items():
+        assert [fork_format(file_type, f"{kind}.weight", Model(7.0, 32)) for kind in kinds] == formats
+    assert [policies.FORK_FILE_TYPES[f"Q{bits}_K_LITE"] for bits in range(2, 7)] == [48, 49, 50, 51, 52]
+
+
+@pytest.mark.parametrize(("size", "count"), [(2.0, 0), (5.0, 7), (10.0, 5), (20.0, 4), (70.0, 3)])
+def test_importance_picks_out_tensors(size: float, count: int) -> None:
+    importance = {f"blk.{i}.attn_q.weight": 0.2 + i / 50 for i in range(20)} | {"blk.0.ffn_down.weight": 0.9}
+    chosen = policies.guided_tensors(importance, size)
+    assert chosen == {f"blk.{i}.attn_q.weight" for i in range(20 - count, 20)}
+    even = dict.fromkeys(importance)
+    assert len(policies.guided_tensors(even, size)) == (20 if count else 0)
+    assert policies.guided_tensors({}, size) == set()
+
+
 def test_counts_of_outliers() -> None:
     model = Model(7.0, 32)
     for name in ("Q3_K_HIFI", "Q4_K_HIFI"):

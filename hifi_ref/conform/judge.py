@@ -170,9 +170,12 @@ class Bounded(NamedTuple):
 
 
 def bound_of(name: str, case: Case, observed: np.ndarray) -> Bounded | None:
-    """None where nothing is proven: values that are not finite, contradicting sums, or a format not known here."""
+    """None where nothing is proven: values that are not finite, contradicting sums, or a format not known here.
+
+    Nor where the reference itself is outside, as some HIFI formats are, which do not multiply the weights they decode.
+    """
     found = _exact(name, case)
-    if found is None or not np.isfinite(found.bound[0]):
+    if found is None or not np.isfinite(found.bound[0]) or not found.holds(case.expected).all():
         return None
     return Bounded(float(found.error(observed)[0]), float(found.bound[0]))
 

@@ -43,7 +43,7 @@ LAYOUT = Layout(
 )
 
 
-def _fields(
+def fields(
     qs: UInt8[Array, "*n 32"], qh: UInt8[Array, "*n 16"], scales: UInt8[Array, "*n 8"]
 ) -> tuple[Float32[Array, "*n"], UInt16[Array, "*n 16 2"], Int32[Array, "*n 16"], Int32[Array, "*n 16 2"]]:
     """d, row numbers of the groups, 2 scale + 1, and 8 delta."""
@@ -62,7 +62,7 @@ def _fields(
 
 
 def decode(blocks: UInt8[Array, "n 56"]) -> Float32[Array, "n 16 2 8"]:
-    d, index, scales, shift = _fields(*LAYOUT.unpack(blocks))
+    d, index, scales, shift = fields(*LAYOUT.unpack(blocks))
     # Exact: 11 bits of scale, 4 of sub-block scale, 4 of shifted row
     scale = d[:, None] * exact.f32(scales)
     delta = exact.f32(shift) * np.float32(0.125)
@@ -111,7 +111,7 @@ def _encode(x, weights):
 
 
 def dot(w: UInt8[Array, "rows blocks 56"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
-    d, index, scales, shift = _fields(*LAYOUT.unpack(w))
+    d, index, scales, shift = fields(*LAYOUT.unpack(w))
     da, qa, _ = q8_k.LAYOUT.unpack(a)
     # INTEGER PARTIAL SUMS of eight times the shifted rows: exact, below 2^24, and so is an eighth of them
     rows = codebooks.take(codebooks.grid("IQ1_S"), index)

@@ -45,7 +45,7 @@ LAYOUT = Layout(
 REQUIRES_WEIGHTS = True
 
 
-def _fields(
+def fields(
     qs: UInt8[Array, "*n 32"], qh: UInt16[Array, "*n 8"]
 ) -> tuple[UInt16[Array, "*n 8 4"], Int32[Array, "*n 8"], Int32[Array, "*n 8"]]:
     """Row numbers of the groups, 2 scale + 1, and 8 delta."""
@@ -57,7 +57,7 @@ def _fields(
 
 def decode(blocks: UInt8[Array, "n 50"]) -> Float32[Array, "n 8 4 8"]:
     d, qs, qh = LAYOUT.unpack(blocks)
-    index, scales, shift = _fields(qs, qh)
+    index, scales, shift = fields(qs, qh)
     # Exact: 11 bits of scale, 4 of sub-block scale, 4 of shifted row
     scale = d[:, None] * exact.f32(scales)
     delta = exact.f32(shift) * np.float32(0.125)
@@ -92,7 +92,7 @@ def _encode(x, weights):
 def dot(w: UInt8[Array, "rows blocks 50"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
     d, qs, qh = LAYOUT.unpack(w)
     da, qa, bsums = q8_k.LAYOUT.unpack(a)
-    index, scales, shift = _fields(qs, qh)
+    index, scales, shift = fields(qs, qh)
     # INTEGER PARTIAL SUMS: eight times rows, plus shifts, which take the stored sums; exact, below 2^24
     rows = codebooks.take(codebooks.grid("IQ1_S"), index).reshape(*d.shape, 8, 32)
     pairs = exact.i32(bsums).reshape(-1, 8, 2).sum(axis=-1)

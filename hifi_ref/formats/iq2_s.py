@@ -47,7 +47,7 @@ LAYOUT = Layout(
 SEARCH = grid_search.Search("IQ2_S", 1, grid_search.trial_steps(9, 0.1, 2), again="strays", piece=64, few=16)
 
 
-def _fields(
+def fields(
     qs: UInt8[Array, "*n 64"], qh: UInt8[Array, "*n 8"], scales: UInt8[Array, "*n 8"]
 ) -> tuple[UInt16[Array, "*n 16 2"], UInt8[Array, "*n 16 2"], Int32[Array, "*n 16"]]:
     """Row numbers and sign bytes of the groups, and 2 scale + 1."""
@@ -60,7 +60,7 @@ def _fields(
 
 def decode(blocks: UInt8[Array, "n 82"]) -> Float32[Array, "n 16 2 8"]:
     d, qs, qh, scales = LAYOUT.unpack(blocks)
-    index, signs, scales = _fields(qs, qh, scales)
+    index, signs, scales = fields(qs, qh, scales)
     # Exact: 11 bits of scale, 5 of sub-block scale, 6 of magnitude
     scale = d[:, None] * exact.f32(scales) * np.float32(0.125)
     return scale[..., None, None] * codebooks.signed_rows("IQ2_S", index, signs)
@@ -95,7 +95,7 @@ def _encode(x, weights):
 
 def dot(w: UInt8[Array, "rows blocks 82"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
     d, qs, qh, scales = LAYOUT.unpack(w)
-    index, signs, scales = _fields(qs, qh, scales)
+    index, signs, scales = fields(qs, qh, scales)
     codes = codebooks.signed_codes("IQ2_S", index, signs).reshape(*d.shape, 16, 16)
     # The eighth of the scale is applied last
     return codebooks.dot_with_q8_k(d, scales, codes, a) * np.float32(0.125)

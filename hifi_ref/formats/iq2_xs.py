@@ -48,7 +48,7 @@ REQUIRES_WEIGHTS = True
 SEARCH = grid_search.Search("IQ2_XS", 2, grid_search.trial_steps(9, 0.1, 2), again="strays", piece=64, few=24)
 
 
-def _fields(
+def fields(
     qs: UInt16[Array, "*n 32"], scales: UInt8[Array, "*n 8"]
 ) -> tuple[UInt16[Array, "*n 16 2"], UInt8[Array, "*n 16 2"], Int32[Array, "*n 16"]]:
     """Row numbers and sign bytes of the groups, and 2 scale + 1."""
@@ -59,7 +59,7 @@ def _fields(
 
 def decode(blocks: UInt8[Array, "n 74"]) -> Float32[Array, "n 16 2 8"]:
     d, qs, scales = LAYOUT.unpack(blocks)
-    index, signs, scales = _fields(qs, scales)
+    index, signs, scales = fields(qs, scales)
     # Exact: 11 bits of scale, 5 of sub-block scale, 6 of magnitude
     scale = d[:, None] * exact.f32(scales) * np.float32(0.125)
     return scale[..., None, None] * codebooks.signed_rows("IQ2_XS", index, signs)
@@ -91,7 +91,7 @@ def _encode(x, weights):
 
 def dot(w: UInt8[Array, "rows blocks 74"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
     d, qs, scales = LAYOUT.unpack(w)
-    index, signs, scales = _fields(qs, scales)
+    index, signs, scales = fields(qs, scales)
     codes = codebooks.signed_codes("IQ2_XS", index, signs).reshape(*d.shape, 16, 16)
     # The eighth of the scale is applied last
     return codebooks.dot_with_q8_k(d, scales, codes, a) * np.float32(0.125)

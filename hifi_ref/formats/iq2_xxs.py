@@ -45,7 +45,7 @@ REQUIRES_WEIGHTS = True
 SEARCH = grid_search.Search("IQ2_XXS", 2, grid_search.trial_steps(6, 0.1, 2), again="all", piece=64, few=24)
 
 
-def _fields(
+def fields(
     qs: UInt16[Array, "*n 32"],
 ) -> tuple[UInt16[Array, "*n 8 4"], UInt8[Array, "*n 8 4"], Int32[Array, "*n 8"]]:
     """Row numbers and sign bytes of the groups, and 2 scale + 1."""
@@ -59,7 +59,7 @@ def _fields(
 
 def decode(blocks: UInt8[Array, "n 66"]) -> Float32[Array, "n 8 4 8"]:
     d, qs = LAYOUT.unpack(blocks)
-    index, signs, scales = _fields(qs)
+    index, signs, scales = fields(qs)
     # Exact: 11 bits of scale, 5 of sub-block scale, 6 of magnitude
     scale = d[:, None] * exact.f32(scales) * np.float32(0.125)
     return scale[..., None, None] * codebooks.signed_rows("IQ2_XXS", index, signs)
@@ -98,7 +98,7 @@ def _encode(x, weights):
 
 def dot(w: UInt8[Array, "rows blocks 66"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
     d, qs = LAYOUT.unpack(w)
-    index, signs, scales = _fields(qs)
+    index, signs, scales = fields(qs)
     codes = codebooks.signed_codes("IQ2_XXS", index, signs).reshape(*d.shape, 8, 32)
     # The eighth of the scale is applied last
     return codebooks.dot_with_q8_k(d, scales, codes, a) * np.float32(0.125)

@@ -53,7 +53,7 @@ LAYOUT = Layout(
 SEARCH = grid_search.Search("IQ3_S", 3, grid_search.trial_steps(9, 0.2, 7), again="all if strays", piece=32, few=8)
 
 
-def _fields(
+def fields(
     qs: UInt8[Array, "*n 64"], qh: UInt8[Array, "*n 8"], signs: UInt8[Array, "*n 32"], scales: UInt8[Array, "*n 4"]
 ) -> tuple[UInt16[Array, "*n 8 4 2"], UInt8[Array, "*n 8 4"], Int32[Array, "*n 8"]]:
     """Row numbers and sign bytes of the groups, and 2 scale + 1."""
@@ -65,8 +65,8 @@ def _fields(
 
 
 def decode(blocks: UInt8[Array, "n 110"]) -> Float32[Array, "n 8 4 8"]:
-    d, *fields = LAYOUT.unpack(blocks)
-    index, signs, scales = _fields(*fields)
+    d, *packed = LAYOUT.unpack(blocks)
+    index, signs, scales = fields(*packed)
     # Exact: 11 bits of scale, 5 of sub-block scale, 4 of magnitude
     scale = d[:, None] * exact.f32(scales)
     return scale[..., None, None] * codebooks.signed_rows("IQ3_S", index, signs)
@@ -104,7 +104,7 @@ def _encode(x, weights):
 
 
 def dot(w: UInt8[Array, "rows blocks 110"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
-    d, *fields = LAYOUT.unpack(w)
-    index, signs, scales = _fields(*fields)
+    d, *packed = LAYOUT.unpack(w)
+    index, signs, scales = fields(*packed)
     codes = codebooks.signed_codes("IQ3_S", index, signs).reshape(*d.shape, 8, 32)
     return codebooks.dot_with_q8_k(d, scales, codes, a)

@@ -43,7 +43,7 @@ LAYOUT = Layout(
 SEARCH = grid_search.Search("IQ3_XXS", 2, grid_search.trial_steps(15, 0.2, 7), again="strays", piece=32, few=8)
 
 
-def _fields(
+def fields(
     qs: UInt8[Array, "*n 96"],
 ) -> tuple[UInt8[Array, "*n 8 4 2"], UInt8[Array, "*n 8 4"], Int32[Array, "*n 8"]]:
     """Row numbers and sign bytes of the groups, and 2 scale + 1."""
@@ -60,7 +60,7 @@ def _fields(
 
 def decode(blocks: UInt8[Array, "n 98"]) -> Float32[Array, "n 8 4 8"]:
     d, qs = LAYOUT.unpack(blocks)
-    index, signs, scales = _fields(qs)
+    index, signs, scales = fields(qs)
     # Exact: 11 bits of scale, 5 of sub-block scale, 5 of magnitude
     scale = d[:, None] * exact.f32(scales) * np.float32(0.25)
     return scale[..., None, None] * codebooks.signed_rows("IQ3_XXS", index, signs)
@@ -96,7 +96,7 @@ def _encode(x, weights):
 
 def dot(w: UInt8[Array, "rows blocks 98"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
     d, qs = LAYOUT.unpack(w)
-    index, signs, scales = _fields(qs)
+    index, signs, scales = fields(qs)
     codes = codebooks.signed_codes("IQ3_XXS", index, signs).reshape(*d.shape, 8, 32)
     # The quarter of the scale is applied last
     return codebooks.dot_with_q8_k(d, scales, codes, a) * np.float32(0.25)

@@ -43,7 +43,7 @@ LAYOUT = Layout(
 )
 
 
-def _scales(high: UInt16[Array, "*n"], low: UInt8[Array, "*n 4"]) -> Int32[Array, "*n 8"]:
+def unpack_scales(high: UInt16[Array, "*n"], low: UInt8[Array, "*n 4"]) -> Int32[Array, "*n 8"]:
     """The sub-block scales, sign included."""
     pairs = (high[..., None] >> exact.library(high).arange(0, 16, 2, dtype=np.uint16)) & np.uint16(3)
     return (exact.i32(pairs) << 4 | exact.i32(spread(low[..., None], 4).reshape(pairs.shape))) - 32
@@ -52,7 +52,7 @@ def _scales(high: UInt16[Array, "*n"], low: UInt8[Array, "*n 4"]) -> Int32[Array
 def decode(blocks: UInt8[Array, "n 136"]) -> Float32[Array, "n 8 2 16"]:
     d, high, low, qs = LAYOUT.unpack(blocks)
     # Exact: 11 bits of scale, 6 of sub-block scale, 7 of step
-    scale = d[:, None] * exact.f32(_scales(high, low))
+    scale = d[:, None] * exact.f32(unpack_scales(high, low))
     steps = codebooks.take(codebooks.STEPS_IQ4, spread(qs.reshape(-1, 8, 16), 4))
     return scale[..., None, None] * exact.f32(steps)
 
@@ -91,5 +91,5 @@ def dot(w: UInt8[Array, "rows blocks 136"], a: UInt8[Array, "blocks 292"]) -> Fl
     steps = codebooks.take(codebooks.STEPS_IQ4, spread(qs.reshape(rows, blocks * 8, 16), 4))
     partial = exact.int_dot(steps, qa.reshape(-1, 2, 16))
     # FLOAT: ((d * d_a) * scale) * sum, sub-block after sub-block
-    scale = (d * da)[..., None] * exact.f32(_scales(high, low))
+    scale = (d * da)[..., None] * exact.f32(unpack_scales(high, low))
     return exact.sum_of_rows(exact.mul(scale.reshape(rows, -1), exact.f32(partial)))

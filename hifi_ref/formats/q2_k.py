@@ -47,7 +47,7 @@ LAYOUT = Layout(
 )  # fmt: skip
 
 
-def _unpack_scales(packed: UInt8[Array, "*n 16"]) -> tuple[UInt8[Array, "*n 16"], UInt8[Array, "*n 16"]]:
+def unpack_scales(packed: UInt8[Array, "*n 16"]) -> tuple[UInt8[Array, "*n 16"], UInt8[Array, "*n 16"]]:
     return packed & np.uint8(15), packed >> np.uint8(4)
 
 
@@ -58,7 +58,7 @@ def _pack_scales(scales: Int32[Array, "*n 16"], mins: Int32[Array, "*n 16"]) -> 
 def decode(blocks: UInt8[Array, "n 84"]) -> Float32[Array, "n 2 4 2 16"]:
     packed, qs, d, dmin = LAYOUT.unpack(blocks)
     # SCALES: exact, 11 bits times 4
-    scales, mins = _unpack_scales(packed)
+    scales, mins = unpack_scales(packed)
     scale = (d[:, None] * f32(scales)).reshape(-1, 2, 4, 2, 1)
     minimum = (dmin[:, None] * f32(mins)).reshape(-1, 2, 4, 2, 1)
     # VALUES: the product is exact (15 bits times 2), so the subtraction is the only rounding
@@ -69,7 +69,7 @@ def decode(blocks: UInt8[Array, "n 84"]) -> Float32[Array, "n 2 4 2 16"]:
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
 ) -> tuple[UInt8[Array, "rows blocks 84"], Bool[Array, "rows blocks"]]:
-    fit = super_block.fit_with_mins(x, weights, 16, 3, 15, _pack_scales, _unpack_scales, trials=(-0.5, 0.1, 15))
+    fit = super_block.fit_with_mins(x, weights, 16, 3, 15, _pack_scales, unpack_scales, trials=(-0.5, 0.1, 15))
     qs = gather(fit.codes.reshape(*x.shape[:2], 2, 4, 32), 2).reshape(*x.shape[:2], 64)
     return LAYOUT.pack(scales=fit.scales, qs=qs, d=fit.d, dmin=fit.dmin), fit.clear
 
@@ -82,7 +82,7 @@ def dot(
     """corrections: terms that the sum takes after that of their block."""
     packed, qs, d, dmin = LAYOUT.unpack(w)
     da, qa, bsums = q8_k.LAYOUT.unpack(a)
-    scales, mins = _unpack_scales(packed)
+    scales, mins = unpack_scales(packed)
 
     def eight_codes(s: int, g: int) -> UInt8[Array, "rows blocks 8"]:
         half, plane, first = s // 8, s % 8 // 2, 16 * (s % 2) + 8 * g

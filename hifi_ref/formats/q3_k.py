@@ -47,7 +47,7 @@ LAYOUT = Layout(
 )  # fmt: skip
 
 
-def _unpack_scales(packed: UInt8[Array, "*n 12"]) -> Int32[Array, "*n 16"]:
+def unpack_scales(packed: UInt8[Array, "*n 12"]) -> Int32[Array, "*n 16"]:
     """-32..31"""
     shape = packed.shape[:-1]
     low = spread(packed[..., :8], 4).reshape(*shape, 16)
@@ -73,7 +73,7 @@ def _split_codes(qs: UInt8[Array, "*n 64"], hmask: UInt8[Array, "*n 32"]) -> Int
 def decode(blocks: UInt8[Array, "n 110"]) -> Float32[Array, "n 2 4 2 16"]:
     hmask, qs, packed, d = LAYOUT.unpack(blocks)
     # Exact: 11 bits times 6 times 3
-    scale = (d[:, None] * f32(_unpack_scales(packed))).reshape(-1, 2, 4, 2, 1)
+    scale = (d[:, None] * f32(unpack_scales(packed))).reshape(-1, 2, 4, 2, 1)
     return scale * f32(_split_codes(qs, hmask).reshape(-1, 2, 4, 2, 16))
 
 
@@ -110,7 +110,7 @@ def encode(
 
     # CODES anew, for the scales that are stored
     packed = _pack_scales(scales.T)
-    scale = (exact.round_f16(d)[:, None] * f32(_unpack_scales(packed))).reshape(-1)
+    scale = (exact.round_f16(d)[:, None] * f32(unpack_scales(packed))).reshape(-1)
     codes = super_block.codes_for_scale(columns, scale, -4, 3, otherwise=fit.codes, shape=(*shape, 2, 4, 32))
     qs = gather(codes & 3, 2).reshape(*shape, 64)
     hmask = gather((codes >> 2).reshape(*shape, 8, 32), 1)
@@ -132,4 +132,4 @@ def dot(
         high = hmask[..., first : first + 8] >> np.uint8(4 * half + plane) & np.uint8(1)
         return (low | high << np.uint8(2)).astype(np.int8) - np.int8(4)
 
-    return super_block.dot_symmetric(d, _unpack_scales(packed), eight_codes, a, corrections)
+    return super_block.dot_symmetric(d, unpack_scales(packed), eight_codes, a, corrections)

@@ -71,8 +71,8 @@ def encode(
     d, codes = ternary(x)
     # DIGITS: the last four bytes have no fifth
     shape = x.shape[:-1]
-    qs = [_fraction(codes[..., :160].reshape(*shape, 5, 32)), _fraction(codes[..., 160:240].reshape(*shape, 5, 16))]
-    qh = _fraction(codes[..., 240:].reshape(*shape, 4, 4))
+    qs = [fraction(codes[..., :160].reshape(*shape, 5, 32)), fraction(codes[..., 160:240].reshape(*shape, 5, 16))]
+    qh = fraction(codes[..., 240:].reshape(*shape, 4, 4))
     return LAYOUT.pack(qs=exact.library(x).concatenate(qs, axis=-1), qh=qh, d=d), exact.is_comfortable(x)
 
 
@@ -84,7 +84,7 @@ def ternary(x: Float32[Array, "*n 256"]) -> tuple[Float32[Array, "*n"], Int32[Ar
     return d, lib.where(abs(shares) < np.inf, exact.truncate(exact.round_half_away(shares)), 0) + 1
 
 
-def _fraction(digits: Int32[Array, "*n count run"]) -> Int32[Array, "*n run"]:
+def fraction(digits: Int32[Array, "*n count run"]) -> Int32[Array, "*n run"]:
     """Digits, the first most significant -> the byte that holds them."""
     powers = np.array([81, 27, 9, 3, 1], np.int32)[: digits.shape[-2], None]
     return ((digits * powers).sum(axis=-2) * 256 + 242) // 243

@@ -118,12 +118,12 @@ def _nvfp4(d, qs):
 
 
 def _q2_k(packed, qs, d, dmin):
-    scales, mins = q2_k._unpack_scales(packed)
+    scales, mins = q2_k.unpack_scales(packed)
     return Weights((qs,), d, scales, mins, dmin)
 
 
 def _q3_k(hmask, qs, packed, d):
-    return Weights((qs, hmask), d, q3_k._unpack_scales(packed))
+    return Weights((qs, hmask), d, q3_k.unpack_scales(packed))
 
 
 def _q4_k(d, dmin, packed, qs):
@@ -147,7 +147,7 @@ def _tq2_0(qs, d):
 
 
 def _iq4_xs(d, high, low, qs):
-    return Weights((qs,), d, iq4_xs._scales(high, low))
+    return Weights((qs,), d, iq4_xs.unpack_scales(high, low))
 
 
 def _grid(name, d, index, signs, scales):
@@ -156,33 +156,33 @@ def _grid(name, d, index, signs, scales):
 
 
 def _iq2_xxs(d, qs):
-    return _grid("IQ2_XXS", d, *iq2_xxs._fields(qs))
+    return _grid("IQ2_XXS", d, *iq2_xxs.fields(qs))
 
 
 def _iq2_xs(d, qs, scales):
-    return _grid("IQ2_XS", d, *iq2_xs._fields(qs, scales))
+    return _grid("IQ2_XS", d, *iq2_xs.fields(qs, scales))
 
 
 def _iq2_s(d, qs, qh, scales):
-    return _grid("IQ2_S", d, *iq2_s._fields(qs, qh, scales))
+    return _grid("IQ2_S", d, *iq2_s.fields(qs, qh, scales))
 
 
 def _iq3_xxs(d, qs):
-    return _grid("IQ3_XXS", d, *iq3_xxs._fields(qs))
+    return _grid("IQ3_XXS", d, *iq3_xxs.fields(qs))
 
 
 def _iq3_s(d, *fields):
-    return _grid("IQ3_S", d, *iq3_s._fields(*fields))
+    return _grid("IQ3_S", d, *iq3_s.fields(*fields))
 
 
 def _iq1_s(d, qs, qh):
-    index, scales, shift = iq1_s._fields(qs, qh)
+    index, scales, shift = iq1_s.fields(qs, qh)
     rows = codebooks.take(codebooks.grid("IQ1_S"), index) + np.int8(1)
     return Weights((rows.astype(np.uint8).reshape(*d.shape, GROUP),), d, scales, (scales * shift).astype(np.int8))
 
 
 def _iq1_m(qs, qh, packed):
-    d, index, scales, shift = iq1_m._fields(qs, qh, packed)
+    d, index, scales, shift = iq1_m.fields(qs, qh, packed)
     rows = codebooks.take(codebooks.grid("IQ1_S"), index)
     eighths = np.int8(8) * rows + shift[..., None].astype(np.int8)
     return Weights((_rank(eighths, STEPS_IQ1_M).reshape(*d.shape, GROUP),), d, scales)

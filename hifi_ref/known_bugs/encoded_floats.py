@@ -26,8 +26,8 @@ def _ternary(name: str, rounding: Rounding) -> Callable:
             return layout.pack(d=d, qs=gather_stream(codes, 2))
         if name == "TQ2_0":
             return layout.pack(d=d, qs=gather(codes.reshape(-1, 2, 4, 32), 2).reshape(-1, 64))
-        qs = [tq1_0._fraction(codes[:, :160].reshape(-1, 5, 32)), tq1_0._fraction(codes[:, 160:240].reshape(-1, 5, 16))]
-        qh = tq1_0._fraction(codes[:, 240:].reshape(-1, 4, 4))
+        qs = [tq1_0.fraction(codes[:, :160].reshape(-1, 5, 32)), tq1_0.fraction(codes[:, 160:240].reshape(-1, 5, 16))]
+        qh = tq1_0.fraction(codes[:, 240:].reshape(-1, 4, 4))
         return layout.pack(d=d, qs=np.concatenate(qs, axis=-1), qh=qh)
 
     return by_block(name, blocks)
