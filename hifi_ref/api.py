@@ -47,12 +47,12 @@ def encode(
             not finite gives unspecified bytes.
         NotImplementedError: the format has no encoder.
     """
-    f = _format(name, "encode").in_context(outliers, model_params)
-    x = _array(x, np.float32, "x")
-    n = _row_length(x, f.block_size, f"weights a {name} block")
+    f = format_offering(name, "encode").in_context(outliers, model_params)
+    x = checked_array(x, np.float32, "x")
+    n = row_length(x, f.block_size, f"weights a {name} block")
     _check_finite(x, "x")
     if weights is not None:
-        weights = _array(weights, np.float32, "weights")
+        weights = checked_array(weights, np.float32, "weights")
         if weights.shape != (n,):
             raise ValueError(f"weights has shape {weights.shape}, but a row of x has {n} values")
         _check_finite(weights, "weights")
@@ -82,12 +82,12 @@ def decode(name: str, blocks: Array, lane: str = "auto", out: Array | None = Non
     Raises:
         ValueError: an unknown name or lane, a wrong dtype or shape.
     """
-    f = _format(name, "decode")
-    blocks = _array(blocks, np.uint8, "blocks")
-    row_bytes = _row_length(blocks, f.type_size, f"bytes a {name} block")
+    f = format_offering(name, "decode")
+    blocks = checked_array(blocks, np.uint8, "blocks")
+    row_bytes = row_length(blocks, f.type_size, f"bytes a {name} block")
     shape = (*blocks.shape[:-1], row_bytes // f.type_size * f.block_size)
     if out is not None:
-        out = _array(out, np.float32, "out")
+        out = checked_array(out, np.float32, "out")
         if out.shape != shape or exact.is_jax(out) != exact.is_jax(blocks):
             raise ValueError(f"out must be a {type(blocks).__name__} of shape {shape}, not {out.shape}")
     if _lane(lane, blocks, worth_compiling=False) == "jax":
@@ -121,13 +121,13 @@ def dot(name: str, w: Array, a: Array, lane: str = "auto") -> Array:
         ValueError: an unknown name or lane, a wrong dtype or shape.
         NotImplementedError: the format has no dot product.
     """
-    f = _format(name, "dot")
+    f = format_offering(name, "dot")
     partner = FORMATS[f.dot_with]
-    w, a = _array(w, np.uint8, "w"), _array(a, np.uint8, "a")
+    w, a = checked_array(w, np.uint8, "w"), checked_array(a, np.uint8, "a")
     if w.ndim != 2 or a.ndim != 1:
         raise ValueError(f"w must be uint8[rows, row_bytes] and a uint8[row_bytes], not {w.shape} and {a.shape}")
-    n = _row_length(w, f.type_size, f"bytes a {name} block") // f.type_size * f.block_size
-    na = _row_length(a, partner.type_size, f"bytes a {partner.name} block") // partner.type_size * partner.block_size
+    n = row_length(w, f.type_size, f"bytes a {name} block") // f.type_size * f.block_size
+    na = row_length(a, partner.type_size, f"bytes a {partner.name} block") // partner.type_size * partner.block_size
     if n != na:
         raise ValueError(f"a row of w holds {n} weights, but a holds {na} values")
     if _lane(lane, w, worth_compiling=False) == "jax":
@@ -140,7 +140,11 @@ def dot(name: str, w: Array, a: Array, lane: str = "auto") -> Array:
 # CHECKS
 
 
-def _format(name: str, operation: str) -> Format:
+def format_offering(name: str, operation: str) -> Format:
+    """The format of that name. Raises ValueError for an unknown name, NotImplementedError where it lacks the operation.
+
+    operation: "encode", "decode" or "dot".
+    """
     if name not in FORMATS:
         raise ValueError(f"no format is called {name!r}; there are {' '.join(FORMATS)}")
     if getattr(FORMATS[name], operation) is None:
@@ -149,7 +153,8 @@ def _format(name: str, operation: str) -> Format:
     return FORMATS[name]
 
 
-def _array(x: Any, dtype: type, what: str) -> Array:
+def checked_array(x: Any, dtype: type, what: str) -> Array:
+    """x itself: an array of NumPy or jax, of this dtype, with an axis or more. ValueError, naming ``what``, if not."""
     if not exact.is_jax(x) and not isinstance(x, np.ndarray):
         raise ValueError(f"{what} must be a NumPy or jax array, not {type(x).__name__}")
     if x.dtype != dtype:
@@ -159,7 +164,8 @@ def _array(x: Any, dtype: type, what: str) -> Array:
     return x
 
 
-def _row_length(x: Array, unit: int, what: str) -> int:
+def row_length(x: Array, unit: int, what: str) -> int:
+    """The length of the last axis. ValueError where it is no multiple of unit, which ``what`` names: bytes a block."""
     n = x.shape[-1]
     if n % unit:
         raise ValueError(
@@ -188,9 +194,9 @@ def _lane(lane: str, x: Array, worth_compiling: bool) -> str:
     if exact.is_traced(x):
         return "jax"
     if exact.is_jax(x) or worth_compiling:
-        from hifi_ref import jax_lane
+        from hifi_ref import canary
 
-        return "jax" if jax_lane.is_exact_or_warn(x) else "numpy"
+        return "jax" if canary.is_exact_or_warn(x) else "numpy"
     return "numpy"
 
 

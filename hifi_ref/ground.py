@@ -54,12 +54,12 @@ def report(platforms: list[str], kernels: bool) -> bool:
 
 def judge(platform: str) -> dict[str, str]:
     """Operation -> "exact", "by correction" or "refused"."""
-    from hifi_ref import jax_lane
+    from hifi_ref import canary
 
-    failed, corrected = jax_lane.failures(platform), jax_lane.corrections(platform)
+    failed, corrected = canary.failures(platform), canary.corrections(platform)
     return {
         operation: "refused" if operation in failed else "by correction" if operation in corrected else "exact"
-        for operation in jax_lane.OPERATIONS
+        for operation in canary.OPERATIONS
     }
 
 

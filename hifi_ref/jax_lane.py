@@ -1,9 +1,7 @@
 """The acceleration: the format files compiled by XLA, and everything that keeps them as exact as the definition.
 
-* **Canary.** The first use of a back end compiles a probe of every operation that the formats rely on and compares
-  bits with NumPy. Where division or square root fail, they are done in whole numbers from then on, if the probe then
-  passes (`python -m hifi_ref.ground` prints what came of it). A back end that still fails is not used: lane="auto" says
-  so once and takes the NumPy lane, lane="jax" raises.
+* **Canary.** A back end is used once it has passed the probe of canary.py; division and square root are done in whole
+  numbers where that needs it.
 * **Underflow.** Back ends flush subnormal numbers. Each encoder says which blocks it proved clear of them; the others
   are encoded again by NumPy, at top level directly, inside a caller's jit through a callback that runs only if needed.
 * **Speed.** Encoding runs over chunks of one shape, so that a format compiles once; decoding is one fusion written into
@@ -15,7 +13,6 @@ from __future__ import annotations
 import functools
 import os
 import threading
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -25,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hifi_ref import exact, numpy_lane
+from hifi_ref.canary import corrections, platform_of, require_exact, tracing
 from hifi_ref.formats import Format
 
 # Blocks a chunk are CHUNK / block_size: the arrays of a search then stay in the second-level cache.
@@ -34,118 +32,13 @@ DECODE_CHUNK = 1 << 20
 CPU_OPTIONS = {"xla_backend_optimization_level": 1, "xla_cpu_prefer_vector_width": 512}
 
 
-# CANARY
-
-
-def _probe(a: jax.Array, b: jax.Array, c: jax.Array) -> dict[str, Any]:
-    """What the formats do, in the shapes that tempt a compiler."""
-    first = b[:, :1]
-    product = exact.mul(a, b)
-    return {
-        "multiply-add": (exact.madd(a, b, c), exact.madd(first, a, c)),
-        "division": (exact.div(a, b), exact.div(a, first), exact.div(a, np.float32(63)), exact.div(exact.div(a, b), c)),
-        "square root": (exact.sqrt(abs(a)), exact.div(np.float32(1), exact.sqrt(abs(a)))),
-        "ordered sums": (
-            exact.sum_in_order(product),
-            exact.running_sums(64, lambda i: (exact.mul(a[i], b[i]), exact.mul(b[i], c[i]), exact.mul(a[i], c[i]))),
-        ),
-        "binary64 sums": exact.float_dot(a, b[0]),
-        "rounding": (
-            exact.nearest_int(product),
-            exact.round_half_away(product),
-            exact.i32(exact.rounded_code(exact.sealed_by(a)(a, b), -32, 31)),
-        ),
-        "conversion": (exact.narrow_f16(product), exact.round_f16(c), exact.narrow_bf16(a)),
-        "integers": (exact.is_comfortable(a), exact.mul_int(a * np.float32(2.0**-10), exact.nearest_int(b))),
-    }
-
-
-OPERATIONS = (
-    "multiply-add", "division", "square root", "ordered sums", "binary64 sums", "rounding", "conversion", "integers",
-)  # fmt: skip
-
-
-@functools.cache
-def corrections(platform: str) -> frozenset[str]:
-    """The operations that a back end gets wrong and that are therefore done in whole numbers on it."""
-    return frozenset(_wrong(platform, frozenset())) & {"division", "square root"}
-
-
-@functools.cache
-def failures(platform: str) -> tuple[str, ...]:
-    """The operations that a back end gets wrong even so, by their names in the probe; empty if it is exact."""
-    return _wrong(platform, corrections(platform))
-
-
-@functools.cache
-def _wrong(platform: str, by_hand: frozenset[str]) -> tuple[str, ...]:
-    rng = np.random.default_rng(1)
-    a, b, c = (rng.standard_normal((64, 256)).astype(np.float32) * np.float32(100) for _ in range(3))
-    with np.errstate(all="ignore"):
-        expected = _probe(a, b, c)
-    with jax.ensure_compile_time_eval():
-        device = jax.local_devices(backend=platform)[0]
-        probe = jax.jit(_tracing(_probe, by_hand))
-        observed = jax.device_get(probe(*jax.device_put((a, b, c), device)))
-
-    def same(operation: str) -> bool:
-        pairs = zip(jax.tree.leaves(expected[operation]), jax.tree.leaves(observed[operation]), strict=True)
-        return all(np.asarray(e).tobytes() == np.asarray(o).tobytes() for e, o in pairs)
-
-    return tuple(operation for operation in expected if not same(operation))
-
-
-def _tracing(work: Callable[..., Any], by_hand: frozenset[str]) -> Callable[..., Any]:
-    """work, which does some operations in whole numbers while it is traced."""
-
-    def run(*operands: Any) -> Any:
-        with exact.by_hand(by_hand):
-            return work(*operands)
-
-    return run
-
-
-def _platform(x: Any) -> str:
-    if exact.is_jax(x) and not exact.is_traced(x):
-        return next(iter(x.devices())).platform
-    return jax.default_backend()
-
-
-@functools.cache
-def _warn_once(platform: str) -> None:
-    warnings.warn(
-        f"the {platform} back end of jax does not compute as IEEE-754 asks ({', '.join(failures(platform))}), "
-        "so hifi_ref uses NumPy there",
-        RuntimeWarning,
-        stacklevel=5,
-    )
-
-
-def is_exact_or_warn(x: Any) -> bool:
-    """Whether the back end that holds x passes the canary; a RuntimeWarning, once, where it does not."""
-    platform = _platform(x)
-    if failures(platform):
-        _warn_once(platform)
-    return not failures(platform)
-
-
-def _require_exact(x: Any) -> str:
-    platform = _platform(x)
-    if failures(platform):
-        raise RuntimeError(
-            f"the {platform} back end of jax does not compute as IEEE-754 asks ({', '.join(failures(platform))}): "
-            'results would not be exact; use lane="numpy"'
-        )
-    return platform
-
-
 # A THREAD THAT KEEPS SUBNORMALS
 
 _clean_thread: ThreadPoolExecutor | None = None
 _clean_thread_lock = threading.Lock()
 
 
-def _start_clean_thread() -> ThreadPoolExecutor:
+def start_clean_thread() -> ThreadPoolExecutor:
     """XLA's callbacks run with subnormals flushed, and threads inherit that, so one is started beforehand."""
     global _clean_thread
     with _clean_thread_lock:
@@ -157,7 +50,7 @@ def _start_clean_thread() -> ThreadPoolExecutor:
     return _clean_thread
 
 
-def _opaque(*inputs: Any) -> Any:
+def opaque(*inputs: Any) -> Any:
     """Inputs that a caller's computation may hold as constants, which would lay the seals' zeros open, hidden again."""
     return jax.lax.optimization_barrier(inputs)
 
@@ -167,13 +60,13 @@ def _opaque(*inputs: Any) -> Any:
 
 @functools.cache
 def _encoder(f: Format, platform: str) -> Callable[..., Any]:
-    encode = _tracing(f.encode, corrections(platform))
+    encode = tracing(f.encode, corrections(platform))
     return jax.jit(encode, compiler_options=CPU_OPTIONS if platform == "cpu" else None)
 
 
 def encode(f: Format, x: Any, weights: Any, shape: tuple[int, ...]) -> Any:
     """f32[..., n] -> uint8 of ``shape``. Traced, concrete or NumPy input."""
-    platform = _require_exact(x)
+    platform = require_exact(x)
     if exact.is_traced(x) or exact.is_traced(weights):
         return _encode_traced(f, x, weights).reshape(shape)
     if exact.is_jax(x) and platform != "cpu":
@@ -241,9 +134,9 @@ def _repair(f: Format, x: np.ndarray, weights: np.ndarray | None, blocks: np.nda
 
 def _encode_traced(f: Format, x: Any, weights: Any) -> Any:
     """Part of the caller's computation: the NumPy lane is called back for, and only where, a block is not clear."""
-    clean = _start_clean_thread()
-    x, weights = _opaque(*_blocked(f, jnp.asarray(x), None if weights is None else jnp.asarray(weights)))
-    blocks, clear = _tracing(f.encode, corrections(_platform(x)))(x, weights)
+    clean = start_clean_thread()
+    x, weights = opaque(*_blocked(f, jnp.asarray(x), None if weights is None else jnp.asarray(weights)))
+    blocks, clear = tracing(f.encode, corrections(platform_of(x)))(x, weights)
 
     def repair(*operands: Any) -> np.ndarray:
         x, blocks, clear, *rest = (np.asarray(operand) for operand in operands)
@@ -280,7 +173,7 @@ def _raw_shape(f: Format, n: int) -> tuple[int, ...]:
 
 def decode(f: Format, blocks: Any, shape: tuple[int, ...], out: Any = None) -> Any:
     """uint8[..., row bytes] -> f32 of ``shape``; out, a jax array of that shape, is donated."""
-    platform = _require_exact(blocks)
+    platform = require_exact(blocks)
     if exact.is_traced(blocks):
         return _decode_traced(f, blocks.reshape(-1, f.type_size)).reshape(shape)
     if f.decode_clear is not None and not bool(_decode_clear(f)(blocks).all()):
@@ -307,11 +200,11 @@ def _decode_clear(f: Format) -> Callable[..., Any]:
 
 
 def _decode_traced(f: Format, blocks: Any) -> Any:
-    (blocks,) = _opaque(blocks)
-    values = _tracing(f.decode, corrections(_platform(blocks)))(blocks)
+    (blocks,) = opaque(blocks)
+    values = tracing(f.decode, corrections(platform_of(blocks)))(blocks)
     if f.decode_clear is None:
         return values
-    clean = _start_clean_thread()
+    clean = start_clean_thread()
 
     def again(blocks: Any) -> np.ndarray:
         out = np.empty(values.shape, np.float32)
@@ -371,7 +264,7 @@ def _dotter(f: Format, partner: Format, platform: str) -> Callable[..., Any]:
 
 def dot(f: Format, partner: Format, w: Any, a: Any) -> Any:
     """uint8[rows, row bytes], uint8[partner's row bytes] -> f32[rows]."""
-    platform = _require_exact(w)
+    platform = require_exact(w)
     if exact.is_traced(w) or exact.is_traced(a):
         return _dot_traced(f, partner, *_in_blocks(f, partner, jnp.asarray(w), jnp.asarray(a)))
     result, clear = _dotter(f, partner, platform)(w, a)
@@ -381,11 +274,11 @@ def dot(f: Format, partner: Format, w: Any, a: Any) -> Any:
 
 
 def _dot_traced(f: Format, partner: Format, w: Any, a: Any) -> Any:
-    w, a = _opaque(w, a)
+    w, a = opaque(w, a)
     result = f.dot(w, a)
     if f.dot_clear is None:
         return result
-    clean = _start_clean_thread()
+    clean = start_clean_thread()
 
     def again(w: Any, a: Any) -> np.ndarray:
         w, a = np.asarray(w), np.asarray(a)

@@ -147,7 +147,7 @@ def _jax_is_exact() -> bool:
     try:
         import jax
 
-        from hifi_ref import jax_lane
+        from hifi_ref import canary
     except ImportError:
         return False
     if jax.config.jax_compilation_cache_dir is None:
@@ -155,4 +155,4 @@ def _jax_is_exact() -> bool:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        return jax.default_backend() == "cpu" and jax_lane.is_exact_or_warn(np.zeros(1, np.float32))
+        return jax.default_backend() == "cpu" and canary.is_exact_or_warn(np.zeros(1, np.float32))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hifi_ref import exact, ground, jax_lane, long_arithmetic
+from hifi_ref import canary, exact, ground, long_arithmetic
 from hifi_ref.formats import FORMATS
 from hifi_ref.hard_inputs import same_floats
 
@@ -73,7 +73,7 @@ def test_encoders_keep_their_bits_with_arithmetic_by_hand(name):
     f = FORMATS[name]
     x = np.random.default_rng(2).standard_normal((1, 64, f.block_size)).astype(np.float32)
     expected, _ = f.encode(x)
-    encode = jax_lane._tracing(f.encode, frozenset({"division", "square root"}))
+    encode = canary.tracing(f.encode, frozenset({"division", "square root"}))
     observed, clear = jax.jit(encode)(x)
     assert np.asarray(clear).all()
     assert (np.asarray(observed) == expected).all()
@@ -90,21 +90,21 @@ def test_by_hand_ends_with_its_block():
 
 
 def test_the_probe_passes_by_hand_too():
-    assert jax_lane._wrong("cpu", frozenset({"division", "square root"})) == ()
+    assert canary._wrong("cpu", frozenset({"division", "square root"})) == ()
 
 
 def test_judge(monkeypatch):
     def wrong(platform, by_hand):
         return ("rounding", *(x for x in ("division",) if x not in by_hand))
 
-    for cached in (jax_lane.corrections, jax_lane.failures):
+    for cached in (canary.corrections, canary.failures):
         cached.cache_clear()
-    monkeypatch.setattr(jax_lane, "_wrong", wrong)
+    monkeypatch.setattr(canary, "_wrong", wrong)
     found = ground.judge("elsewhere")
     assert found["division"] == "by correction" and found["rounding"] == "refused" and found["conversion"] == "exact"
     assert ground.table({"elsewhere": found}).splitlines()[2].split() == ["division", "by", "correction"]
     monkeypatch.undo()
-    for cached in (jax_lane.corrections, jax_lane.failures):
+    for cached in (canary.corrections, canary.failures):
         cached.cache_clear()
 
 
@@ -142,4 +142,4 @@ def test_arguments_are_usage(capsys):
 
 def test_the_cpu_is_exact():
     assert set(ground.judge("cpu").values()) == {"exact"}
-    assert set(ground.judge("cpu")) == set(jax_lane._probe(*np.ones((3, 64, 256), np.float32)))
+    assert set(ground.judge("cpu")) == set(canary._probe(*np.ones((3, 64, 256), np.float32)))

@@ -43,14 +43,14 @@ def matmul(name: str, w: UInt8[Array, "rows row_bytes"], x: Float32[Array, "*n i
         NotImplementedError: the format has no dot product.
         RuntimeError: jax arrays on a back end that does not compute as IEEE-754 asks.
     """
-    f = api._format(name, "dot")
+    f = api.format_offering(name, "dot")
     partner = FORMATS[f.dot_with]
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
-    w, x = api._array(w, np.uint8, "w"), api._array(x, np.float32, "x")
+    w, x = api.checked_array(w, np.uint8, "w"), api.checked_array(x, np.float32, "x")
     if w.ndim != 2:
         raise ValueError(f"w must be uint8[rows, row_bytes], not of shape {w.shape}")
-    n = api._row_length(w, f.type_size, f"bytes a {name} block") // f.type_size * f.block_size
+    n = api.row_length(w, f.type_size, f"bytes a {name} block") // f.type_size * f.block_size
     if x.shape[-1] != n:
         raise ValueError(f"a row of w holds {n} weights, but a row of x has {x.shape[-1]} values")
     columns = x if x.ndim == 2 else x.reshape(-1, n)
@@ -68,9 +68,9 @@ def matmul(name: str, w: UInt8[Array, "rows row_bytes"], x: Float32[Array, "*n i
 
 
 def _jax_is_exact() -> bool:
-    from hifi_ref import jax_lane
+    from hifi_ref.canary import is_exact_or_warn
 
-    return jax_lane.is_exact_or_warn(None)
+    return is_exact_or_warn(None)
 
 
 def _in_jax(f: Format, partner: Format, w: Any, x: Any, mode: str) -> Any:
@@ -78,12 +78,13 @@ def _in_jax(f: Format, partner: Format, w: Any, x: Any, mode: str) -> Any:
     from jax import numpy as jnp
 
     from hifi_ref import jax_lane
+    from hifi_ref.canary import require_exact
     from hifi_ref.kernels import columns
 
-    platform = jax_lane._require_exact(w if exact.is_jax(w) else x)
+    platform = require_exact(w if exact.is_jax(w) else x)
     if exact.is_traced(w) or exact.is_traced(x):
         a = api.encode(partner.name, x)
-        w, a = jax_lane._opaque(jnp.asarray(w), jnp.asarray(a))
+        w, a = jax_lane.opaque(jnp.asarray(w), jnp.asarray(a))
         return _repaired_traced(f, partner, w, a, columns.product(f, partner, w, a, mode, platform), mode)
 
     # Activations are few: what a compiled encoder gains is less than the way into it costs.
@@ -138,7 +139,7 @@ def _repaired_traced(f: Format, partner: Format, w: Any, a: Any, result: Any, mo
 
     if f.dot_clear is None:
         return result
-    clean = jax_lane._start_clean_thread()
+    clean = jax_lane.start_clean_thread()
     clear = columns.clear(f, partner, w, a)
 
     def again(w: Any, a: Any, result: Any, clear: Any) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import bits, div, mul
+from hifi_ref.exact import div, mul
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float32, Int32
@@ -74,7 +74,7 @@ def _sealed(value: Array, w: Array) -> Array:
     if not exact.is_jax(w):
         return value
     lax = sys.modules["jax"].lax
-    zero = (bits(w[..., 0]) == exact._ALIEN_NAN).astype(np.uint64)
+    zero = exact.hidden_zero(w[..., 0]).astype(np.uint64)
     zero = zero.reshape(*zero.shape, *[1] * (value.ndim - zero.ndim))
     return lax.bitcast_convert_type(lax.bitcast_convert_type(value, np.uint64) ^ zero, np.float64)
 

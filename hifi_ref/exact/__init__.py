@@ -1,0 +1,36 @@
+"""Binary32 arithmetic that no compiler may rewrite: one text, two lanes.
+
+Every function takes arrays of either library and answers in the same one: ``numpy.ndarray`` in, NumPy out (the
+definition: each operation rounds once, subnormals are kept, nothing is fused); ``jax.Array`` in, JAX out (the
+acceleration: the same bits, or a mask that says where they are not guaranteed). This module never imports jax.
+
+Three things an optimising compiler does to exact arithmetic, and what stands against each:
+
+* It fuses ``a*b + c`` into one rounding. ``mul`` **seals** its product: the bits are XORed with a zero before they
+  meet an add. The zero is ``operand == one particular NaN``: false for every value that arithmetic produces, and
+  harmless where true (the product is then a NaN anyway), but no compiler can prove it false, at top level or inside a
+  caller's ``jax.jit``.
+* It turns ``a / b`` into ``a * (1/b)`` where b is a constant or a broadcast. ``div`` seals the divisor per element, and
+  the quotient, so that chains such as ``(a/b)/c`` stay two divisions. GPUs and TPUs divide and take roots with an error
+  of a unit or two: there ``by_hand`` puts whole-number arithmetic in their place.
+* It flushes subnormals to zero (XLA:CPU and TPU do). No seal helps; ``is_faint`` and ``least_magnitude`` let an
+  encoder prove that its arithmetic stayed clear of the range below 2^-126, and blocks that did not go to NumPy.
+
+Profiles: ``madd`` rounds twice ("strict"), as llama.cpp's x86-64 release does. Every ``a*b + c`` of the formats is
+written with it or with ``mul``, so that a fused profile has one seam.
+"""
+
+from hifi_ref.exact.arithmetic import (  # fmt: skip
+    bits, by_hand, div, f32, from_bits, hidden_zero, i16, i32, madd, mul, mul_int, reciprocal_or_zero, sealed_by,
+    sqrt,
+)
+from hifi_ref.exact.conversions import (  # fmt: skip
+    narrow_bf16, narrow_f16, round_f16, widen_bf16, widen_e8m0_half, widen_f16, widen_ue4m3_half,
+)
+from hifi_ref.exact.lanes import Array, is_jax, is_traced, library
+from hifi_ref.exact.loops import columns, fold, in_pieces, pair, repeat, rows, unpair, wall, where_needed, with_row
+from hifi_ref.exact.rounding import as_int8, at_most, nearest_int, round_half_away, rounded_code, truncate
+from hifi_ref.exact.sums import float_dot, int_dot, running_sums, sum_in_order, sum_of_rows, zeros_to_add_to
+from hifi_ref.exact.underflow import (  # fmt: skip
+    SMALLEST_NORMAL, exponent, is_comfortable, is_faint, least_magnitude, poison, rank, unrank,
+)

@@ -1,0 +1,29 @@
+"""Which array library works: the same text serves NumPy and JAX, and neither module imports jax."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+Array = Any  # numpy.ndarray or jax.Array; the formats annotate shapes with jaxtyping
+
+
+def is_jax(x: Array) -> bool:
+    """True for a jax.Array, traced or concrete."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(x, jax.Array)
+
+
+def is_traced(x: Array) -> bool:
+    """True for a jax.Array whose values are not known yet, inside jit or another transformation."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(x, jax.core.Tracer)
+
+
+def library(x: Array) -> Any:
+    """The array library that x belongs to: the module ``numpy`` or ``jax.numpy``."""
+    if is_jax(x):
+        return sys.modules["jax"].numpy
+    return np

@@ -1,0 +1,56 @@
+"""From float32 to whole numbers, each as one C expression rounds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hifi_ref.exact.arithmetic import bits, f32, i32
+from hifi_ref.exact.lanes import Array, is_jax, library
+
+
+def nearest_int(x: Array) -> Array:
+    """int32 nearest to x, halves to even, by adding 1.5 * 2^23 and reading the low 23 bits.
+
+    Right for abs(x) <= 2^22 - 1. Beyond it the answer is what those bits hold, as in C: infinities give -2^22, NaN 0.
+    Source: nearest_int (ggml-quants.c).
+    """
+    return i32(bits(x + np.float32(12582912.0)) & np.uint32(0x007FFFFF)) - np.int32(0x00400000)
+
+
+def rounded_code(x: Array, low: int, high: int) -> Array:
+    """nearest_int(x) clamped to low..high, as float32.
+
+    The JAX lane rounds and clamps in float, which is cheaper and the same for abs(x) <= 2^22 - 1; where larger values
+    or NaN can occur the caller must not count the block as clear.
+    """
+    if not is_jax(x):
+        return f32(np.clip(nearest_int(x), low, high))
+    lib = library(x)
+    whole = lib.round(x)
+    whole = lib.where(np.float32(low) > whole, np.float32(low), whole)
+    return lib.where(np.float32(high) < whole, np.float32(high), whole)
+
+
+def round_half_away(x: Array) -> Array:
+    """float32 integer nearest to x, halves away from zero: C's roundf, right also for 0.49999997."""
+    numpy_like = library(x)
+    whole = numpy_like.trunc(x)
+    away = numpy_like.copysign(np.float32(1), x)
+    return numpy_like.where(abs(x - whole) >= np.float32(0.5), whole + away, whole)
+
+
+def truncate(x: Array) -> Array:
+    """(int32)x, towards zero. Outside int32, and for NaN, the answer is -2^31, as x86-64's conversion gives."""
+    numpy_like = library(x)
+    inside = (x >= np.float32(-(2.0**31))) & (x < np.float32(2.0**31))
+    return numpy_like.where(inside, i32(numpy_like.where(inside, x, np.float32(0))), np.int32(-(2**31)))
+
+
+def as_int8(x: Array) -> Array:
+    """(int8_t)x of an int32: the low byte, sign extended."""
+    return x.astype(np.int8).astype(np.int32)
+
+
+def at_most(bound: int, x: Array) -> Array:
+    """MIN(bound, x)."""
+    return library(x).minimum(x, np.int32(bound))

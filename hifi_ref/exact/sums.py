@@ -1,0 +1,83 @@
+"""Sums in C's order, first to last, and exact sums of products of codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from hifi_ref.exact.arithmetic import f32, from_bits, hidden_zero, i16, i32, mul
+from hifi_ref.exact.lanes import Array, is_jax, library
+from hifi_ref.exact.loops import fold, pair, unpair, wall
+
+
+def zeros_to_add_to(x: Array) -> Array:
+    """float32 zeros shaped as x, to begin a sum with. XLA drops an addition to a zero it knows, though 0 + -0 is +0."""
+    return from_bits(hidden_zero(x)) if is_jax(x) else np.zeros(x.shape, np.float32)
+
+
+def sum_in_order(terms: Array, unroll: int = 8) -> Array:
+    """((0 + terms[0]) + terms[1]) + ...: float32 sum over axis 0, first to last, as a C loop adds."""
+    return fold(terms.shape[0], lambda i, total: total + terms[i], zeros_to_add_to(terms[0]), unroll)
+
+
+def sum_of_rows(terms: Array) -> Array:
+    """[rows, n] -> [rows]: ((0 + terms[:, 0]) + terms[:, 1]) + ...: the terms of a dot product, block after block."""
+    return fold(terms.shape[1], lambda i, total: total + terms[:, i], zeros_to_add_to(terms[:, 0]), unroll=8)
+
+
+def running_sums(n: int, terms: Callable[[Any], tuple[Array, ...]], unroll: int = 8) -> tuple[Array, ...]:
+    """Several ordered float32 sums at once: the j-th is ((0 + terms(0)[j]) + terms(1)[j]) + ... + terms(n-1)[j].
+
+    They are carried as pairs, so put next to each other those that share most.
+    """
+    lib = library(terms(0)[0])
+    zeros = tuple(zeros_to_add_to(first) for first in terms(0))
+
+    def paired(values: tuple[Array, ...]) -> tuple[Any, ...]:
+        rest = values[len(values) // 2 * 2 :]
+        return (*(pair(values[j], values[j + 1]) for j in range(0, len(values) - 1, 2)), *rest)
+
+    if not is_jax(zeros[0]):
+        return fold(n, lambda i, total: tuple(t + v for t, v in zip(total, terms(i), strict=True)), zeros)
+    totals = fold(
+        n, lambda i, total: tuple(t + v for t, v in zip(total, paired(terms(i)), strict=True)), paired(zeros), unroll
+    )
+    return tuple(part for t in totals for part in (unpair(t) if lib.iscomplexobj(t) else (t,)))
+
+
+def int_dot(q: Array, p: Array) -> Array:
+    """Exact sums of products of codes: [rows, blocks, *parts, k] with [blocks, *parts, k] -> int32[rows, blocks].
+
+    Each product must fit 16 bits and each sum stay below 2^24; parts may be any axes, or none.
+    """
+    if is_jax(q) or is_jax(p):
+        # One contiguous axis is what XLA reduces well, and 16-bit products are the cheapest.
+        products = (i32(i16(q[:, :, *part]) * i16(p[:, *part])) for part in np.ndindex(q.shape[2:-1]))
+        return sum(products).sum(axis=-1, dtype=np.int32)
+    rows, blocks = q.shape[:2]
+    # Integers below 2^24 add exactly in binary32, in any order.
+    return i32(np.einsum("rbk,bk->rb", f32(q.reshape(rows, blocks, -1)), f32(p.reshape(blocks, -1))))
+
+
+def float_dot(x: Array, y: Array) -> Array:
+    """[rows, n] with [n] -> float32[rows]: float32 products, added first to last in binary64, the sum rounded once."""
+    rows, n = x.shape
+    if is_jax(x) or is_jax(y):
+        jax = sys.modules["jax"]
+        products = wall(mul(x, y).T)
+        # Binary64 exists only inside this context, whatever jax_enable_x64 says outside of it.
+        with jax.enable_x64(True):
+
+            def add(i, total):
+                return total + products[i].astype(np.float64)
+
+            return fold(n, add, zeros_to_add_to(products[0]).astype(np.float64), unroll=16).astype(np.float32)
+    total = np.zeros(rows, np.float32)
+    for i in range(0, rows, 16):
+        products = (x[i : i + 16] * y).astype(np.float64)
+        # Adding 0 last is adding to 0 first: only a sum of nothing but -0 shows it.
+        total[i : i + 16] = np.add.accumulate(products, axis=1)[:, -1] + 0.0
+    return total
