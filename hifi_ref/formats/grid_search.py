@@ -14,7 +14,7 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.exact import div, f32, fold, is_faint, mul, nearest_int, pair, running_sums, unpair, wall
-from hifi_ref.formats import grid_lists, scale_search
+from hifi_ref.formats import grid_lists, row_importance
 from hifi_ref.formats.nearest_row import Target, nearest_rows
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def sub_columns(
         least = exact.exponent(exact.least_magnitude(columns, axis=0))
         return columns, None, mean_square, least >= -60
     qw = exact.columns(lib.broadcast_to(weights, x.shape), sub)
-    w, clear = scale_search.importance(columns, qw, mean_square)
+    w, clear = row_importance.importance(columns, qw, mean_square)
     return columns, w, mean_square, clear
 
 

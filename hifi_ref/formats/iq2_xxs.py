@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import codebooks, grid_search, scale_search
+from hifi_ref.formats import codebooks, grid_search, scale_search, single_steps
 from hifi_ref.layout import Field, Layout
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _encode(x, weights):
     # SUB-BLOCKS: the trials surround the scale that codes 0 to 4 of equal steps would take
     columns, w, _, clear = grid_search.sub_columns(x, weights, 32, doubled=False)
     size, signs = grid_search.split_signs(columns, w, even=True)
-    equal = scale_search.least_weighted_square_error_from_zero(size, w, 4)
+    equal = single_steps.least_weighted_square_error_from_zero(size, w, 4)
     peak = equal.scale * np.float32(3)
     small = lib.max(size, axis=0) < scale_search.NOTHING
     nothing = small | (peak <= 0)

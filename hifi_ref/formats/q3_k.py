@@ -22,7 +22,7 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.exact import div, f32, mul, nearest_int
-from hifi_ref.formats import scale_search, super_block
+from hifi_ref.formats import row_importance, scale_search, single_steps, super_block
 from hifi_ref.formats.packing import gather, spread
 from hifi_ref.layout import Field, Layout
 
@@ -87,7 +87,7 @@ def encode(
 
     # SUB-BLOCKS, then the scale of the scales and their codes 0..63
     if weights is None and not thorough:
-        fit = scale_search.least_square_error_by_single_steps(columns, top=4)
+        fit = single_steps.least_square_error_by_single_steps(columns, top=4)
         clear = fit.clear.reshape(-1, 16).all(axis=1)
         sub_scales = fit.scale.reshape(-1, 16).T
         peak = scale_search.extreme(sub_scales)
@@ -98,7 +98,7 @@ def encode(
         d = lib.where(some, div(np.float32(1), inverse), np.float32(0))
     else:
         if weights is None:
-            w, clear = exact.wall(mul(columns, columns)), scale_search.squares_clear(columns)
+            w, clear = exact.wall(mul(columns, columns)), row_importance.squares_clear(columns)
         else:
             mean_square = super_block.super_block_mean_square(x, times=2)
             w, clear = super_block.importance_columns(x, weights, 16, mean_square)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import q8_0, scale_search
+from hifi_ref.formats import q8_0, row_importance, scale_search
 from hifi_ref.formats.packing import join_nibbles, split_nibbles
 from hifi_ref.layout import Field, Layout
 
@@ -55,7 +55,7 @@ def encode(
     x: Float32[Array, "rows blocks 32"], weights: Float32[Array, "blocks 32"] | None = None
 ) -> tuple[UInt8[Array, "rows blocks 18"], Bool[Array, "rows blocks"]]:
     if weights is not None:
-        fit = scale_search.least_error_in_rows(x, weights, top=8)
+        fit = row_importance.least_error_in_rows(x, weights, top=8)
         return LAYOUT.pack(d=fit.scale, qs=join_nibbles(fit.codes)), fit.clear
     # SCALE: the first weight of largest magnitude decides, so the sign of a tie is that of the earlier one
     d = exact.div(scale_search.extreme(x, axis=-1), np.float32(-8))

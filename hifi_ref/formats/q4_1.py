@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import q8_1, scale_search
+from hifi_ref.formats import q8_1, row_importance
 from hifi_ref.formats.packing import join_nibbles, split_nibbles
 from hifi_ref.layout import Field, Layout
 
@@ -57,7 +57,7 @@ def encode(
     x: Float32[Array, "rows blocks 32"], weights: Float32[Array, "blocks 32"] | None = None
 ) -> tuple[UInt8[Array, "rows blocks 20"], Bool[Array, "rows blocks"]]:
     if weights is not None:
-        fit = scale_search.least_error_with_min_in_rows(x, weights, top=15)
+        fit = row_importance.least_error_with_min_in_rows(x, weights, top=15)
         return LAYOUT.pack(d=fit.scale, m=-fit.min, qs=join_nibbles(fit.codes)), fit.clear
     d, m, codes = scale_min_and_codes(x, top=15)
     return LAYOUT.pack(d=d, m=m, qs=join_nibbles(exact.at_most(15, exact.as_int8(codes)))), exact.is_comfortable(x)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import q8_0, scale_search
+from hifi_ref.formats import q8_0, row_importance, scale_search
 from hifi_ref.formats.packing import join_five_bits, split_five_bits
 from hifi_ref.layout import Field, Layout
 
@@ -57,7 +57,7 @@ def encode(
     x: Float32[Array, "rows blocks 32"], weights: Float32[Array, "blocks 32"] | None = None
 ) -> tuple[UInt8[Array, "rows blocks 22"], Bool[Array, "rows blocks"]]:
     if weights is not None:
-        fit = scale_search.least_error_in_rows(x, weights, top=16)
+        fit = row_importance.least_error_in_rows(x, weights, top=16)
         d, codes, clear = fit.scale, fit.codes, fit.clear
     else:
         # SCALE: the first weight of largest magnitude decides, so the sign of a tie is that of the earlier one

@@ -23,7 +23,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hifi_ref import exact
-from hifi_ref.formats import q4_1, q8_1, scale_search
+from hifi_ref.formats import q4_1, q8_1, row_importance
 from hifi_ref.formats.packing import join_five_bits, split_five_bits
 from hifi_ref.layout import Field, Layout
 
@@ -57,7 +57,7 @@ def encode(
     x: Float32[Array, "rows blocks 32"], weights: Float32[Array, "blocks 32"] | None = None
 ) -> tuple[UInt8[Array, "rows blocks 24"], Bool[Array, "rows blocks"]]:
     if weights is not None:
-        fit = scale_search.least_error_with_min_in_rows(x, weights, top=31)
+        fit = row_importance.least_error_with_min_in_rows(x, weights, top=31)
         d, m, codes, clear = fit.scale, -fit.min, fit.codes, fit.clear
     else:
         d, m, codes = q4_1.scale_min_and_codes(x, top=31)

@@ -12,7 +12,7 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.exact import div, f32, fold, mul, nearest_int
-from hifi_ref.formats import q8_k, scale_search
+from hifi_ref.formats import q8_k, row_importance, scale_and_min_search, single_steps
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, Int8, Int16, Int32, UInt8
@@ -62,16 +62,16 @@ def fit_with_mins(
         def weight(i):
             return abs(columns[i]) if sub == 16 else rms + abs(columns[i])
 
-        fit = scale_search.least_error_with_min(columns, weight, top, *trials, absolute=sub == 16)
+        fit = scale_and_min_search.least_error_with_min(columns, weight, top, *trials, absolute=sub == 16)
         clear = fit.clear
     else:
         mean_square = super_block_mean_square(x, times=1 if sub == 16 else 2)
         if weights is None:
             w = exact.wall(lib.repeat(exact.sqrt(mean_square), subs) + abs(columns))
-            clear = scale_search.squares_clear(columns)
+            clear = row_importance.squares_clear(columns)
         else:
             w, clear = importance_columns(x, weights, sub, mean_square)
-        fit = scale_search.least_error_with_min(columns, w.__getitem__, top, -0.9, 0.05, 36)
+        fit = scale_and_min_search.least_error_with_min(columns, w.__getitem__, top, -0.9, 0.05, 36)
         clear = clear & fit.clear
     clear = clear.reshape(-1, subs).all(axis=1)
     sub_scales, sub_mins = fit.scale.reshape(-1, subs).T, fit.min.reshape(-1, subs).T
@@ -83,7 +83,7 @@ def fit_with_mins(
     else:
         sw = exact.sum_in_order(w).reshape(-1, subs).T
         # One search for the scales and the mins, side by side
-        both = scale_search.least_weighted_square_error_from_zero(
+        both = single_steps.least_weighted_square_error_from_zero(
             lib.concatenate([sub_scales, sub_mins], axis=1), lib.concatenate([sw, sw], axis=1), scale_top
         )
         d, dmin = lib.split(both.scale, 2)
@@ -129,10 +129,10 @@ def importance_columns(
     sub: int,
     mean_square: Float32[Array, "n"],
 ) -> tuple[Float32[Array, "sub subs"], Bool[Array, "subs"]]:
-    """scale_search.importance for every sub-block of x, elements on the leading axis."""
+    """row_importance.importance for every sub-block of x, elements on the leading axis."""
     lib = exact.library(x)
     qw = exact.columns(lib.broadcast_to(weights, x.shape), sub)
-    return scale_search.importance(exact.columns(x, sub), qw, lib.repeat(mean_square, 256 // sub))
+    return row_importance.importance(exact.columns(x, sub), qw, lib.repeat(mean_square, 256 // sub))
 
 
 def codes_for_scale(
