@@ -99,9 +99,11 @@ def _nearest_rows_jax(book, shelf, target, scales, digits):
         point, number = wall(book.pack(own), _number(book, own))
         errors = wall(target.errors(scales[k], book.top))
         codes = _read(first, number * few, few)
-        best = _none(codes[0])
-        for j in range(0, few, 8):
-            best = wall(_judge(book, errors, codes[j : j + 8], best))
+
+        def eight(j, best):
+            return _judge(book, errors, lax.dynamic_slice_in_dim(codes, 8 * j, 8), best)
+
+        best = lax.fori_loop(0, few // 8, eight, _none(codes[0]))
         unfinished = _look(long, number) | ~_short_list_will_do(book, errors, point)
         return found.at[k].set(_as_one(best, point)), is_open.at[k].set(unfinished)
 
