@@ -11,7 +11,6 @@ import ctypes
 import functools
 import subprocess
 import tempfile
-import threading
 from collections.abc import Callable
 
 import gguf.quants
@@ -21,7 +20,7 @@ import numpy as np
 from absl import app, flags
 
 import hifi_ref as hr
-from bench.run import best
+from bench.run import best, in_two_threads
 from tests import native
 
 _MATRICES = flags.DEFINE_list("matrices", ["Q4_K", "Q6_K", "Q8_0", "IQ4_XS"], "Formats of the matrix.")
@@ -78,21 +77,13 @@ def release(name: str, w: np.ndarray, a: np.ndarray) -> Callable[[], None]:
     """The release's kernel over all rows, on two threads."""
     f = hr.FORMATS[name]
     function = getattr(native.cpu(_VARIANT.value), f"ggml_vec_dot_{_c_name(name)}_{_c_name(f.dot_with)}")
-    out = np.zeros(len(w), np.float32)
-    loop, count = _loop().rows, len(w) // 2
+    loop = _loop().rows
 
-    def half(first: int) -> None:
-        pointers = [ctypes.c_void_p(x.ctypes.data) for x in (out[first:], w[first:], a)]
-        loop(function, N, ctypes.c_long(count), pointers[0], pointers[1], ctypes.c_long(w.shape[1]), pointers[2])
+    def half(out: np.ndarray, w: np.ndarray) -> None:
+        out_at, w_at, a_at = (ctypes.c_void_p(x.ctypes.data) for x in (out, w, a))
+        loop(function, N, ctypes.c_long(len(w)), out_at, w_at, ctypes.c_long(w.shape[1]), a_at)
 
-    def run() -> None:
-        threads = [threading.Thread(target=half, args=(first,)) for first in (0, count)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    return run
+    return in_two_threads(half, np.zeros(len(w), np.float32), w)
 
 
 def _c_name(name: str) -> str:

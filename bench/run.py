@@ -6,6 +6,7 @@ data; the JAX lane uses the same two cores. Every time is the best of several.
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 import time
@@ -42,12 +43,12 @@ def best(run: Callable[[], object]) -> float:
     return min(times)
 
 
-def in_two_threads(work: Callable[[np.ndarray], object], data: np.ndarray) -> Callable[[], None]:
-    """work on each half of data, at the same time."""
-    halves = data[: len(data) // 2], data[len(data) // 2 :]
+def in_two_threads(work: Callable[..., object], *data: np.ndarray) -> Callable[[], None]:
+    """work on the first half of each array, and at the same time on the second."""
+    halves = [x[: len(x) // 2] for x in data], [x[len(x) // 2 :] for x in data]
 
     def run() -> None:
-        threads = [threading.Thread(target=work, args=(half,)) for half in halves]
+        threads = [threading.Thread(target=work, args=half) for half in halves]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -89,8 +90,7 @@ def decode() -> None:
 
         jax_time = best(fast)
         results = np.empty((n, f.block_size), np.float32)
-        half = n // 2
-        c_time = best(_c_decoders(name, blocks, results, half))
+        c_time = best(in_two_threads(functools.partial(native.decode, name), blocks, results))
         rows.append((name, blocks.shape[0] * f.block_size / jax_time, n * f.block_size / c_time))
         part = blocks[: n // 8]
         target = np.empty((len(part), f.block_size), np.float32)
@@ -104,22 +104,6 @@ def decode() -> None:
         numpy_rows.append((name, target.size / ours, target.size / theirs))
     _table("decode", "JAX lane", "C, 2 threads", rows)
     _table("decode, NumPy to NumPy", "hifi_ref", "gguf-py", numpy_rows)
-
-
-def _c_decoders(name: str, blocks: np.ndarray, results: np.ndarray, half: int) -> Callable[[], None]:
-    """Two threads of dequantize_row_* into memory that is already mapped."""
-
-    def run() -> None:
-        threads = [
-            threading.Thread(target=native.decode, args=(name, blocks[part], results[part]))
-            for part in (slice(0, half), slice(half, None))
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    return run
 
 
 def dot() -> None:

@@ -32,8 +32,7 @@ def blocks_of(f: Format, document: dict[str, Any], key: str) -> np.ndarray:
 
 def field_coverage(f: Format, field: Any, blocks: np.ndarray) -> dict[str, Any]:
     """Bits that are 0 in one block and 1 in another; byte values; classes of floats."""
-    at = f.layout.offset(field.name)
-    part = blocks[:, at : at + field.size]
+    part = blocks[:, f.layout.span(field.name)]
     bits = np.unpackbits(part, axis=1)
     both = int((bits.any(axis=0) & ~bits.all(axis=0)).sum())
     found = {"bits": 8 * field.size, "bits_both_ways": both, "byte_values": len(np.unique(part))}

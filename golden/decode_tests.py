@@ -74,9 +74,8 @@ def plain_block(f: Format) -> np.ndarray:
     block = np.full(f.type_size, 0x11, np.uint8)
     for field in f.layout.fields:
         if field.dtype in ("f16", "f32"):
-            at = f.layout.offset(field.name)
             one = np.ones(field.count, f"<f{field.size // field.count}")
-            block[at : at + field.size] = one.view(np.uint8)
+            block[f.layout.span(field.name)] = one.view(np.uint8)
     return block
 
 
@@ -84,10 +83,9 @@ def scale_classes(f: Format, rng: np.random.Generator, halves: Any) -> Iterator[
     """Random blocks in which one f16 field takes each of some values."""
     for field in f.layout.fields:
         if field.dtype == "f16":
-            at = f.layout.offset(field.name)
             for half in halves:
                 block = inputs.tame_scales(f, inputs.random_blocks(f, rng, 1), rng)
-                block[0, at : at + 2] = np.array([half], "<u2").view(np.uint8)
+                block[0, f.layout.span(field.name)] = np.array([half], "<u2").view(np.uint8)
                 yield f"each class of {field.name}", block, "ScaleClass"
 
 
@@ -98,10 +96,9 @@ def float_classes(f: Format, rng: np.random.Generator) -> Iterator[tuple[str, np
             yield "each class of w", np.array([[word]], "<u2").view(np.uint8), "ScaleClass"
     for field in f.layout.fields:
         if field.dtype == "f32":
-            at = f.layout.offset(field.name)
             for word in FLOATS:
                 block = inputs.random_blocks(f, rng, 1)
-                block[0, at : at + 4] = np.array([word], "<u4").view(np.uint8)
+                block[0, f.layout.span(field.name)] = np.array([word], "<u4").view(np.uint8)
                 yield f"each class of {field.name}", block, "ScaleClass"
     if f.name == "IQ1_M":
         for half in [*HALVES.values(), *MORE_HALVES.values()]:

@@ -63,9 +63,8 @@ def dot_tests(f: Format, rng: np.random.Generator) -> Found:
             x = inputs.weights("gauss", rng, 1, n)
             yield test("a row with itself", native.encode(f.name, x), native.encode(g.name, x), "LongRow")
     w = of_like_scales(f, tame(f, n), rng)
-    for field in f.layout.fields:
-        if field.name == "qs":
-            w[:, f.layout.offset("qs") :][:, : field.size] = 0x77
+    if "qs" in f.layout.names:
+        w[:, f.layout.span("qs")] = 0x77
     yield test("long rows", w, native.encode(g.name, rng.uniform(0.5, 1, (1, n))), "LongRow", "Saturating")
     if f.name == "MXFP4":
         # The largest steps, but for one that is odd, and only three blocks: a product that was rounded shows
@@ -109,8 +108,7 @@ def sums_are_of_the_codes(g: Format, a: np.ndarray) -> bool:
     """Whether stored sums, of formats that have them, are those that an encoder would store."""
     if g.name not in ("Q8_1", "Q8_K"):
         return True
-    fields = dict(zip((field.name for field in g.layout.fields), g.layout.unpack(a.reshape(-1, g.type_size)),
-        strict=True))
+    fields = g.layout.by_name(a.reshape(-1, g.type_size))
     codes = fields["qs"].astype(np.int64)
     if g.name == "Q8_K":
         return bool((codes.reshape(-1, 16, 16).sum(axis=-1) == fields["bsums"]).all())
@@ -124,8 +122,7 @@ def lowest_activations(g: Format, n: int, rng: np.random.Generator) -> np.ndarra
     """Blocks of activations whose codes are all -128, with the sums that these have."""
     blocks = inputs.tame_scales(g, np.full((n // g.block_size, g.type_size), 0x80, np.uint8), rng)
     if g.name == "Q8_K":
-        at = g.layout.offset("bsums")
-        blocks[:, at:] = np.full(16, -128 * 16, "<i2").view(np.uint8)
+        blocks[:, g.layout.span("bsums")] = np.full(16, -128 * 16, "<i2").view(np.uint8)
     if g.name == "Q8_1":
         d = g.layout.unpack(blocks)[0]
         blocks[:, 2:4] = (d * np.float32(-128 * 32)).astype("<f2").reshape(-1, 1).view(np.uint8)
@@ -137,7 +134,6 @@ def with_subnormal_scales(f: Format, blocks: np.ndarray, rng: np.random.Generato
     blocks = blocks.copy()
     for field in f.layout.fields:
         if field.dtype == "f16":
-            at = f.layout.offset(field.name)
             halves = rng.integers(1, 0x400, len(blocks)) | rng.integers(0, 2, len(blocks)) << 15
-            blocks[:, at : at + 2] = halves.astype("<u2").reshape(-1, 1).view(np.uint8)
+            blocks[:, f.layout.span(field.name)] = halves.astype("<u2").reshape(-1, 1).view(np.uint8)
     return blocks

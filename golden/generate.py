@@ -10,7 +10,6 @@ import argparse
 import functools
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,12 @@ from golden.decode_tests import decode_tests
 from golden.dot_tests import dot_tests
 from golden.encode_tests import encode_tests
 from golden.notes import note
+from golden.vector_file import content_of, index_of, text_of, write
 from hifi_ref.formats import LLAMA_CPP, Format
 from tests import native
 
 HERE = Path(__file__).resolve().parent
 DIALECT = "llama.cpp"
-SCHEMA = "hifi_ref.golden/1"
-INDEX_SCHEMA = "hifi_ref.golden.index/1"
 MAKERS = {"decode": decode_tests, "encode": encode_tests, "dot": dot_tests}
 # Ids of tests of encoding for which the release's arm64 build, run under an emulator, wrote other bytes.
 PROFILE_DEPENDENT = frozenset(json.loads((HERE / "profile_dependent.json").read_text())["ids"])
@@ -60,31 +58,8 @@ def reference(f: Format, operation: str) -> dict[str, str]:
 def document(f: Format, operation: str) -> dict[str, Any]:
     """One file: the header, then groups of tests in the order in which they come."""
     rng = np.random.default_rng([f.type_id, len(operation)])
-    groups: dict[str, list[dict[str, Any]]] = {}
-    seen = set()
-    for name, test in MAKERS[operation](f, rng):
-        if test["id"] not in seen:
-            groups.setdefault(name, []).append(marked(test))
-        seen.add(test["id"])
-    flags = sorted({flag for group in groups.values() for test in group for flag in test["flags"]})
-    return {
-        "schema": SCHEMA,
-        "format": f.name,
-        "dialect": DIALECT,
-        "operation": operation,
-        "type_id": f.type_id,
-        "block_size": f.block_size,
-        "type_size": f.type_size,
-        "dot_with": f.dot_with,
-        "layout": [
-            {"field": field.name, "type": field.dtype, "count": field.count, "offset": f.layout.offset(field.name),
-             "bytes": field.size, "holds": field.holds}
-            for field in f.layout.fields
-        ],
-        "reference": reference(f, operation),
-        "notes": {flag: note(flag) for flag in flags},
-        "groups": [{"name": name, "tests": tests} for name, tests in groups.items()],
-    }  # fmt: skip
+    tests = ((group, marked(test)) for group, test in MAKERS[operation](f, rng))
+    return content_of(f, DIALECT, operation, reference(f, operation), note, tests)
 
 
 def marked(test: dict[str, Any]) -> dict[str, Any]:
@@ -94,12 +69,6 @@ def marked(test: dict[str, Any]) -> dict[str, Any]:
     return test | {"flags": [*test["flags"], "PlatformDependent"], "result": "profile-dependent"}
 
 
-def text_of(value: Any) -> str:
-    """JSON, a line an entry, except that lists of numbers take one line."""
-    text = json.dumps(value, indent=1, ensure_ascii=True) + "\n"
-    return re.sub(r"\[\s+(\d[\d,\s]*\d|\d)\s+\]", lambda numbers: f"[{' '.join(numbers[1].split())}]", text)
-
-
 def generate(to: Path) -> None:
     """Write all vectors and the index below a folder."""
     (to / DIALECT).mkdir(parents=True, exist_ok=True)
@@ -107,22 +76,13 @@ def generate(to: Path) -> None:
     for f in LLAMA_CPP.values():
         contents = {op: document(f, op) for op in MAKERS if getattr(f, op) is not None}
         table[f.name] = coverage(f, contents)
-        for operation, content in contents.items():
-            text = text_of(content)
-            path = f"{DIALECT}/{f.name}.{operation}.json"
-            (to / path).write_text(text)
-            count = sum(len(group["tests"]) for group in content["groups"])
-            files.append(
-                {"path": path, "format": f.name, "operation": operation, "tests": count, "bytes": len(text),
-                 "sha256": hashlib.sha256(text.encode()).hexdigest()}
-            )  # fmt: skip
+        files += [write(to, content) for content in contents.values()]
     libraries = {name: digest_of(name) for name in ("libggml-base.so", "libggml-cpu-x64.so")}
     provenance = {
         "repository": "ggml-org/llama.cpp", "release": "v0.5.0", "package": native.PACKAGE,
         "package_sha256": native.SHA256, "profile": "strict", "libraries": libraries,
     }  # fmt: skip
-    index = {"schema": INDEX_SCHEMA, "dialects": [DIALECT], "reference": provenance, "files": files, "coverage": table}
-    (to / "index.json").write_text(text_of(index))
+    (to / "index.json").write_text(text_of(index_of(DIALECT, provenance, files, coverage=table)))
 
 
 if __name__ == "__main__":

@@ -50,12 +50,12 @@ def encode(
     f = format_offering(name, "encode").in_context(outliers, model_params)
     x = checked_array(x, np.float32, "x")
     n = row_length(x, f.block_size, f"weights a {name} block")
-    _check_finite(x, "x")
+    check_finite(x, "x")
     if weights is not None:
         weights = checked_array(weights, np.float32, "weights")
         if weights.shape != (n,):
             raise ValueError(f"weights has shape {weights.shape}, but a row of x has {n} values")
-        _check_finite(weights, "weights")
+        check_finite(weights, "weights")
     if f.requires_weights and weights is None:
         raise ValueError(f"{name} cannot be encoded without importance weights: pass weights=float32[{n}]")
     shape = (*x.shape[:-1], n // f.block_size * f.type_size)
@@ -165,7 +165,10 @@ def checked_array(x: Any, dtype: type, what: str) -> Array:
 
 
 def row_length(x: Array, unit: int, what: str) -> int:
-    """The length of the last axis. ValueError where it is no multiple of unit, which ``what`` names: bytes a block."""
+    """The length of the last axis. ValueError where it is no multiple of unit.
+
+    ``what`` is for that sentence: what there are so many of, such as "bytes a Q4_0 block".
+    """
     n = x.shape[-1]
     if n % unit:
         raise ValueError(
@@ -174,7 +177,7 @@ def row_length(x: Array, unit: int, what: str) -> int:
     return n
 
 
-def _check_finite(x: Array, what: str) -> None:
+def check_finite(x: Array, what: str) -> None:
     if exact.is_traced(x):
         return
     finite = exact.library(x).isfinite(x)

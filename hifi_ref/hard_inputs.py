@@ -88,10 +88,15 @@ def all_weights(seed: int, rows: int, n: int) -> np.ndarray:
 
 
 def importance(kind: str, seed: int, n: int) -> np.ndarray | None:
-    """float32[n]: "lognormal"; "sparse", which has zeros; "steep", which also spans 24 decades; None for "none"."""
+    """float32[n]: "constant"; "lognormal"; "sparse", which has zeros; "steep", which also spans 24 decades.
+
+    None for "none".
+    """
     rng = np.random.default_rng(seed)
     if kind == "none":
         return None
+    if kind == "constant":
+        return np.full(n, np.exp(rng.standard_normal() * 2), np.float32)
     drawn = np.exp(rng.standard_normal(n) * 2)
     if kind != "lognormal":
         drawn = drawn * (rng.random(n) < 0.3)
@@ -138,14 +143,22 @@ def tame_scales(f: Format, blocks: np.ndarray, rng: Rng) -> np.ndarray:
     for field in f.layout.fields:
         if field.dtype in ("f16", "f32"):
             values = rng.standard_normal((len(blocks), field.count)) * 2.0 ** rng.integers(-8, 3, (len(blocks), 1))
-            at = f.layout.offset(field.name)
-            blocks[:, at : at + field.size] = values.astype(f"<f{field.size // field.count}").view(np.uint8)
+            blocks[:, f.layout.span(field.name)] = values.astype(f"<f{field.size // field.count}").view(np.uint8)
     if f.name == "IQ1_M":
         # The scale lies in the top nibbles of four words: 0x3..., below every infinity.
         at = f.layout.offset("scales")
         blocks[:, at + 7] = blocks[:, at + 7] & 0x0F | 0x30
     if f.name == "BF16":
         blocks[:, 1] = blocks[:, 1] & 0x80 | 0x3F
+    return blocks
+
+
+def usual_blocks(f: Format, rng: Rng, count: int) -> np.ndarray:
+    """Random blocks whose dot products stay finite: uint8[count, type_size]."""
+    blocks = tame_scales(f, random_blocks(f, rng, count), rng)
+    if f.name == "MXFP4":
+        # Its scales are powers of two: from 2^-8 to 2^7.
+        blocks[:, f.layout.offset("e")] = rng.integers(120, 136, count)
     return blocks
 
 

@@ -58,6 +58,11 @@ class Layout:
     def bits_per_weight(self) -> float:
         return 8 * self.type_size / self.block_size
 
+    @property
+    def names(self) -> list[str]:
+        """The fields' names, in byte order."""
+        return list(self._offsets)
+
     @cached_property
     def _offsets(self) -> dict[str, int]:
         offsets, at = {}, 0
@@ -69,6 +74,11 @@ class Layout:
     def offset(self, name: str) -> int:
         """Byte offset of a field inside a block."""
         return self._offsets[name]
+
+    def span(self, name: str) -> slice:
+        """Where in a block's bytes a field lies."""
+        field = next(field for field in self.fields if field.name == name)
+        return slice(self.offset(name), self.offset(name) + field.size)
 
     def field_at(self, byte: int) -> Field:
         """The field that a byte of the block belongs to."""
@@ -86,15 +96,18 @@ class Layout:
             raise ValueError(f"a {self.name} block has {self.type_size} bytes, not {blocks.shape[-1]}")
         fields = []
         for field in self.fields:
-            start = self.offset(field.name)
-            values = _read(blocks[..., start : start + field.size], field.dtype)
+            values = _read(blocks[..., self.span(field.name)], field.dtype)
             fields.append(values[..., 0] if field.count == 1 else values)
         return tuple(fields)
+
+    def by_name(self, blocks: Array) -> dict[str, Array]:
+        """What unpack gives, each array under its field's name."""
+        return dict(zip(self.names, self.unpack(blocks), strict=True))
 
     def pack(self, **values: Array) -> Array:
         """The inverse of unpack: one array a field -> uint8[..., type_size]. f16 takes float32, rounded to even."""
         if set(values) != set(self._offsets):
-            raise ValueError(f"{self.name} has the fields {list(self._offsets)}, not {list(values)}")
+            raise ValueError(f"{self.name} has the fields {self.names}, not {list(values)}")
         parts = []
         for field in self.fields:
             array = values[field.name]

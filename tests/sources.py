@@ -1,9 +1,12 @@
-"""Files to compare with: importance matrices, safetensors, and a small model in each."""
+"""Files to compare with: importance matrices, safetensors, a small model in each, and files of the other byte order."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import gguf
@@ -33,6 +36,14 @@ def write_imatrix(path: Path, rows: dict[str, np.ndarray], calls: int = 4) -> No
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def big_endian(little: Path, path: Path) -> Path:
+    """Write a GGUF with the byte order turned around, by gguf-py's own converter."""
+    shutil.copy(little, path)
+    command = [sys.executable, "-m", "gguf.scripts.gguf_convert_endian", str(path), "big"]
+    subprocess.run(command, input="YES\n", text=True, check=True, capture_output=True)
+    return path
 
 
 def dat_imatrix(rows: dict[str, np.ndarray], calls: int = 4) -> bytes:

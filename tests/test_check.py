@@ -298,10 +298,7 @@ def test_a_file_type_that_does_not_fit(tmp_path: Path) -> None:
 
 
 def test_the_converted_sample_is_sound_and_its_scales_are_read_big_endian(tmp_path: Path) -> None:
-    path = tmp_path / "big.gguf"
-    path.write_bytes(SAMPLE.read_bytes())
-    command = [sys.executable, "-m", "gguf.scripts.gguf_convert_endian", str(path), "big"]
-    subprocess.run(command, input="YES\n", text=True, check=True, capture_output=True)
+    path = sources.big_endian(SAMPLE, tmp_path / "big.gguf")
     code, out, _ = run_check(path)
     assert code == 0 and "GGUF v3, big-endian, " in out
     tensor = next(t for t in open_gguf(path).tensors if t.type_name == "Q6_K")

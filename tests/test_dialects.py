@@ -9,8 +9,10 @@ import pytest
 
 from hifi_ref.check.payload import HIFI_RULES
 from hifi_ref.formats import FORMATS
-from hifi_ref.model_files.dialects import DIALECTS, MARKS, REFERENCE, Claim, TensorType, nbytes, resolve
+from hifi_ref.model_files.dialects import DIALECTS, REFERENCE
 from hifi_ref.model_files.gguf_file import open_gguf
+from hifi_ref.model_files.resolve_dialect import MARKS, Claim, resolve
+from hifi_ref.model_files.tensor_types import TensorType, nbytes
 from tests.hostile import build, run_check
 
 OURS = DIALECTS[REFERENCE].ids

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import hifi_ref as hr
-from hifi_ref import dot_bound
+from hifi_ref.dot_bound import dot_fractions
+from hifi_ref.dot_bound.codes import codes_and_offset
 from hifi_ref.formats import FORMATS, LLAMA_CPP, Format
 from tests import native
 
@@ -51,7 +52,7 @@ def any_codes(f: Format, rng: Rng, blocks: int, fill: int | None = None) -> np.n
     else:
         raw = np.full((blocks, f.type_size), fill, np.uint8)
     for field in f.layout.fields:
-        part = raw[:, f.layout.offset(field.name) :][:, : field.size]
+        part = raw[:, f.layout.span(field.name)]
         if field.dtype == "f16":
             scales = rng.uniform(0.5, 2, (blocks, 1)) * rng.choice([-1, 1], (blocks, 1))
             part[...] = scales.astype("<f2").view(np.uint8)
@@ -149,7 +150,7 @@ def real_weights(name: str, blocks: np.ndarray) -> tuple[list[Fraction], list[Fr
     """
     f = FORMATS[name]
     blocks = blocks.reshape(-1, f.type_size)
-    fields = dict(zip([field.name for field in f.layout.fields], f.layout.unpack(blocks), strict=True))
+    fields = f.layout.by_name(blocks)
     if name in FLOATS or name in ("MXFP4", "NVFP4", "IQ1_M"):
         return [Fraction(float(x)) for x in hr.decode(name, blocks).reshape(-1)], None
     least = next((key for key in ("dmin", "m") if key in fields), None)
@@ -158,8 +159,7 @@ def real_weights(name: str, blocks: np.ndarray) -> tuple[list[Fraction], list[Fr
         part = blocks.copy()
         for key, value in (("d", d), (least, minimum)):
             if key is not None:
-                at = f.layout.offset(key)
-                part[:, at : at + 2] = np.array([value], np.float16).view(np.uint8)
+                part[:, f.layout.span(key)] = np.array([value], np.float16).view(np.uint8)
         return hr.decode(name, part).astype(np.float64)
 
     def scaled(values: np.ndarray, by: np.ndarray) -> list[Fraction]:
@@ -177,7 +177,7 @@ def real_dot(name: str, w: np.ndarray, a: np.ndarray) -> Fraction:
     if partner.block_size == 1:
         real, _ = real_weights(partner.name, a)
         return sum((x * y for x, y in zip(codes, real, strict=True)), Fraction(0))
-    fields = dict(zip([field.name for field in partner.layout.fields], partner.layout.unpack(blocks), strict=True))
+    fields = partner.layout.by_name(blocks)
     d = np.repeat(fields["d"].astype(np.float64), partner.block_size)
     real = [Fraction(float(s)) * int(q) for s, q in zip(d, fields["qs"].reshape(-1), strict=True)]
     total = sum((x * y for x, y in zip(codes, real, strict=True)), Fraction(0))
@@ -200,7 +200,7 @@ def test_the_true_value_is_that_of_fractions(name: str) -> None:
     rng = np.random.default_rng(2)
     for family in ("gauss", "heavy tails", "mixed scales"):
         w, a = rows_of(name, rng, 3, 512, family), activations(name, rng, 512, family)
-        found, fractions = hr.dot_exact(name, w, a), dot_bound.dot_fractions(name, w, a)
+        found, fractions = hr.dot_exact(name, w, a), dot_fractions(name, w, a)
         for row in range(len(w)):
             true = real_dot(name, w[row], a)
             assert fractions[row] == true
@@ -213,16 +213,16 @@ def test_the_true_value_is_that_of_fractions(name: str) -> None:
 def test_codes_and_offset_are_the_decoder_taken_apart(name: str) -> None:
     f = FORMATS[name]
     w = rows_of(name, np.random.default_rng(3), 40, 1024, "mixed scales")
-    codes, offset = dot_bound._split(f, w, 0)
+    codes, offset = codes_and_offset(f, w, 0)
     whole = hr.decode(name, w)
     total = codes if offset is None else codes + offset
     np.testing.assert_array_equal(total.astype(np.float32), whole)
     # A scale of one bit makes every step of the decoder exact; with any other it must give that many times as much.
-    if "d" in [field.name for field in f.layout.fields] and name != "NVFP4":
-        d = dict(zip([x.name for x in f.layout.fields], f.layout.unpack(w.reshape(-1, f.type_size)), strict=True))["d"]
-        at, plain = f.layout.offset("d"), w.reshape(-1, f.type_size).copy()
-        plain[:, at : at + 2] = np.array([1], np.float16).view(np.uint8)
-        units, _ = dot_bound._split(f, plain.reshape(w.shape), 0)
+    if "d" in f.layout.names and name != "NVFP4":
+        d = f.layout.by_name(w.reshape(-1, f.type_size))["d"]
+        plain = w.reshape(-1, f.type_size).copy()
+        plain[:, f.layout.span("d")] = np.array([1], np.float16).view(np.uint8)
+        units, _ = codes_and_offset(f, plain.reshape(w.shape), 0)
         expected = units.reshape(len(d), -1) * d.astype(np.float64)[:, None]
         np.testing.assert_array_equal(codes.reshape(len(d), -1), expected)
 
@@ -382,9 +382,8 @@ def activations_of_one_code(name: str, n: int, code: int) -> np.ndarray:
     blocks = n // partner.block_size
     sums = {"s": np.full(blocks, 32.0 * code), "bsums": np.full((blocks, 16), 16 * code)}
     known = {"d": np.ones(blocks, np.float32), "qs": np.full((blocks, partner.block_size), code), **sums}
-    names = [field.name for field in partner.layout.fields]
-    return partner.layout.pack(**{key: np.float32(v) if key == "s" else v for key, v in known.items() if key in names}
-                               ).reshape(-1)  # fmt: skip
+    known["s"] = np.float32(known["s"])
+    return partner.layout.pack(**{key: known[key] for key in partner.layout.names}).reshape(-1)
 
 
 @each_coded

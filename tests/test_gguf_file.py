@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 
 from hifi_ref.findings import CODES, Finding, Findings
 from hifi_ref.model_files.gguf_file import MAX_ENTRIES, GgufError, map_file, open_gguf, printable, scan
+from tests import sources
 from tests.hostile import build
 
 SAMPLE = Path(__file__).parent / "data" / "sample.gguf"
@@ -261,11 +260,7 @@ def test_open_gguf_raises_on_the_first_error(tmp_path: Path) -> None:
 
 def test_a_big_endian_file_of_the_converter(tmp_path: Path) -> None:
     """gguf-py's own converter turns the sample around; both then say the same."""
-    path = tmp_path / "big.gguf"
-    path.write_bytes(SAMPLE.read_bytes())
-    command = [sys.executable, "-m", "gguf.scripts.gguf_convert_endian", str(path), "big"]
-    subprocess.run(command, input="YES\n", text=True, check=True, capture_output=True)
-    big, little = open_gguf(path), open_gguf(SAMPLE)
+    big, little = open_gguf(sources.big_endian(SAMPLE, tmp_path / "big.gguf")), open_gguf(SAMPLE)
     assert (big.order, little.order) == (">", "<")
     assert [(t.name, t.shape, t.type, t.start) for t in big.tensors] == [
         (t.name, t.shape, t.type, t.start) for t in little.tensors

@@ -11,7 +11,7 @@ from golden import judge, mutants
 from hifi_ref import exact
 from hifi_ref import hard_inputs as inputs
 from hifi_ref.formats import LLAMA_CPP
-from hifi_ref.known_bugs import BUGS, KINDS, bugs_of, decoded_tables, decoded_values, dots, encoded_codes
+from hifi_ref.known_bugs import BUGS, KINDS, bugs_of, decoded_tables, decoded_values, dot_sums, dot_terms, encoded_codes
 from hifi_ref.known_bugs.bug import decode, encode
 from hifi_ref.known_bugs.rounding import half_away
 from tests.test_golden import numpy_lane
@@ -54,8 +54,8 @@ def test_the_reference_itself_survives() -> None:
     for name in LLAMA_CPP:
         if decoded_values.scales_of(name):
             right[name, "decode"] = decoded_values.decode_with(name, decoded_values.right_f16)
-    for name in dots.SIMPLE:
-        right[name, "dot"] = dots.summed(name, dots.in_order)
+    for name in dot_sums.SIMPLE:
+        right[name, "dot"] = dot_sums.summed(name, dot_terms.in_order)
     for (name, operation), run in right.items():
         content = judge.load(name, operation)
         assert not list(judge.failing(content, run)), (name, operation)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import hifi_ref as hr
-from hifi_ref import quantize
 from hifi_ref.formats.hifi import transcode
 from hifi_ref.model_files.gguf_file import open_gguf
+from hifi_ref.quantize import command as quantize
 from tests.hostile import build, run_check
 
 SHAPES = {

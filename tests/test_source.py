@@ -43,6 +43,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def one_tensor(path: Path, name: str, shape: tuple[int, ...], data: np.ndarray) -> Path:
+    """Write a file that holds one tensor of a format, t.weight; its shape as NumPy has it."""
+    path.write_bytes(build([("t.weight", FORMATS[name].type_id, shape[::-1], data.tobytes())]))
+    return path
+
+
 def compare(path: Path, source: Path, *flags: str) -> tuple[int, dict, str]:
     """Exit code, JSON report, text."""
     report = path.parent / "report.json"
@@ -113,17 +119,16 @@ def test_importance_that_was_not_used_or_not_given(folder: Path) -> None:
 def test_a_file_that_names_an_importance_matrix(tmp_path: Path, folder: Path) -> None:
     """Without the matrix its tensors are not judged; and some formats cannot be encoded without one."""
     x = make_sample.made_weights(3, 4, 256)
-    source, path = tmp_path / "s.gguf", tmp_path / "q.gguf"
-    source.write_bytes(build([("t.weight", 0, (256, 4), x.tobytes())]))
+    source, path = one_tensor(tmp_path / "s.gguf", "F32", x.shape, x), tmp_path / "q.gguf"
     row = np.arange(1, 257, dtype=np.float32)
     (tmp_path / "i.dat").write_bytes(sources.dat_imatrix({"t.weight": row}))
-    encoded = {"Q4_K": native.encode("Q4_K", x, row).tobytes(), "IQ2_XS": bytes(4 * FORMATS["IQ2_XS"].type_size)}
+    encoded = {"Q4_K": native.encode("Q4_K", x, row), "IQ2_XS": np.zeros((4, FORMATS["IQ2_XS"].type_size), np.uint8)}
     for name, blocks in encoded.items():
-        tensor = ("t.weight", FORMATS[name].type_id, (256, 4), blocks)
+        tensor = ("t.weight", FORMATS[name].type_id, (256, 4), blocks.tobytes())
         path.write_bytes(build([tensor], [("quantize.imatrix.file", 8, b"some.dat")]))
         code, report, out = compare(path, source)
         assert (code, different(report)) == (1, {"t.weight": ("not judged", "importance")}), out
-    path.write_bytes(build([("t.weight", FORMATS["Q4_K"].type_id, (256, 4), encoded["Q4_K"])]))
+    one_tensor(path, "Q4_K", x.shape, encoded["Q4_K"])
     assert compare(path, source, f"--imatrix={tmp_path / 'i.dat'}")[0] == 0
 
 
@@ -167,9 +172,8 @@ def test_a_fused_build_is_told_as_one(tmp_path: Path, case: dict) -> None:
     blocks = native.encode(f.name, x).reshape(-1, f.type_size)
     for block, raw in case["blocks"].items():
         blocks[int(block)] = np.frombuffer(bytes.fromhex(raw), np.uint8)
-    source, path = tmp_path / "s.gguf", tmp_path / "q.gguf"
-    source.write_bytes(build([("t.weight", 0, shape[::-1], x.tobytes())]))
-    path.write_bytes(build([("t.weight", f.type_id, shape[::-1], blocks.tobytes())]))
+    source, path = one_tensor(tmp_path / "s.gguf", "F32", shape, x), tmp_path / "q.gguf"
+    one_tensor(path, f.name, shape, blocks)
     code, report, out = compare(path, source)
     assert (code, different(report)) == (1, {"t.weight": ("differs", "profile")}), out
     assert report["tensors"][0]["source"]["blocks_differing"] == len(case["blocks"])
@@ -180,28 +184,26 @@ def test_a_fused_build_is_told_as_one(tmp_path: Path, case: dict) -> None:
 def test_changed_bytes_are_no_fused_build(tmp_path: Path, n: int) -> None:
     """Codes of some blocks replaced: two bytes each, so that no single change gives it away."""
     x = make_sample.made_weights(9, 256, 512)
-    source, path = tmp_path / "s.gguf", tmp_path / "q.gguf"
-    source.write_bytes(build([("t.weight", 0, (512, 256), x.tobytes())]))
+    source, path = one_tensor(tmp_path / "s.gguf", "F32", x.shape, x), tmp_path / "q.gguf"
     blocks = native.encode("Q4_K", x).reshape(-1, 144)
     at = np.random.default_rng(n).choice(len(blocks), n, replace=False)
     blocks[at, 20] ^= 0x11
     blocks[at, 99] ^= 0x11 if n > 4 else 0
-    path.write_bytes(build([("t.weight", FORMATS["Q4_K"].type_id, (512, 256), blocks.tobytes())]))
+    one_tensor(path, "Q4_K", x.shape, blocks)
     code, report, out = compare(path, source)
     assert (code, different(report)) == (1, {"t.weight": ("differs", "damage")}), out
 
 
 def test_other_weights_and_another_encoder(tmp_path: Path) -> None:
     x, y = make_sample.made_weights(1, 8, 256), make_sample.made_weights(2, 8, 256)
-    source, path = tmp_path / "s.gguf", tmp_path / "q.gguf"
-    source.write_bytes(build([("t.weight", 0, (256, 8), x.tobytes())]))
+    source, path = one_tensor(tmp_path / "s.gguf", "F32", x.shape, x), tmp_path / "q.gguf"
     for name in ("Q4_K", "Q8_0", "F16", "F32"):
-        path.write_bytes(build([("t.weight", FORMATS[name].type_id, (256, 8), native.encode(name, y).tobytes())]))
+        one_tensor(path, name, x.shape, native.encode(name, y))
         code, report, out = compare(path, source)
         assert (code, different(report)) == (1, {"t.weight": ("differs", "source")}), out
         assert "error E001 other weights. " in out
     coarse = native.encode("Q4_K", x * np.float32(1.01))
-    path.write_bytes(build([("t.weight", FORMATS["Q4_K"].type_id, (256, 8), coarse.tobytes())]))
+    one_tensor(path, "Q4_K", x.shape, coarse)
     assert different(compare(path, source)[1]) == {"t.weight": ("differs", "encoder")}
 
 
@@ -209,9 +211,8 @@ def test_other_weights_and_another_encoder(tmp_path: Path) -> None:
 def test_weights_that_were_rounded_first(tmp_path: Path, through: str, kind: type | None) -> None:
     x = make_sample.made_weights(1, 8, 256) * np.float32(1.2345)
     rounded = native.decode(through, native.encode(through, x)).reshape(x.shape)
-    source, path = tmp_path / "s.gguf", tmp_path / "q.gguf"
-    source.write_bytes(build([("t.weight", 0, (256, 8), x.tobytes())]))
-    path.write_bytes(build([("t.weight", FORMATS["Q6_K"].type_id, (256, 8), native.encode("Q6_K", rounded).tobytes())]))
+    source, path = one_tensor(tmp_path / "s.gguf", "F32", x.shape, x), tmp_path / "q.gguf"
+    one_tensor(path, "Q6_K", x.shape, native.encode("Q6_K", rounded))
     code, report, out = compare(path, source)
     assert (code, different(report)) == (1, {"t.weight": ("otherwise", f"rounded to {through}")}), out
     assert f"reproduced from the source's weights rounded to {through} first" in out
@@ -221,12 +222,11 @@ def test_weights_that_were_rounded_first(tmp_path: Path, through: str, kind: typ
 def test_sources_of_other_floats(tmp_path: Path, kind: str) -> None:
     x = make_sample.made_weights(1, 8, 256)
     raw = native.encode(kind, x)
-    source, path = tmp_path / "s.gguf", tmp_path / "q.gguf"
-    source.write_bytes(build([("t.weight", FORMATS[kind].type_id, (256, 8), raw.tobytes())]))
+    source, path = one_tensor(tmp_path / "s.gguf", kind, x.shape, raw), tmp_path / "q.gguf"
     widened = native.decode(kind, raw).reshape(x.shape)
     for name in ("Q5_K", "Q8_0", "F32", kind):
         blocks = native.encode(name, widened)
-        path.write_bytes(build([("t.weight", FORMATS[name].type_id, (256, 8), blocks.tobytes())]))
+        one_tensor(path, name, x.shape, blocks)
         assert compare(path, source)[0] == 0
 
 
@@ -255,8 +255,7 @@ def test_formats_of_the_hifi_fork(tmp_path: Path, name: str, outliers: int | Non
     if name == "Q5_K_HIFI_RES8":
         blocks[:, f.layout.offset("pad")] = 77
     type_id = next(i for i, kind in DIALECTS["hifi"].ids.items() if kind.name == name)
-    source, path = tmp_path / "s.gguf", tmp_path / "q.gguf"
-    source.write_bytes(build([("t.weight", 0, (512, 16), x.tobytes())]))
+    source, path = one_tensor(tmp_path / "s.gguf", "F32", x.shape, x), tmp_path / "q.gguf"
     path.write_bytes(build([("t.weight", type_id, (512, 16), blocks.tobytes())]))
     code, report, out = compare(path, source, "--dialect=hifi")
     assert (code, different(report)) == (0, {}), out
@@ -266,10 +265,9 @@ def test_formats_of_the_hifi_fork(tmp_path: Path, name: str, outliers: int | Non
 def test_experts_have_their_own_importance(tmp_path: Path) -> None:
     x = make_sample.made_weights(1, 3 * 4, 256).reshape(3, 4, 256)
     rows = np.exp(np.random.default_rng(0).standard_normal((3, 256))).astype(np.float32)
-    blocks = b"".join(native.encode("Q4_K", m, row).tobytes() for m, row in zip(x, rows, strict=True))
-    source, path, imatrix = tmp_path / "s.gguf", tmp_path / "q.gguf", tmp_path / "i.dat"
-    source.write_bytes(build([("t.weight", 0, (256, 4, 3), x.tobytes())]))
-    path.write_bytes(build([("t.weight", FORMATS["Q4_K"].type_id, (256, 4, 3), blocks)]))
+    blocks = np.stack([native.encode("Q4_K", m, row) for m, row in zip(x, rows, strict=True)])
+    source = one_tensor(tmp_path / "s.gguf", "F32", x.shape, x)
+    path, imatrix = one_tensor(tmp_path / "q.gguf", "Q4_K", x.shape, blocks), tmp_path / "i.dat"
     imatrix.write_bytes(sources.dat_imatrix({"t.weight": rows.reshape(-1)}))
     assert compare(path, source, f"--imatrix={imatrix}")[0] == 0
 

@@ -7,7 +7,6 @@ families of weights, every row of importance, contexts, every kind of random blo
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from golden.generate import SCHEMA, text_of
+from golden.vector_file import content_of, index_of, text_of, write
 from golden.vectors import hexed, test_of
 from hifi_ref.formats import HIFI, Format
 from tools.hifi_npz import Case, cases, load
@@ -83,7 +82,7 @@ def decode_tests(f: Format, data: dict[str, np.ndarray]) -> Iterator[tuple[str, 
         yield "encoded blocks", test_of(
             told(values, *(["EmptySlot"] if empty else [])), blocks=hexed(block), expected=hexed(values)
         )
-    if "count" in [field.name for field in f.layout.fields]:
+    if "count" in f.layout.names:
         at, seen = f.layout.offset("count"), set()
         for _, case in defined:
             block, values = case.blocks[0].reshape(2, -1)[0], case.values[0].reshape(2, -1)[0]
@@ -136,26 +135,13 @@ def reference(f: Format, operation: str, manifest: dict[str, Any]) -> dict[str, 
 
 
 def document(f: Format, operation: str, data: dict[str, np.ndarray], manifest: dict[str, Any]) -> dict[str, Any]:
-    """One file, as golden.generate writes them for llama.cpp."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    seen = set()
-    for name, test in {"encode": encode_tests, "decode": decode_tests, "dot": dot_tests}[operation](f, data):
-        if test["id"] not in seen:
-            groups.setdefault(name, []).append(test)
-        seen.add(test["id"])
-    flags = sorted({flag for tests in groups.values() for test in tests for flag in test["flags"]})
-    return {
-        "schema": SCHEMA, "format": f.name, "dialect": DIALECT, "operation": operation, "type_id": f.type_id,
-        "block_size": f.block_size, "type_size": f.type_size, "dot_with": f.dot_with,
-        "layout": [
-            {"field": field.name, "type": field.dtype, "count": field.count, "offset": f.layout.offset(field.name),
-             "bytes": field.size, "holds": field.holds}
-            for field in f.layout.fields
-        ],
-        "reference": reference(f, operation, manifest),
-        "notes": {flag: dict(zip(("bug_type", "description"), NOTES[flag], strict=True)) for flag in flags},
-        "groups": [{"name": name, "tests": tests} for name, tests in groups.items()],
-    }  # fmt: skip
+    """One file."""
+    tests = {"encode": encode_tests, "decode": decode_tests, "dot": dot_tests}[operation](f, data)
+    return content_of(f, DIALECT, operation, reference(f, operation, manifest), note, tests)
+
+
+def note(flag: str) -> dict[str, str]:
+    return dict(zip(("bug_type", "description"), NOTES[flag], strict=True))
 
 
 def generate(folder: Path, to: Path) -> None:
@@ -170,23 +156,14 @@ def generate(folder: Path, to: Path) -> None:
         for operation in ("decode", "encode", "dot"):
             if getattr(f, operation) is None or (operation == "dot" and f.name in NO_DOT):
                 continue
-            content = document(f, operation, data, manifest)
-            text = text_of(content)
-            path = f"{DIALECT}/{f.name}.{operation}.json"
-            (to / path).write_text(text)
-            count = sum(len(group["tests"]) for group in content["groups"])
-            files.append(
-                {"path": path, "format": f.name, "operation": operation, "tests": count, "bytes": len(text),
-                 "sha256": hashlib.sha256(text.encode()).hexdigest()}
-            )  # fmt: skip
-    reference = {
+            files.append(write(to, document(f, operation, data, manifest)))
+    provenance = {
         "repository": manifest["lib_repo"], "release": manifest["lib_commit"], "package": "built from source",
         "compiler": manifest["compiler"], "flags": manifest["compile_flags"], "libraries": manifest["libs"],
         "lite": "transcribed from a later state of the fork, over the base quantizers of these libraries",
         "arrays": {name: told["sha256"] for name, told in manifest["files"].items()},
     }  # fmt: skip
-    index = {"schema": "hifi_ref.golden.index/1", "dialects": [DIALECT], "reference": reference, "files": files}
-    (to / DIALECT / "index.json").write_text(text_of(index))
+    (to / DIALECT / "index.json").write_text(text_of(index_of(DIALECT, provenance, files)))
 
 
 if __name__ == "__main__":

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 
 from absl import flags
 
+from hifi_ref import command_line
 from hifi_ref.check.payload import check_payload
 from hifi_ref.check.report import Report, to_text
 from hifi_ref.check.report_json import SCHEMA, to_json
+from hifi_ref.command_line import FINE, FOUND, UsageError
 from hifi_ref.findings import Findings, code_table
 from hifi_ref.model_files.dialects import DIALECTS
 from hifi_ref.model_files.file_types import FILE_TYPES, check_file_type
-from hifi_ref.model_files.files import InputError, write_atomically
+from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import TENSOR_TYPES, map_file, printable, scan
 
 __all__ = ["FILE_TYPES", "SCHEMA", "TENSOR_TYPES", "Report", "check_file", "main", "to_json", "to_text"]
-
-SOUND, FOUND, USAGE, FAULT = 0, 1, 2, 3
 
 # From this size on a terminal sees a progress bar.
 LONG_FILE = 256 << 20
@@ -75,7 +73,7 @@ def check_file(
 
 
 def _flag_values() -> flags.FlagValues:
-    values = flags.FlagValues()
+    values = command_line.flags_of_all()
     flags.DEFINE_string("source", None, "the weights it was made from", flag_values=values)
     flags.DEFINE_string("imatrix", None, "the importance matrix", flag_values=values)
     flags.DEFINE_string("tensors", None, "compare only tensors that match", flag_values=values)
@@ -86,84 +84,57 @@ def _flag_values() -> flags.FlagValues:
     flags.DEFINE_string("json", None, "write JSON to this file, - for standard output", flag_values=values)
     flags.DEFINE_string("html", None, "write a page to this file", flag_values=values)
     flags.DEFINE_boolean("quiet", False, "print no tables", flag_values=values)
-    flags.DEFINE_boolean("debug", False, "print where a fault happened", flag_values=values)
-    flags.DEFINE_boolean("help", False, "print the usage", short_name="h", flag_values=values)
     return values
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, sys.argv's where None, without a program name; return the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        return _run(arguments)
-    except KeyboardInterrupt:
-        return _fail(130, "interrupted")
-    except Exception as fault:
-        if "--debug" in arguments:
-            traceback.print_exc()
-        told = f"{type(fault).__name__}: {fault}".splitlines()[0]
-        return _fail(FAULT, f"a fault of hifi_ref itself ({told}); please report it, with the output of --debug")
+    return command_line.run("check", _run, argv)
 
 
 def _run(arguments: list[str]) -> int:
     values = _flag_values()
-    try:
-        # absl's string flags would take the file's name as the value of a bare --json or --resume.
-        bare = {"--json": "--json=-", "--resume": "--resume=-"}
-        rest = values(["check", *(bare.get(a, a) for a in arguments)])[1:]
-    except flags.Error as error:
-        return _fail(USAGE, f"{' '.join(str(error).split())} (--help tells the usage)")
+    rest = command_line.parse(values, arguments, bare=("--json", "--resume"))
     if values.help:
         dialects = "".join(f"  {name:<12}  {dialect.says}\n" for name, dialect in DIALECTS.items())
-        _write(f"{USAGE_TEXT}\ndialects:\n{dialects}{CODES_TEXT}{code_table()}\n")
-        return SOUND
+        command_line.show(f"{USAGE_TEXT}\ndialects:\n{dialects}{CODES_TEXT}{code_table()}\n")
+        return FINE
     if len(rest) != 1:
-        return _fail(USAGE, f"one FILE is needed, {len(rest)} are given (--help tells the usage)")
-    wrong = _wrong_flags(values)
-    if wrong:
-        return _fail(USAGE, f"{wrong} (--help tells the usage)")
+        raise UsageError(f"one FILE is needed, {len(rest)} are given")
+    _check_flags(values)
     path = rest[0]
     try:
         report = _check_with_progress(path, values.dialect)
         if values.source is not None:
             _compare(report, values)
-    except InputError as error:
-        return _fail(USAGE, str(error))
     except OSError as error:
-        return _fail(USAGE, f"cannot read {printable(str(error.filename or path))}: {error.strerror or error}")
-    for target, text in _reports(report, values):
-        try:
-            write_atomically(target, text)
-        except OSError as error:
-            return _fail(USAGE, f"cannot write {printable(target)}: {error.strerror}")
-    _write(json.dumps(to_json(report), indent=1) + "\n" if values.json == "-" else to_text(report, values.quiet))
-    return FOUND if report.findings.counts else SOUND
+        told = f"cannot read {printable(str(error.filename or path))}: {error.strerror or error}"
+        raise InputError(told) from None
+    command_line.deliver(
+        ((values.json, lambda: command_line.json_text(to_json(report))), (values.html, lambda: _to_html(report))),
+        lambda: to_text(report, values.quiet),
+    )
+    return FOUND if report.findings.counts else FINE
 
 
-def _wrong_flags(values: flags.FlagValues) -> str | None:
-    """What is wrong with the flags together, if anything."""
+def _check_flags(values: flags.FlagValues) -> None:
+    """Raises UsageError where the flags make no sense together."""
     if values.source is None:
         for name in ("imatrix", "tensors", "sample", "resume"):
             if values[name].value is not None:
-                return f"--{name} needs a --source to compare with"
+                raise UsageError(f"--{name} needs a --source to compare with")
     if values.tensors is not None:
         try:
             re.compile(values.tensors)
         except re.error as error:
-            return f"--tensors={printable(values.tensors)} is no regular expression: {error}"
-    return None
+            told = f"--tensors={printable(values.tensors)} is no regular expression: {error}"
+            raise UsageError(told) from None
 
 
-def _reports(report: Report, values: flags.FlagValues) -> list[tuple[str, str]]:
-    """The files to write, with their texts."""
-    texts = []
-    if values.json not in (None, "-"):
-        texts.append((values.json, json.dumps(to_json(report), indent=1) + "\n"))
-    if values.html is not None:
-        from hifi_ref.check.report_html import to_html
+def _to_html(report: Report) -> str:
+    from hifi_ref.check.report_html import to_html
 
-        texts.append((values.html, to_html(report)))
-    return texts
+    return to_html(report)
 
 
 def _check_with_progress(path: str, dialect: str | None) -> Report:
@@ -180,9 +151,9 @@ def _compare(report: Report, values: flags.FlagValues) -> None:
     from hifi_ref.check.comparison import Options, compare
 
     state = values.resume
-    if state == "-" or state is None and (values.html or values.json not in (None, "-")):
-        beside = values.html or (values.json if values.json != "-" else None) or report.path
-        state = f"{beside}.state"
+    written = [path for path in (values.html, values.json) if path not in (None, "-")]
+    if state == "-" or state is None and written:
+        state = f"{[*written, report.path][0]}.state"
     resumed = values.resume is not None
     options = Options(values.source, values.imatrix, values.tensors, values.sample, values.seed, state, resumed)
     bars = []
@@ -201,19 +172,3 @@ def _compare(report: Report, values: flags.FlagValues) -> None:
     finally:
         for bar in bars:
             bar.close()
-
-
-def _write(text: str) -> None:
-    """To standard output, with an escape for what its encoding lacks: names may hold any character."""
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has seen enough, as `head` does: the exit code still tells. Nothing must be left for the exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _fail(code: int, message: str) -> int:
-    print(f"hifi_ref.check: {message}", file=sys.stderr)
-    return code

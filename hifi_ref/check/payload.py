@@ -14,8 +14,8 @@ import numpy as np
 
 from hifi_ref.findings import Findings
 from hifi_ref.formats import FORMATS
-from hifi_ref.model_files.dialects import TensorType, is_defined
 from hifi_ref.model_files.gguf_model import CHUNK, Gguf, Tensor, note
+from hifi_ref.model_files.tensor_types import TensorType, is_defined
 
 # The exponent bits of each float type: all ones in NaN and infinity and nowhere else.
 EXPONENTS = {"f16": 0x7C00, "bf16": 0x7F80, "f32": 0x7F80_0000, "f64": 0x7FF0_0000_0000_0000}

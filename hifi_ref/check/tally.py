@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from hifi_ref.formats import FORMATS
-from hifi_ref.model_files.dialects import TensorType
 from hifi_ref.model_files.source import decode
+from hifi_ref.model_files.tensor_types import TensorType
 
 # Cells of a tensor's map; bars of its histogram, four a factor of two, from 2^-12 to 1.
 CELLS = 256
@@ -64,9 +64,8 @@ class Tally:
             self.first = describe(self.kind, int(numbers[0]), observed[0], expected[0])
         changed = observed ^ expected
         layout = FORMATS[self.kind.name].layout
-        for field in layout.fields:
-            at = layout.offset(field.name)
-            self.fields[field.name] += int(np.count_nonzero(changed[:, at : at + field.size].any(axis=1)))
+        for name in layout.names:
+            self.fields[name] += int(np.count_nonzero(changed[:, layout.span(name)].any(axis=1)))
         room = KEPT - sum(len(change) for change in self.changes)
         if room > 0:
             touched = np.count_nonzero(changed[:room], axis=1)
@@ -122,11 +121,10 @@ class Tally:
 def without_padding(kind: TensorType, blocks: np.ndarray) -> np.ndarray:
     """The HIFI fork leaves padding as memory had it; the encoders here set it to 0, and decoders never read it."""
     layout = FORMATS[kind.name].layout
-    padding = next((field for field in layout.fields if field.name == "pad"), None)
-    if padding is None:
+    if "pad" not in layout.names:
         return blocks
     blocks = blocks.copy()
-    blocks[..., layout.offset("pad") :][..., : padding.size] = 0
+    blocks[..., layout.span("pad")] = 0
     return blocks
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sys
-import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +10,8 @@ from pathlib import Path
 from absl import flags
 
 import hifi_ref
+from hifi_ref import command_line
+from hifi_ref.command_line import FINE, FOUND, UsageError
 from hifi_ref.conform import report_html, report_junit, report_markdown
 from hifi_ref.conform.cases import DIALECT, OPERATIONS, Suite, VectorError, golden_suites, vectors_folder
 from hifi_ref.conform.judge import Cell, judge
@@ -19,9 +19,7 @@ from hifi_ref.conform.line_target import NoAnswerError
 from hifi_ref.conform.report import Report, Subject, cell_report, to_json, to_text
 from hifi_ref.conform.targets import Opened, TargetError, digests, machine, open_targets
 from hifi_ref.conform.xfail import Expectation, XfailError, read_expectations, unexpected_passes
-from hifi_ref.model_files.files import write_atomically
-
-PASSED, FAILED, USAGE, FAULT = 0, 1, 2, 3
+from hifi_ref.model_files.files import InputError
 
 USAGE_TEXT = """\
 usage: python -m hifi_ref.conform TARGET [flags]
@@ -141,7 +139,7 @@ def _shown(suites: Sequence[Suite], name: str) -> Iterable[Suite]:
 
 
 def _flag_values() -> flags.FlagValues:
-    values = flags.FlagValues()
+    values = command_line.flags_of_all()
     plain = Run("")
     flags.DEFINE_list("formats", [], "only these formats", flag_values=values)
     flags.DEFINE_list("operations", list(OPERATIONS), "only these operations", flag_values=values)
@@ -154,64 +152,35 @@ def _flag_values() -> flags.FlagValues:
     flags.DEFINE_float("timeout", plain.timeout, "seconds an answer", lower_bound=0.01, flag_values=values)
     for kind in ("json", "junit", "html", "markdown"):
         flags.DEFINE_string(kind, None, f"write {kind} to this file", flag_values=values)
-    for name in ("quiet", "debug"):
-        flags.DEFINE_boolean(name, False, name, flag_values=values)
-    flags.DEFINE_boolean("help", False, "print the usage", short_name="h", flag_values=values)
+    flags.DEFINE_boolean("quiet", False, "print no matrix", flag_values=values)
     return values
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, sys.argv's where None, without a program name; return the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        return _main(arguments)
-    except KeyboardInterrupt:
-        return _fail(130, "interrupted")
-    except Exception as fault:
-        if "--debug" in arguments:
-            traceback.print_exc()
-        told = f"{type(fault).__name__}: {fault}".splitlines()[0]
-        return _fail(FAULT, f"a fault of hifi_ref itself ({told}); please report it, with the output of --debug")
+    return command_line.run("conform", _run, argv, (InputError, TargetError, VectorError, XfailError))
 
 
-def _main(arguments: list[str]) -> int:
+def _run(arguments: list[str]) -> int:
     values = _flag_values()
-    try:
-        # absl's string flags would take the target as the value of a bare --json.
-        rest = values(["conform", *("--json=-" if a == "--json" else a for a in arguments)])[1:]
-    except flags.Error as error:
-        return _fail(USAGE, f"{' '.join(str(error).split())} (--help tells the usage)")
+    rest = command_line.parse(values, arguments, bare=("--json",))
     if values.help:
-        print(USAGE_TEXT, end="")
-        return PASSED
+        command_line.show(USAGE_TEXT)
+        return FINE
     if len(rest) != 1:
-        return _fail(USAGE, f"one TARGET is needed, {len(rest)} are given (--help tells the usage)")
+        raise UsageError(f"one TARGET is needed, {len(rest)} are given")
     run = Run(
         rest[0], tuple(values.formats), tuple(values.operations), values.level, values.seed, tuple(values.only),
         values.xfail, values.dialect, values.vectors, values.timeout,
     )  # fmt: skip
-    try:
-        report = conform(run, progress=sys.stderr.isatty())
-        for kind, to_other in (("json", _json), ("junit", report_junit.to_junit), ("html", report_html.to_html),
-                               ("markdown", report_markdown.to_markdown)):  # fmt: skip
-            path = getattr(values, kind)
-            if path == "-":
-                print(to_other(report), end="")
-            elif path is not None:
-                write_atomically(path, to_other(report))
-    except (TargetError, VectorError, XfailError) as error:
-        return _fail(USAGE, str(error))
-    except OSError as error:
-        return _fail(USAGE, f"cannot write {error.filename}: {error.strerror}")
-    if "-" not in (values.json, values.junit, values.html, values.markdown):
-        print(to_text(report, values.quiet), end="")
-    return PASSED if report.conforms else FAILED
-
-
-def _json(report: Report) -> str:
-    return json.dumps(to_json(report), indent=1) + "\n"
-
-
-def _fail(code: int, message: str) -> int:
-    print(f"hifi_ref.conform: {message}", file=sys.stderr)
-    return code
+    report = conform(run, progress=sys.stderr.isatty())
+    command_line.deliver(
+        (
+            (values.json, lambda: command_line.json_text(to_json(report))),
+            (values.junit, lambda: report_junit.to_junit(report)),
+            (values.html, lambda: report_html.to_html(report)),
+            (values.markdown, lambda: report_markdown.to_markdown(report)),
+        ),
+        lambda: to_text(report, values.quiet),
+    )
+    return FINE if report.conforms else FOUND

@@ -121,8 +121,7 @@ def _in_dot(suite: Suite, case: Case, target: Target | None) -> tuple[int, str, 
         for side, layout in (("w", f.layout), ("a", partner.layout)):
             for field in layout.fields:
                 less = {"w": w.copy(), "a": a.copy()}
-                at = layout.offset(field.name)
-                less[side].reshape(-1, layout.type_size)[:, at : at + field.size] = 0
+                less[side].reshape(-1, layout.type_size)[:, layout.span(field.name)] = 0
                 # Without a scale everything is 0, which says nothing.
                 if field.dtype not in ("f16", "f32") and _dot_is_right(suite, target, less["w"], less["a"]):
                     where = field.name if side == "w" else f"{field.name} of the activations"

@@ -12,7 +12,8 @@ Takes the high nibble of a byte for the earlier weight.
     moves            changes of bytes;         misread_codes, misread_scales   the bugs made of them
     decoded_values   f16 scales and values;    decoded_tables                  4-bit floats, grids, digits
     rounding         wrong roundings;          encoded_codes, encoded_floats, encoded_blocks
-    dots             sums of products
+    dot_terms        a dot product's parts;    dot_sums, dot_integers, dot_mins, dot_floats   the bugs made of them
+    hifi             the formats of the HIFI fork, a list of their own
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from __future__ import annotations
 from hifi_ref.known_bugs import (
     decoded_tables,
     decoded_values,
-    dots,
+    dot_floats,
+    dot_integers,
+    dot_mins,
+    dot_sums,
     encoded_blocks,
     encoded_codes,
     encoded_floats,
@@ -40,7 +44,10 @@ BUGS: tuple[Bug, ...] = (
     *encoded_blocks.bugs(),
     *encoded_codes.bugs(),
     *encoded_floats.bugs(),
-    *dots.bugs(),
+    *dot_sums.bugs(),
+    *dot_integers.bugs(),
+    *dot_mins.bugs(),
+    *dot_floats.bugs(),
 )
 
 

@@ -69,9 +69,7 @@ def bug(kind: str, name: str, operation: str, title: str, says: str, run: Callab
 
 def span(name: str, field: str) -> slice:
     """Where in a block a field lies."""
-    layout = FORMATS[name].layout
-    at = layout.offset(field)
-    return slice(at, at + next(f.size for f in layout.fields if f.name == field))
+    return FORMATS[name].layout.span(field)
 
 
 def field_bytes(name: str, blocks: np.ndarray, field: str) -> np.ndarray:

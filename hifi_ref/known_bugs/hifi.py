@@ -33,8 +33,7 @@ def _base(name: str, blocks: np.ndarray) -> np.ndarray:
 
 
 def _fields(name: str, blocks: np.ndarray) -> dict[str, np.ndarray]:
-    layout = HIFI[name].layout
-    return dict(zip([field.name for field in layout.fields], layout.unpack(blocks), strict=True))
+    return HIFI[name].layout.by_name(blocks)
 
 
 def _with(name: str, blocks: np.ndarray, **fields: np.ndarray) -> np.ndarray:

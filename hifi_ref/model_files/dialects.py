@@ -1,8 +1,5 @@
 """Which block format a type id stands for: llama.cpp and its forks give some numbers different meanings.
 
-A file does not say which fork wrote it. Its tensors do, where sizes differ: the offsets tell how many bytes each tensor
-has, and a dialect fits when its formats need just so many. `resolve` names the only dialect that fits, or none.
-
 Each table holds what a reader of that dialect knows, in its own words: name, weights a block, bytes a block and bytes a
 row beside its blocks. Where a name is a key of FORMATS, and the sizes agree, the format is defined here.
 
@@ -12,30 +9,12 @@ Not in any table, since later layouts took their numbers: Q3_K_HIFI under the nu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from hifi_ref.formats import FORMATS
+from hifi_ref.model_files.tensor_types import TensorType
 
-# Types of plain numbers that are no block formats.
-PLAIN = ("F64", "I8", "I16", "I32", "I64")
-
-
-class TensorType(NamedTuple):
-    """A type id's meaning: ``type_size`` bytes hold ``block_size`` weights; ``row_bytes`` come on top of each row."""
-
-    name: str
-    block_size: int
-    type_size: int
-    row_bytes: int = 0
-
-
-def is_defined(kind: TensorType) -> bool:
-    """Whether blocks of this type mean something here: a format of FORMATS, or plain numbers."""
-    if kind.name in FORMATS:
-        f = FORMATS[kind.name]
-        return kind == (f.name, f.block_size, f.type_size, 0)
-    return kind.block_size == 1 and kind.name in PLAIN
+REFERENCE = "llama.cpp"
 
 
 class Dialect(NamedTuple):
@@ -44,34 +23,6 @@ class Dialect(NamedTuple):
     says: str
     ids: Mapping[int, TensorType]
     current: bool = True
-
-
-class Claim(NamedTuple):
-    """What a file says of one tensor: its type id and shape, row length first, and how many bytes it may have.
-
-    ``low`` to ``high``, both inclusive: padding hides the exact number. None where the offsets make no sense.
-    """
-
-    type_id: int
-    shape: tuple[int, ...]
-    low: int | None = None
-    high: int | None = None
-
-
-class Resolution(NamedTuple):
-    """The dialect that a file is read in, and why where it is not llama.cpp's; ``fits`` says whether any did.
-
-    ``contested`` are the ids that dialects disagree about, where more than one fits: then ``name`` is llama.cpp's, and
-    what those ids mean is left to the user.
-    """
-
-    name: str
-    fits: bool
-    why: str = ""
-    contested: frozenset[int] = frozenset()
-
-
-REFERENCE = "llama.cpp"
 
 
 def _table(text: str) -> dict[int, TensorType]:
@@ -235,102 +186,3 @@ DIALECTS: dict[str, Dialect] = {
         """),
     ),
 }  # fmt: skip
-
-# Bytes of a block that can hold no more than this: (first, stop, most). They tell formats apart whose sizes padding
-# hides: a count of outliers, bytes that are always zero, scales without a sign.
-MARKS: dict[str, tuple[tuple[int, int, int], ...]] = {
-    "NVFP4": ((0, 4, 0x7E),),
-    "Q3_K_HIFI": ((134, 136, 8),),
-    "Q6_K_HIFI_DYNAMIC": ((210, 211, 8), (219, 220, 0)),
-    "Q6_K_HIFI_RES8": ((210, 211, 8), (227, 228, 0)),
-    "Q5_K_HIFI_RES8": ((176, 177, 8),),
-    "Q3_K_HIFI_RES8": ((110, 111, 8), (111, 112, 0)),
-    "Q2_K_HIFI": ((94, 96, 0),),
-    "Q2_K_LITE": ((84, 85, 4),),
-    "Q3_K_LITE": ((84, 85, 8),),
-    "Q4_K_LITE": ((110, 111, 7),),
-    "Q5_K_LITE": ((144, 145, 8),),
-    "Q6_K_LITE": ((176, 177, 8),),
-}
-
-
-def nbytes(kind: TensorType, shape: Sequence[int]) -> int | None:
-    """Bytes of a tensor of this shape, row length first; None where its rows are not whole blocks."""
-    row, rows = (shape[0] if shape else 1), 1
-    for n in shape[1:]:
-        rows *= n
-    if row % kind.block_size:
-        return None
-    return rows * (row // kind.block_size * kind.type_size + kind.row_bytes)
-
-
-def fits(kind: TensorType | None, claim: Claim) -> bool:
-    """Whether a tensor may be of this type: whole blocks, and as many bytes as its place in the file leaves it."""
-    size = None if kind is None else nbytes(kind, claim.shape)
-    return size is not None and (claim.high is None or claim.low <= size <= claim.high)
-
-
-def bears_marks(kind: TensorType, data: bytes | memoryview) -> bool:
-    """Whether whole blocks of this type can hold these bytes, as far as MARKS can tell."""
-    blocks = len(data) // kind.type_size
-    return all(
-        data[i * kind.type_size + at] <= most
-        for first, stop, most in MARKS.get(kind.name, ())
-        for i in range(blocks)
-        for at in range(first, stop)
-    )
-
-
-def resolve(claims: Sequence[Claim], read: Callable[[int, int], bytes] | None = None) -> Resolution:
-    """The dialect that a file with these tensors is written in.
-
-    Args:
-        claims: one a tensor.
-        read: read(i, n) returns the first n bytes of tensor i's data, or fewer; None where sizes alone shall decide.
-
-    Llama.cpp's where all that the file says fits it, or nothing fits. Another's where that one alone fits. Where
-    several fit that disagree about an id in use, and the blocks' own bytes cannot decide, the ids are ``contested``.
-    Dialects that were replaced count where no other fits.
-    """
-    used = {claim.type_id for claim in claims}
-    disputed = {i for i in used if len({d.ids.get(i) for d in DIALECTS.values()}) > 1}
-    open_claims = [(n, claim) for n, claim in enumerate(claims) if claim.type_id in disputed]
-    if not open_claims:
-        return Resolution(REFERENCE, True)
-
-    def agrees(dialect: Dialect) -> bool:
-        return all(fits(dialect.ids.get(claim.type_id), claim) for _, claim in open_claims)
-
-    fitting = {name: dialect for name, dialect in DIALECTS.items() if agrees(dialect)}
-    able = _distinct({name: d for name, d in fitting.items() if d.current} or fitting, disputed)
-    if len(able) > 1 and read is not None:
-        marked = {name: d for name, d in able.items() if all(_marked(d, n, claim, read) for n, claim in open_claims)}
-        able = marked or able
-    if not able:
-        return Resolution(REFERENCE, False)
-    if len(able) > 1:
-        between = {i for i in disputed if len({d.ids[i] for d in able.values()}) > 1}
-        return Resolution(REFERENCE, True, _told(between, able), frozenset(between))
-    ((name, dialect),) = able.items()
-    foreign = {i for i in disputed if DIALECTS[REFERENCE].ids.get(i) != dialect.ids[i]}
-    return Resolution(name, True, _told(foreign, able) if foreign else "")
-
-
-def _distinct(able: dict[str, Dialect], disputed: set[int]) -> dict[str, Dialect]:
-    """The dialects without those that mean the same by every disputed id as an earlier one."""
-    seen: dict[tuple, str] = {}
-    for name, dialect in able.items():
-        seen.setdefault(tuple(dialect.ids[i] for i in sorted(disputed)), name)
-    return {name: able[name] for name in seen.values()}
-
-
-def _marked(dialect: Dialect, n: int, claim: Claim, read: Callable[[int, int], bytes]) -> bool:
-    kind = dialect.ids[claim.type_id]
-    return bears_marks(kind, read(n, min(nbytes(kind, claim.shape), 64 * kind.type_size)))
-
-
-def _told(ids: set[int], able: Mapping[str, Dialect]) -> str:
-    """What each dialect means by each of the ids, for a sentence."""
-    return "; ".join(
-        f"type id {i} is " + " or ".join(f"{d.ids[i].name} ({name})" for name, d in able.items()) for i in sorted(ids)
-    )

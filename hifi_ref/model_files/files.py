@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
 class InputError(ValueError):
@@ -12,11 +15,21 @@ class InputError(ValueError):
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:
-    """Write a whole file or none: a temporary file beside it takes its place. Raises OSError."""
+    """Write a whole text file or none. Raises OSError."""
+    with replacing(path, "w") as file:
+        file.write(text)
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str], mode: str) -> Iterator[IO]:
+    """A temporary file beside ``path``, to be written in the block, which then takes its place. Raises OSError.
+
+    Whatever is raised in the block, nothing is left behind, and what was at ``path`` stays.
+    """
     target = Path(path)
-    with tempfile.NamedTemporaryFile("w", dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+    with tempfile.NamedTemporaryFile(mode, dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
         try:
-            file.write(text)
+            yield file
             file.close()
             os.chmod(file.name, 0o666 & ~_umask())
             os.replace(file.name, target)

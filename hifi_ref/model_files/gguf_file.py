@@ -19,13 +19,12 @@ import stat
 
 from hifi_ref.findings import Findings
 from hifi_ref.model_files import gguf_header, gguf_place
-from hifi_ref.model_files.dialects import DIALECTS, REFERENCE, TensorType
+from hifi_ref.model_files.dialects import DIALECTS, REFERENCE
 from hifi_ref.model_files.gguf_header import MAX_ENTRIES
-from hifi_ref.model_files.gguf_model import CHUNK, Gguf, GgufError, Tensor, Value, note, printable
+from hifi_ref.model_files.gguf_model import Gguf, GgufError, Tensor, note, printable
 
 __all__ = [
-    "CHUNK", "MAX_ENTRIES", "TENSOR_TYPES", "Gguf", "GgufError", "Tensor", "TensorType", "Value",
-    "map_file", "note", "open_gguf", "printable", "scan",
+    "MAX_ENTRIES", "TENSOR_TYPES", "Gguf", "GgufError", "Tensor", "map_file", "note", "open_gguf", "printable", "scan",
 ]  # fmt: skip
 
 MAGIC = b"GGUF"

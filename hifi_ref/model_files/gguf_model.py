@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from hifi_ref.findings import Finding, Findings
-from hifi_ref.model_files.dialects import REFERENCE, TensorType
+from hifi_ref.model_files.dialects import REFERENCE
 from hifi_ref.model_files.files import InputError
+from hifi_ref.model_files.tensor_types import TensorType
 
 DEFAULT_ALIGNMENT = 32
 # Bytes that are looked at in one go.

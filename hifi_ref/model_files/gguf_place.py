@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from hifi_ref.findings import Finding, Findings
-from hifi_ref.model_files.dialects import DIALECTS, REFERENCE, Claim, nbytes, resolve
+from hifi_ref.model_files.dialects import DIALECTS, REFERENCE
 from hifi_ref.model_files.gguf_model import Gguf, Tensor, above, note, padded
+from hifi_ref.model_files.resolve_dialect import Claim, resolve
+from hifi_ref.model_files.tensor_types import nbytes
 
 REMOVED_TYPES = {
     4: "Q4_2, removed in May 2023, before GGUF",

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from hifi_ref.formats import FORMATS
-from hifi_ref.model_files.dialects import is_defined
 from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import MAGIC, Gguf, Tensor, open_gguf, printable
 from hifi_ref.model_files.safetensors_file import Entry, SafetensorsError, read_safetensors
+from hifi_ref.model_files.tensor_types import is_defined
 
 FLOATS = ("F32", "F16", "BF16")
 # Architectures whose converter reorders attn_q and attn_k, and those whose norms it raises by 1.

@@ -1,0 +1,118 @@
+"""A whole file quantized: every tensor planned, then encoded a piece at a time into a new file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from hifi_ref import policies
+from hifi_ref.formats import FORMATS
+from hifi_ref.model_files import context, gguf_write
+from hifi_ref.model_files.dialects import DIALECTS, REFERENCE
+from hifi_ref.model_files.file_types import FILE_TYPES
+from hifi_ref.model_files.files import InputError, replacing
+from hifi_ref.model_files.gguf_file import Gguf, Tensor, open_gguf
+from hifi_ref.model_files.imatrix import Imatrix
+from hifi_ref.model_files.source import Weights, open_source
+from hifi_ref.quantize.choices import Choice
+from hifi_ref.quantize.plan import Plan, plan_of
+from hifi_ref.rows_encoder import choose_lanes, encode_rows
+
+# Weights that are encoded in one go.
+PIECE = 1 << 21
+HIFI_DIALECT = "hifi-lite"
+QUANTIZATION_VERSION = 2
+
+
+def quantize(
+    source: str,
+    out: str,
+    choice: Choice,
+    imatrix: Imatrix | None = None,
+    imatrix_name: str | None = None,
+    progress: Callable[[int], object] = lambda n: None,
+) -> list[Plan]:
+    """Quantize a file. Raises OSError, or InputError in one sentence; then nothing is written.
+
+    ``progress`` is told the weights as they are done.
+    """
+    gguf = open_gguf(source)
+    if not gguf.tensors:
+        raise InputError(f"{source} has no tensors")
+    weights = open_source(source, gguf)
+    name, format_of, metadata = choice(gguf)
+    plans = [plan_of(tensor, format_of, metadata, imatrix) for tensor in gguf.tensors]
+    counts = {plan.tensor.name: plan.told["outliers"] for plan in plans if "outliers" in plan.told}
+    used = {FORMATS[plan.format].dialect for plan in plans if plan.format in FORMATS}
+    foreign = name.startswith("fork ") or "hifi" in used
+    known = {told.name: type_id for type_id, told in DIALECTS[HIFI_DIALECT if foreign else REFERENCE].ids.items()}
+    for plan in plans:
+        if plan.format not in known:
+            raise InputError(f"{plan.format} has no number in GGUF, so no file can hold it")
+    entries = [
+        gguf_write.Entry(p.tensor.name, p.tensor.shape, known[p.format], _nbytes(p.tensor, p.format)) for p in plans
+    ]
+    changes: dict[str, int | float | str | None] = {
+        "general.file_type": _file_type(name), "general.quantization_version": QUANTIZATION_VERSION,
+        "quantize.imatrix.file": imatrix_name, context.DIALECT: HIFI_DIALECT if foreign else None,
+        context.MODEL_PARAMS: metadata.get("model_params") if any("model_params" in p.told for p in plans) else None,
+        context.OUTLIERS: json.dumps(counts) if counts else None,
+    }  # fmt: skip
+    with replacing(out, "wb") as file:
+        gguf_write.write(file, gguf, changes, entries, _data(gguf, plans, weights.find, progress))
+    return plans
+
+
+def _nbytes(tensor: Tensor, name: str) -> int:
+    if name == tensor.type_name:
+        return tensor.nbytes
+    f = FORMATS[name]
+    return tensor.elements // f.block_size * f.type_size
+
+
+def _file_type(name: str) -> int | None:
+    """general.file_type of one llama.cpp format, or of the fork; None for what has no number."""
+    if name.startswith("fork "):
+        return policies.FORK_FILE_TYPES[name.removeprefix("fork ")]
+    return next((n for n, (told, _) in FILE_TYPES.items() if told in (name, f"{name}_S")), None)
+
+
+def _data(
+    gguf: Gguf, plans: list[Plan], find: Callable[[str], Weights | None], progress: Callable[[int], object]
+) -> Iterator[bytes]:
+    """The bytes of all tensors, in pieces that never span two."""
+    work = [(p.format, p.importance is not None, p.tensor.elements) for p in plans if p.format != p.tensor.type_name]
+    lanes, _ = choose_lanes(work)
+    for plan in plans:
+        if plan.format == plan.tensor.type_name:
+            yield from _copied(gguf, plan.tensor)
+        else:
+            yield from _encoded(plan, find(plan.tensor.name), lanes, progress)
+
+
+def _copied(gguf: Gguf, tensor: Tensor) -> Iterator[bytes]:
+    end = tensor.start + tensor.nbytes
+    for start in range(tensor.start, end, PIECE):
+        yield bytes(gguf.data[start : min(start + PIECE, end)])
+
+
+def _encoded(
+    plan: Plan, weights: Weights, lanes: frozenset[tuple[str, bool]], progress: Callable[[int], object]
+) -> Iterator[bytes]:
+    """The blocks of one tensor. Raises InputError where a weight is not finite."""
+    tensor = plan.tensor
+    row = tensor.shape[0]
+    importance = [None] if plan.importance is None else plan.importance
+    rows = tensor.elements // row // len(importance)
+    step = max(1, PIECE // row)
+    for matrix, own in enumerate(importance):
+        for first in range(matrix * rows, (matrix + 1) * rows, step):
+            x = weights.rows(slice(first, min(first + step, (matrix + 1) * rows)))
+            if not np.isfinite(x).all():
+                bad = first * row + int(np.argmin(np.isfinite(x)))
+                raise InputError(f"weight {bad} of tensor {tensor.name} is not finite: it cannot be quantized")
+            blocks = encode_rows(plan.format, x, own, (plan.format, own is not None) in lanes, **plan.told)
+            progress(x.size)
+            yield blocks.tobytes()
