@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 import hifi_ref
 
+# Where each command's main is.
+COMMANDS = {
+    "check": "hifi_ref.check.command",
+    "conform": "hifi_ref.conform.command",
+    "quantize": "hifi_ref.quantize.command",
+    "ground": "hifi_ref.ground",
+}
 USAGE_TEXT = """\
 usage: hifi-ref COMMAND ...
 
 commands:
-  check FILE.gguf  look at a GGUF file's structure and at every block of its tensors; check --help tells more
-  conform TARGET   judge an implementation of the formats; conform --help tells more
+  check FILE.gguf      look at a GGUF file's structure and at every block of its tensors; check --help tells more
+  conform TARGET       judge an implementation of the formats; conform --help tells more
   quantize SOURCE OUT  quantize a GGUF of floats; quantize --help tells more
+  ground               tell which operations of jax's back ends here are exact; ground --help tells more
 
 flags:
-  --version        print the version
-  --help           print this text
+  --version            print the version
+  --help               print this text
 """
 
 
@@ -30,18 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command == "--version":
         print(f"hifi-ref {hifi_ref.__version__}")
         return 0
-    if command == "check":
-        from hifi_ref.check import command as check
-
-        return check.main(rest)
-    if command == "conform":
-        from hifi_ref.conform import command as conform
-
-        return conform.main(rest)
-    if command == "quantize":
-        from hifi_ref import quantize
-
-        return quantize.main(rest)
+    if command in COMMANDS:
+        return import_module(COMMANDS[command]).main(rest)
     told = f"there is no command {command!r}" if command else "a command is needed"
     print(f"hifi-ref: {told} (--help tells the usage)", file=sys.stderr)
     return 2

@@ -1,55 +1,74 @@
 """What the ground is worth that hifi_ref stands on: operation by back end, as measured: `python -m hifi_ref.ground`.
 
 Every back end of jax on this machine computes a probe of all operations that the formats rely on; the bits are compared
-with NumPy's. "exact" passes as it is; "by correction" passes once division or square root are done in whole numbers;
+with NumPy's. "exact" passes as it is; "by correction" passes once the operation is taken from the back end (canary.py);
 "refused" does not pass, and then neither the formats nor the kernels use that back end. Nothing is said of a back end
 that is not here. Subnormal numbers stand apart, since most back ends flush them to zero: "flushed" refuses nothing,
 because blocks that may meet one are sent to NumPy.
-
-Options: --kernels=False leaves out the kernels, which take a minute to compile.
-
-Exit 0: every back end that is here is exact, by itself or by correction. 1: an operation, or a kernel's product, is
-refused on at least one. 2: usage. 3: an error of ours.
 """
 
 from __future__ import annotations
 
 import sys
-import traceback
+from collections.abc import Sequence
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-_KERNELS = flags.DEFINE_bool("kernels", True, "Try the Pallas kernels too.")
+from hifi_ref import command_line
+from hifi_ref.command_line import FINE, FOUND, UsageError
+
+USAGE_TEXT = """\
+usage: python -m hifi_ref.ground [flags]
+
+Tells of every back end of jax on this machine which operations are exact, which are corrected, and which are refused.
+
+flags:
+  --kernels=False   leave out the Pallas kernels, which take a minute to compile
+  --debug           after a fault of this program, print where it happened
+  --help            print this text
+
+exit codes: 0 all is exact, by itself or by correction, 1 an operation or a kernel's product is refused on a back end,
+2 wrong usage, 3 a fault of this program
+"""
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        print(f"ground takes no argument, not even {argv[1]!r}", file=sys.stderr)
-        sys.exit(2)
-    try:
-        refused = report(_platforms(), _KERNELS.value)
-    except Exception:
-        traceback.print_exc()
-        print("an error of ours: please report the lines above", file=sys.stderr)
-        sys.exit(3)
-    sys.exit(refused)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, sys.argv's where None, without a program name; return the exit code."""
+    return command_line.run("ground", _run, argv)
+
+
+def _run(arguments: list[str]) -> int:
+    values = command_line.flags_of_all()
+    flags.DEFINE_boolean("kernels", True, "try the Pallas kernels too", flag_values=values)
+    rest = command_line.parse(values, arguments)
+    if values.help:
+        command_line.show(USAGE_TEXT)
+        return FINE
+    if rest:
+        raise UsageError(f"no argument is taken, not even {rest[0]!r}")
+    return FOUND if report(platforms_here(), values.kernels) else FINE
 
 
 def report(platforms: list[str], kernels: bool) -> bool:
     """Print the tables; whether anything is refused on a back end."""
     import jax
 
-    print(f"jax {jax.__version__}, jaxlib {jax.lib.__version__}; " + ", ".join(str(d) for d in jax.local_devices()))
+    from hifi_ref.kernels import backends
+
+    devices = ", ".join(str(device) for device in jax.local_devices())
+    command_line.show(f"jax {jax.__version__}, jaxlib {jax.lib.__version__}; {devices}\n")
     found = {platform: judge(platform) for platform in platforms}
-    print(table({platform: found[platform] | subnormals(platform) for platform in platforms}))
+    command_line.show(table({platform: found[platform] | subnormals(platform) for platform in platforms}) + "\n")
     if any("flushed" in subnormals(platform).values() for platform in platforms):
-        print("Where subnormals are flushed, blocks that may meet one are sent to NumPy: bits do not change.")
+        told = "Where subnormals are flushed, blocks that may meet one are sent to NumPy: bits do not change."
+        command_line.show(f"{told}\n")
     refused = any("refused" in column.values() for column in found.values())
     if not kernels:
         return refused
-    print(kernel_table(platforms))
-    return refused or any(wrong_kernels(platform) for platform in platforms)
+    command_line.show(kernel_table(platforms) + "\n")
+    here = [backend for backend, platform in backends.RUNS_ON.items() if platform in platforms]
+    return refused or any(wrong_kernels(backend) for backend in here)
 
 
 def judge(platform: str) -> dict[str, str]:
@@ -86,30 +105,43 @@ def table(found: dict[str, dict[str, str]]) -> str:
 
 
 def kernel_table(platforms: list[str]) -> str:
-    """One line a back end of kernels: which formats' products have the defined bits."""
-    from hifi_ref.kernels import backends, canary
+    """One line a back end of kernels: what was measured, or why nothing was. Interpreters belong to the CPU."""
+    from hifi_ref.kernels import backends
 
-    lines = []
-    for platform in platforms:
-        backend = backends.OF_PLATFORM.get(platform)
-        if backend is None:
-            lines.append(f"kernels on {platform}: none")
-            continue
-        wrong = wrong_kernels(platform)
-        right = [name for name in canary.FORMATS_TRIED if name not in wrong]
-        lines.append(f"kernels, {backend}: exact for {' '.join(right) or 'none'}; refused: {' '.join(wrong) or 'none'}")
-    return "\n".join(lines)
+    found = {
+        backend: told_of_kernels(backend) if platform in platforms else "not on this machine"
+        for backend, platform in backends.RUNS_ON.items()
+        if platform in platforms or platform != "cpu"
+    } | {backend: f"not offered: {reason}" for backend, reason in backends.NOT_OFFERED.items()}
+    return "\n".join(["kernels of", *(f"  {backend:16}{told}" for backend, told in found.items())])
 
 
-def wrong_kernels(platform: str) -> tuple[str, ...]:
-    """The formats whose kernels are refused; none where a platform has no kernels."""
-    from hifi_ref.kernels import backends, canary
+def told_of_kernels(backend: str) -> str:
+    """For how many formats a back end's kernel has the defined bits, and for which it is refused."""
+    tried, wrong = len(formats_tried(backend)), wrong_kernels(backend)
+    refused = f"; refused: {' '.join(wrong)}" if wrong else ""
+    return f"exact for {tried - len(wrong)} of {tried} formats tried{refused}"
 
-    backend = backends.OF_PLATFORM.get(platform)
-    return () if backend is None else canary.failures(backend)
+
+def formats_tried(backend: str) -> tuple[str, ...]:
+    """All that have a kernel; in an interpreter, which no product takes, one for every way of adding."""
+    from hifi_ref.kernels import backends
+    from hifi_ref.kernels.plans import PLANS
+
+    if backends.RUNS_ON[backend] != "cpu":
+        return tuple(PLANS)
+    return tuple({(plan.sums, plan.add): name for name, plan in reversed(PLANS.items())}.values())[::-1]
 
 
-def _platforms() -> list[str]:
+def wrong_kernels(backend: str) -> tuple[str, ...]:
+    """The formats tried whose kernels are refused on a back end of kernels.backends, which is on this machine."""
+    from hifi_ref.kernels import canary
+
+    return canary.failures(backend, formats_tried(backend))
+
+
+def platforms_here() -> list[str]:
+    """The back ends of jax on this machine; the CPU always is one."""
     import jax
 
     found = {device.platform for device in jax.local_devices()} | {"cpu"}
@@ -117,4 +149,4 @@ def _platforms() -> list[str]:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(main())

@@ -1,18 +1,17 @@
 """The acceleration: the format files compiled by XLA, and everything that keeps them as exact as the definition.
 
-* **Canary.** A back end is used once it has passed the probe of canary.py; division and square root are done in whole
-  numbers where that needs it.
+* **Canary.** A back end is used once it has passed the probe of canary.py, without the operations that it gets wrong
+  and that can be taken from it.
 * **Underflow.** Back ends flush subnormal numbers. Each encoder says which blocks it proved clear of them; the others
   are encoded again by NumPy, at top level directly, inside a caller's jit through a callback that runs only if needed.
-* **Speed.** Encoding runs over chunks of one shape, so that a format compiles once; decoding is one fusion written into
-  a donated buffer.
+* **Speed.** Encoding runs over pieces of one shape, so that a format compiles once and needs no more memory for a
+  larger tensor; decoding is one fusion written into a donated buffer.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,33 +20,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hifi_ref import exact, numpy_lane
-from hifi_ref.canary import corrections, platform_of, require_exact, tracing
+from hifi_ref import clean_thread, exact, numpy_lane
+from hifi_ref.canary import corrections, platforms_of, require_exact, tracing, tracing_anywhere
 from hifi_ref.formats import Format
 
-# Blocks a chunk are CHUNK / block_size: the arrays of a search then stay in the second-level cache.
+# Weights a chunk: the arrays of a search then stay in a CPU's second-level cache,
 ENCODE_CHUNK = 1 << 19
 DECODE_CHUNK = 1 << 20
+# and elsewhere in a small part of the memory, while all cores have work.
+LARGE_CHUNK = 1 << 24
 # LLVM's full unrolling of short inner loops comes before vectorisation and spoils it; level 1 leaves it out.
 CPU_OPTIONS = {"xla_backend_optimization_level": 1, "xla_cpu_prefer_vector_width": 512}
-
-
-# A THREAD THAT KEEPS SUBNORMALS
-
-_clean_thread: ThreadPoolExecutor | None = None
-_clean_thread_lock = threading.Lock()
-
-
-def start_clean_thread() -> ThreadPoolExecutor:
-    """XLA's callbacks run with subnormals flushed, and threads inherit that, so one is started beforehand."""
-    global _clean_thread
-    with _clean_thread_lock:
-        if _clean_thread is None:
-            _clean_thread = ThreadPoolExecutor(1, thread_name_prefix="hifi_ref")
-            if not _clean_thread.submit(numpy_lane.keeps_subnormals).result():
-                _clean_thread = None
-                raise RuntimeError("this process flushes subnormal numbers to zero: results would be wrong")
-    return _clean_thread
 
 
 def opaque(*inputs: Any) -> Any:
@@ -60,22 +43,37 @@ def opaque(*inputs: Any) -> Any:
 
 @functools.cache
 def _encoder(f: Format, platform: str) -> Callable[..., Any]:
-    encode = tracing(f.encode, corrections(platform))
+    encode = tracing(f.encode if platform == "cpu" else without_nan(f), corrections(platform), platform)
     return jax.jit(encode, compiler_options=CPU_OPTIONS if platform == "cpu" else None)
 
 
 def encode(f: Format, x: Any, weights: Any, shape: tuple[int, ...]) -> Any:
     """f32[..., n] -> uint8 of ``shape``. Traced, concrete or NumPy input."""
-    platform = require_exact(x)
+    platform = require_exact(weights if exact.is_traced(weights) else x)
     if exact.is_traced(x) or exact.is_traced(weights):
         return _encode_traced(f, x, weights).reshape(shape)
-    if exact.is_jax(x) and platform != "cpu":
-        blocks, clear = _encoder(f, platform)(*_blocked(f, x, weights))
-        if bool(clear.all()):
-            return blocks.reshape(shape)
+    if exact.is_jax(x) and platform != "cpu" and x.size:
+        return _encode_on_device(f, x, weights, platform).reshape(shape)
     weights = None if weights is None else np.asarray(weights)
     result = _encode_chunks(f, np.asarray(x), weights, platform).reshape(shape)
     return jnp.asarray(result) if exact.is_jax(x) else result
+
+
+def without_nan(f: Format) -> Callable[..., Any]:
+    """f.encode, which counts no block as clear that stores a NaN: the sign of one that overflow made is x86's own."""
+
+    def encode(x: Any, weights: Any) -> tuple[Any, Any]:
+        blocks, clear = f.encode(x, weights)
+        for field in f.layout.fields:
+            if field.dtype in ("f16", "f32"):
+                at = f.layout.offset(field.name)
+                run = blocks[..., at : at + field.size].reshape(*clear.shape, field.count, -1).astype(np.uint32)
+                size = run[..., -1] << np.uint32(8) & np.uint32(0x7FFF) | run[..., -2]
+                largest = np.uint32(0x7C00 if field.dtype == "f16" else 0x7F80)
+                clear = clear & ~(size > largest).any(axis=-1)
+        return blocks, clear
+
+    return encode
 
 
 def _blocked(f: Format, x: Any, weights: Any) -> tuple[Any, Any]:
@@ -85,14 +83,37 @@ def _blocked(f: Format, x: Any, weights: Any) -> tuple[Any, Any]:
     return x.reshape(-1, x.shape[-1] // f.block_size, f.block_size), weights.reshape(-1, f.block_size)
 
 
+def _cut(f: Format, x: Any, weights: Any, platform: str) -> tuple[int, int]:
+    """The axis along which blocks are cut into pieces, rows where importance goes by rows, and the length of one."""
+    axis = 1 if weights is None else 0
+    chunk = ENCODE_CHUNK if platform == "cpu" else LARGE_CHUNK
+    return axis, min(max(1, chunk // (f.block_size if weights is None else weights.size)), x.shape[axis])
+
+
+def _encode_on_device(f: Format, x: jax.Array, weights: Any, platform: str) -> jax.Array:
+    """Equal pieces, the last of which may begin within the one before; only what is not clear leaves the device."""
+    run = _encoder(f, platform)
+    x, weights = _blocked(f, x, weights)
+    axis, step = _cut(f, x, weights, platform)
+    length, parts = x.shape[axis], []
+    for start in range(0, length, step):
+        first = min(start, length - step)
+        piece = x if step == length else jax.lax.slice_in_dim(x, first, first + step, axis=axis)
+        blocks, clear = run(piece, weights)
+        if not bool(clear.all()):
+            given = None if weights is None else np.asarray(weights)
+            repaired = _repair(f, np.asarray(piece), given, np.asarray(blocks), np.asarray(clear))
+            blocks = jax.device_put(repaired, blocks.sharding)
+        parts.append(blocks if first == start else jax.lax.slice_in_dim(blocks, start - first, step, axis=axis))
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=axis)
+
+
 def _encode_chunks(f: Format, x: np.ndarray, weights: np.ndarray | None, platform: str) -> np.ndarray:
     """Equal chunks, the last one filled with zeros; two in flight, since copying overlaps computing."""
     run = _encoder(f, platform)
     device = jax.local_devices(backend=platform)[0]
     x, weights = _blocked(f, np.ascontiguousarray(x), weights)
-    axis = 1 if weights is None else 0
-    step = max(1, ENCODE_CHUNK // (f.block_size if weights is None else weights.size))
-    step = min(step, x.shape[axis])
+    axis, step = _cut(f, x, weights, platform)
     out = np.empty((*x.shape[:2], f.type_size), np.uint8)
 
     def part(start: int) -> None:
@@ -110,6 +131,9 @@ def _encode_chunks(f: Format, x: np.ndarray, weights: np.ndarray | None, platfor
         out[at] = _repair(f, x[at], weights, blocks, clear)
 
     starts = range(0, x.shape[axis], step) if x.size else range(0)
+    if len(starts) == 1:
+        part(0)
+        return out
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         for done in [pool.submit(part, start) for start in starts]:
             done.result()
@@ -134,16 +158,15 @@ def _repair(f: Format, x: np.ndarray, weights: np.ndarray | None, blocks: np.nda
 
 def _encode_traced(f: Format, x: Any, weights: Any) -> Any:
     """Part of the caller's computation: the NumPy lane is called back for, and only where, a block is not clear."""
-    clean = start_clean_thread()
     x, weights = opaque(*_blocked(f, jnp.asarray(x), None if weights is None else jnp.asarray(weights)))
-    blocks, clear = tracing(f.encode, corrections(platform_of(x)))(x, weights)
+    encode = f.encode if platforms_of(x) == ("cpu",) else without_nan(f)
+    blocks, clear = tracing_anywhere(encode, x)(x, weights)
 
-    def repair(*operands: Any) -> np.ndarray:
-        x, blocks, clear, *rest = (np.asarray(operand) for operand in operands)
-        return clean.submit(_repair, f, x, rest[0] if rest else None, blocks, clear).result()
+    def repair(x: Any, blocks: Any, clear: Any, weights: Any = None) -> np.ndarray:
+        return _repair(f, x, weights, blocks, clear)
 
     def call(*operands: Any) -> Any:
-        return jax.pure_callback(repair, jax.ShapeDtypeStruct(blocks.shape, blocks.dtype), *operands)
+        return clean_thread.call(repair, blocks.shape, blocks.dtype, *operands)
 
     operands = (x, blocks, clear) + (() if weights is None else (weights,))
     return jax.lax.cond(clear.all(), lambda *operands: operands[1], call, *operands)
@@ -158,9 +181,9 @@ def _decoder(f: Format, platform: str) -> tuple[Callable[..., Any], Callable[...
     options = CPU_OPTIONS if platform == "cpu" else None
 
     def run(blocks: Any, out: Any) -> Any:
-        with exact.by_hand(corrections(platform)):
-            return f.decode(blocks.reshape(-1, f.type_size))
+        return f.decode(blocks.reshape(-1, f.type_size))
 
+    run = tracing(run, corrections(platform), platform)
     into = jax.jit(run, donate_argnums=1, keep_unused=True, compiler_options=options)
     reshape = jax.jit(jnp.reshape, static_argnums=1, donate_argnums=0)
     return into, reshape
@@ -201,18 +224,17 @@ def _decode_clear(f: Format) -> Callable[..., Any]:
 
 def _decode_traced(f: Format, blocks: Any) -> Any:
     (blocks,) = opaque(blocks)
-    values = tracing(f.decode, corrections(platform_of(blocks)))(blocks)
+    values = tracing_anywhere(f.decode, blocks)(blocks)
     if f.decode_clear is None:
         return values
-    clean = start_clean_thread()
 
     def again(blocks: Any) -> np.ndarray:
         out = np.empty(values.shape, np.float32)
-        clean.submit(numpy_lane.decode, f, np.asarray(blocks), out).result()
+        numpy_lane.decode(f, blocks, out)
         return out
 
     def call(blocks: Any, values: Any) -> Any:
-        return jax.pure_callback(again, jax.ShapeDtypeStruct(values.shape, values.dtype), blocks)
+        return clean_thread.call(again, values.shape, values.dtype, blocks)
 
     return jax.lax.cond(f.decode_clear(blocks).all(), lambda blocks, values: values, call, blocks, values)
 
@@ -220,6 +242,7 @@ def _decode_traced(f: Format, blocks: Any) -> Any:
 def _decode_chunks(f: Format, blocks: np.ndarray, out: np.ndarray, platform: str) -> np.ndarray:
     """Chunk by chunk through one donated buffer a thread, copied into the NumPy array."""
     into, _ = _decoder(f, platform)
+    device = jax.local_devices(backend=platform)[0]
     flat = np.ascontiguousarray(blocks).reshape(-1, f.type_size)
     values = (
         out.reshape(-1, f.block_size) if out.flags.c_contiguous else np.empty((len(flat), f.block_size), np.float32)
@@ -227,13 +250,13 @@ def _decode_chunks(f: Format, blocks: np.ndarray, out: np.ndarray, platform: str
     step = max(1, min(DECODE_CHUNK // f.block_size, len(flat)))
 
     def stripe(first: int, stride: int) -> None:
-        buffer = jnp.empty(_raw_shape(f, step), np.float32)
+        buffer = jnp.empty(_raw_shape(f, step), np.float32, device=device)
         for start in range(first * step, len(flat), stride * step):
             piece = flat[start : start + step]
             keep = len(piece)
             if keep < step:
                 piece = np.pad(piece, [(0, step - keep), (0, 0)])
-            buffer = into(jnp.asarray(piece), buffer)
+            buffer = into(jax.device_put(piece, device), buffer)
             values[start : start + keep] = np.asarray(buffer).reshape(-1, f.block_size)[:keep]
 
     threads = 2
@@ -259,12 +282,13 @@ def _dotter(f: Format, partner: Format, platform: str) -> Callable[..., Any]:
         clear = jnp.bool_(True) if f.dot_clear is None else f.dot_clear(w, a)
         return f.dot(w, a), jnp.all(clear)
 
+    run = tracing(run, corrections(platform), platform)
     return jax.jit(run, compiler_options=CPU_OPTIONS if platform == "cpu" else None)
 
 
 def dot(f: Format, partner: Format, w: Any, a: Any) -> Any:
     """uint8[rows, row bytes], uint8[partner's row bytes] -> f32[rows]."""
-    platform = require_exact(w)
+    platform = require_exact(a if exact.is_traced(a) else w)
     if exact.is_traced(w) or exact.is_traced(a):
         return _dot_traced(f, partner, *_in_blocks(f, partner, jnp.asarray(w), jnp.asarray(a)))
     result, clear = _dotter(f, partner, platform)(w, a)
@@ -275,16 +299,14 @@ def dot(f: Format, partner: Format, w: Any, a: Any) -> Any:
 
 def _dot_traced(f: Format, partner: Format, w: Any, a: Any) -> Any:
     w, a = opaque(w, a)
-    result = f.dot(w, a)
+    result = tracing_anywhere(f.dot, w)(w, a)
     if f.dot_clear is None:
         return result
-    clean = start_clean_thread()
 
     def again(w: Any, a: Any) -> np.ndarray:
-        w, a = np.asarray(w), np.asarray(a)
-        return clean.submit(numpy_lane.dot, f, partner, w.reshape(len(w), -1), a.reshape(-1)).result()
+        return numpy_lane.dot(f, partner, w.reshape(len(w), -1), a.reshape(-1))
 
     def call(w: Any, a: Any, result: Any) -> Any:
-        return jax.pure_callback(again, jax.ShapeDtypeStruct(result.shape, result.dtype), w, a)
+        return clean_thread.call(again, result.shape, result.dtype, w, a)
 
     return jax.lax.cond(jnp.all(f.dot_clear(w, a)), lambda w, a, result: result, call, w, a, result)

@@ -1,10 +1,10 @@
-"""Division and square root of binary32 in whole numbers, digit by digit: for back ends whose own are not rounded right.
+"""Division, square root and binary16 in whole numbers, for back ends whose own are not rounded right.
 
 Every step is an exact operation on uint32, so there is nothing that a back end could round, fuse or flush: results
 are correctly rounded, ties to even, subnormal operands and results included. Any NaN comes out as the quiet one.
 
-Both develop two digits more than are kept, the last with all that follows or-ed in. That decides every rounding: a
-half is 10, more than a half 11.
+Division and square root develop two digits more than are kept, the last with all that follows or-ed in. That decides
+every rounding: a half is 10, more than a half 11.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from hifi_ref import exact
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32, UInt32
+    from jaxtyping import Array, Float32, Int32, UInt16, UInt32
 
 INFINITY = np.uint32(0x7F800000)
 QUIET_NAN = np.uint32(0x7FC00000)
@@ -84,6 +84,37 @@ def sqrt(x: Float32[Array, "*n"]) -> Float32[Array, "*n"]:
     result = lib.where((u & ~SIGN == 0) | (u == INFINITY), u, result)
     none = (u > SIGN) | (u > INFINITY) & (u < SIGN)
     return exact.from_bits(lib.where(none, QUIET_NAN, result))
+
+
+def widen_f16(h: UInt16[Array, "*n"]) -> Float32[Array, "*n"]:
+    """The bits of binary16 -> float32."""
+    lib = exact.library(h)
+    u = h.astype(np.uint32)
+    exponent, mantissa = u >> np.uint32(10) & np.uint32(31), u & np.uint32(0x3FF)
+    normal = exponent + np.uint32(127 - 15) << np.uint32(23) | mantissa << np.uint32(13)
+    # Multiples of 2^-24, normal numbers of float32
+    size = lib.where(exponent == 0, exact.bits(exact.f32(mantissa) * np.float32(2.0**-24)), normal)
+    size = lib.where(exponent == 31, lib.where(mantissa == 0, INFINITY, QUIET_NAN), size)
+    return exact.from_bits((u & np.uint32(0x8000)) << np.uint32(16) | size)
+
+
+def narrow_f16(x: Float32[Array, "*n"]) -> UInt16[Array, "*n"]:
+    """float32 -> the bits of binary16, nearest even."""
+    lib = exact.library(x)
+    u = exact.bits(x)
+    size = u & ~SIGN
+    # From 2^-14 on ten bits of the mantissa are kept, below it multiples of 2^-24
+    exponent = size >> np.uint32(23)
+    lost = lib.clip(np.int32(126) - exact.i32(exponent), 13, 25).astype(np.uint32)
+    normal = size >= np.uint32(113 << 23)
+    given = lib.where(normal, size - np.uint32(112 << 23), size & np.uint32(0x007FFFFF) | np.uint32(1 << 23))
+    kept = given >> lost
+    half = np.uint32(1) << (lost - np.uint32(1))
+    rest = given & ((half << np.uint32(1)) - np.uint32(1))
+    kept = kept + ((rest > half) | (rest == half) & (kept & np.uint32(1) != 0)).astype(np.uint32)
+    kept = lib.minimum(lib.where(size < np.uint32(102 << 23), np.uint32(0), kept), np.uint32(0x7C00))
+    kept = lib.where(size > INFINITY, np.uint32(0x7E00), kept)
+    return (kept | (u & SIGN) >> np.uint32(16)).astype(np.uint16)
 
 
 def _normal(size: UInt32[Array, "*n"]) -> tuple[UInt32[Array, "*n"], Int32[Array, "*n"]]:

@@ -1,16 +1,20 @@
 """A million blocks a format against the pinned release, and a table of what differs.
 
-`python -m tests.million [--formats=Q4_K,Q6_K] [--blocks=1000000] [--operations=decode,encode,dot] [--lanes=numpy,jax]`
-exits with 1 where a single block, or row of a dot product, differs. Decoding takes random bytes; encoding and dot
-products take the families of hifi_ref.hard_inputs in equal shares, encoding with every kind of importance.
+`python -m tests.million [--formats=Q4_K,Q6_K] [--blocks=1000000] [--operations=decode,encode,dot,matmul]
+[--lanes=numpy,jax]` exits with 1 where a single block, or result of a dot product, differs. Decoding takes random
+bytes; encoding and dot products take the families of hifi_ref.hard_inputs in equal shares, encoding with every kind of
+importance. A matrix product, which is compiled and so has the lane jax alone, takes random bytes by columns of these
+families.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Iterator
 
+import jax.numpy as jnp
 import numpy as np
 
 import hifi_ref as hr
@@ -23,6 +27,8 @@ from tests import native
 ENCODE_ROWS, ENCODE_N = 64, 4096
 DECODE_WEIGHTS = 1 << 22
 DOT_ROWS, DOT_N = 256, 4096
+# More columns than the products take one by one.
+COLUMNS = 8
 
 
 def decode_blocks(f: Format, blocks: int, lane: str) -> Iterator[tuple[int, int]]:
@@ -70,13 +76,29 @@ def dot_rows(f: Format, blocks: int, lane: str) -> Iterator[tuple[int, int]]:
         yield step, int((~same).sum())
 
 
+def matmul_rows(f: Format, blocks: int) -> Iterator[tuple[int, int]]:
+    """Blocks of the matrix are counted, half of them with usual scales; compared is every row with every column."""
+    rng = np.random.default_rng(f.type_id + 3000)
+    g = inputs.partner_of(f)
+    families = itertools.cycle(FAMILIES)
+    step = DOT_ROWS * DOT_N // f.block_size
+    for turn in range(-(-blocks // step)):
+        x = np.concatenate([inputs.weights(next(families), rng, 1, DOT_N) for _ in range(COLUMNS)])
+        w = (inputs.usual_blocks if turn % 2 else inputs.random_blocks)(f, rng, step).reshape(DOT_ROWS, -1)
+        expected = np.stack([native.dot(f.name, w, a) for a in native.encode(g.name, x)])
+        yield step, int((~same_floats(np.asarray(hr.matmul(f.name, jnp.asarray(w), x)), expected)).sum())
+
+
 def runs(f: Format, operation: str, lane: str, blocks: int) -> Iterator[tuple[str, Iterator[tuple[int, int]]]]:
     """(kind of importance, pieces) for each run that a format's operation needs."""
-    if getattr(f, operation) is None:
+    if getattr(f, "dot" if operation == "matmul" else operation) is None:
         return
     if operation == "encode":
-        for kind in inputs.importance_kinds(f):
+        for kind in (*inputs.importance_kinds(f), "constant"):
             yield kind, encode_blocks(f, blocks, lane, kind)
+    elif operation == "matmul":
+        if lane == "jax":
+            yield "-", matmul_rows(f, blocks)
     else:
         yield "-", {"decode": decode_blocks, "dot": dot_rows}[operation](f, blocks, lane)
 
@@ -84,7 +106,7 @@ def runs(f: Format, operation: str, lane: str, blocks: int) -> Iterator[tuple[st
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--formats", default=",".join(LLAMA_CPP))
-    parser.add_argument("--operations", default="decode,encode,dot")
+    parser.add_argument("--operations", default="decode,encode,dot,matmul")
     parser.add_argument("--lanes", default="numpy,jax")
     parser.add_argument("--blocks", type=int, default=1_000_000)
     options = parser.parse_args()

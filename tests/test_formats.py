@@ -85,10 +85,12 @@ def test_pack_undoes_unpack(name: str, lane: str) -> None:
     blocks = blocks[~np.isnan(np.array(halves)).any(axis=0)] if halves else blocks
     given_blocks = jnp.asarray(blocks) if lane == "jax" else blocks
     fields = f.layout.unpack(given_blocks)
-    again = f.layout.pack(**{field.name: v for field, v in zip(f.layout.fields, fields, strict=True)})
-    assert np.array_equal(np.asarray(again), blocks)
-    offsets = [f.layout.offset(field.name) for field in f.layout.fields]
-    assert [f.layout.field_at(at).name for at in offsets] == [field.name for field in f.layout.fields]
+    by_name = f.layout.by_name(given_blocks)
+    assert list(by_name) == f.layout.names and [v.shape for v in by_name.values()] == [v.shape for v in fields]
+    assert np.array_equal(np.asarray(f.layout.pack(**by_name)), blocks)
+    spans = [f.layout.span(key) for key in f.layout.names]
+    assert [f.layout.field_at(at.start).name for at in spans] == f.layout.names
+    assert [f.layout.field_at(at.stop - 1).name for at in spans] == f.layout.names
 
 
 # DECODE

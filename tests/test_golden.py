@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import hifi_ref as hr
-from golden import generate, judge, places
+from golden import generate, judge, places, vector_file
 from golden.vectors import id_of, trace
 from hifi_ref import hard_inputs as inputs
 from hifi_ref.formats import FORMATS, LLAMA_CPP
@@ -220,7 +220,7 @@ def test_an_example_consumer_agrees_and_sees_a_wrong_bit(language: str, tmp_path
         if name == "Q8_0":
             test = judge.all_tests(content)[-1]
             test["expected"] = f"{int(test['expected'][:2], 16) ^ 1:02x}{test['expected'][2:]}"
-        (tmp_path / f"{name}.decode.json").write_text(generate.text_of(content))
+        (tmp_path / f"{name}.decode.json").write_text(vector_file.text_of(content))
     wrong = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
     assert wrong.returncode == 1
     assert f"Q8_0 decode: {counts['Q8_0'] - 1} of {counts['Q8_0']} tests agree" in wrong.stdout

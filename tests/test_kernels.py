@@ -10,21 +10,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import pallas as pl
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 import hifi_ref as hr
 from golden import judge
+from hifi_ref import ground, jax_lane
 from hifi_ref import hard_inputs as inputs
-from hifi_ref import jax_lane
-from hifi_ref.formats import LLAMA_CPP
+from hifi_ref.formats import LLAMA_CPP, codebooks
 from hifi_ref.hard_inputs import same_floats
-from hifi_ref.kernels import canary, columns, fields, gemm, planes, unpack, vec_dot
+from hifi_ref.kernels import backends, canary, columns, fields, gemm, matmul, planes, vec_dot
 from hifi_ref.kernels.plans import PLANS
 
 ROWS, COLUMNS, N = 40, 8, 512
 WITH_DOT = [name for name in LLAMA_CPP if hr.FORMATS[name].dot is not None]
-# One format for every way of adding.
-KERNELS = ("Q2_0", "Q4_0", "Q5_1", "NVFP4", "Q2_K", "Q6_K", "IQ4_XS", "IQ1_S")
+KERNELS = [name for name in PLANS if name in LLAMA_CPP]
 
 
 def one_by_one(name: str, w: np.ndarray, a: np.ndarray) -> np.ndarray:
@@ -53,7 +53,8 @@ def split(name: str, w: np.ndarray, a: np.ndarray) -> tuple:
 
 
 def test_every_format_with_whole_sums_has_a_plan():
-    assert sorted(PLANS) == sorted(name for name in WITH_DOT if hr.FORMATS[name].dot_with != name or name == "Q8_0")
+    with_sums = [name for name in WITH_DOT if hr.FORMATS[name].dot_with != name or name == "Q8_0"]
+    assert sorted(name for name in PLANS if name in LLAMA_CPP) == sorted(with_sums)
 
 
 @pytest.mark.parametrize("name", WITH_DOT)
@@ -76,16 +77,17 @@ def test_fast_lies_within_the_bound(name):
         assert hr.dot_exact(name, w, column).holds(observed).all()
 
 
-@pytest.mark.parametrize("name", (*KERNELS, "Q1_0", "Q4_K"))
+@pytest.mark.parametrize("name", KERNELS)
 def test_golden_vectors(name):
-    """The compiled product itself, nothing repaired: its activations are quantized already, as the vectors' are."""
+    """The compiled product and the kernel, nothing repaired: activations are quantized already, as the vectors' are."""
     f = hr.FORMATS[name]
     tests = judge.all_tests(judge.load(name, "dot"))
     # Blocks of zeros behind a shorter row add zeros.
     w, a = (filled([judge.raw(test[key]) for test in tests]) for key in ("w", "a"))
     product = jax.jit(columns.product, static_argnums=(0, 1, 4, 5), compiler_options=jax_lane.CPU_OPTIONS)
-    result = np.diagonal(product(f, hr.FORMATS[f.dot_with], w, a, "exact", "cpu"))
-    assert judge.agrees(np.ascontiguousarray(result)[:, None], tests).all()
+    results = product(f, hr.FORMATS[f.dot_with], w, a, "exact", "cpu"), interpreted(name)(w, a)
+    for result in results:
+        assert judge.agrees(np.diagonal(result).reshape(-1, 1).copy(), tests).all()
 
 
 def filled(rows: list[np.ndarray]) -> np.ndarray:
@@ -107,10 +109,8 @@ def test_numpy_in_numpy_out_and_leading_axes():
 
 
 def test_many_rows_go_in_chunks(monkeypatch):
-    from hifi_ref.kernels import matmul
-
     w, x = hard_operands("Q8_0")
-    monkeypatch.setattr(matmul, "CHUNK", 8)
+    monkeypatch.setattr(matmul, "ROWS", 12)
     expected = one_by_one("Q8_0", w, hr.encode("Q8_0", x))
     assert same_floats(np.asarray(hr.matmul("Q8_0", jnp.asarray(w), jnp.asarray(x))), expected).all()
 
@@ -173,7 +173,7 @@ assert same_floats(np.asarray(jax.jit(local)(w, x)), expected).all()
 def test_look_up():
     for steps in ((5, -3), (1, 2, 3), tuple(range(-6, 0)), tuple(range(3, 19))):
         index = np.arange(len(steps), dtype=np.int8)
-        assert unpack.look_up(steps, index).tolist() == list(steps)
+        assert codebooks.look_up(steps, index).tolist() == list(steps)
 
 
 @pytest.mark.parametrize("widths", [(1,), (2,), (4,), (2, 1), (4, 1), (4, 2)])
@@ -206,24 +206,84 @@ def test_sums_in_parts_stay_exact():
 # THE KERNEL
 
 
-def test_kernel_in_interpret_mode():
-    assert not canary.failures("interpret", ("Q4_K",))
+def interpreted(name: str):
+    return jax.jit(lambda w, a: vec_dot.product(PLANS[name], *split(name, w, a), "interpret"))
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_kernel_without_races(name):
-    """The interpreter for TPUs raises where a program reads out of bounds, or two touch the same memory."""
-    assert not canary.failures("tpu interpret", (name,))
+def test_kernel_without_races(name, quick_compiler, capsys):
+    """Four programs on two cores of the interpreter for TPUs."""
+    assert canary.is_exact(name, "tpu interpret")
+    assert "RACE DETECTED" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", (*KERNELS, "Q8_0", "Q4_K"))
+def test_races_are_found(quick_compiler, capsys):
+    def kernel(x, out):
+        out[...] = x[...]
+
+    # Both programs write the same block.
+    copy = backends.call(
+        kernel, "tpu interpret", grid=(2,), in_specs=[pl.BlockSpec((8, 128), lambda i: (i, 0))],
+        out_specs=pl.BlockSpec((8, 128), lambda i: (0, 0)), out_shape=jax.ShapeDtypeStruct((8, 128), np.float32),
+    )  # fmt: skip
+    copy(np.ones((16, 128), np.float32))
+    assert "RACE DETECTED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", KERNELS)
 def test_kernel_lowers_for_a_tpu(name):
-    w, a = canary.operands(name, 8, 256)
+    pair = hr.FORMATS[name], inputs.partner_of(hr.FORMATS[name])
+    shapes = [jax.ShapeDtypeStruct((8, 256 // f.block_size * f.type_size), np.uint8) for f in pair]
 
     def product(w, a):
         return vec_dot.product(PLANS[name], *split(name, w, a), "tpu")
 
     device = AbstractDevice(device_kind="TPU v6 lite", num_cores=1, platform="tpu")
     with use_abstract_mesh(AbstractMesh((1,), ("x",), abstract_device=device)):
-        exported = jax.export.export(jax.jit(product), platforms=["tpu"])(w, a)
+        exported = jax.export.export(jax.jit(product), platforms=["tpu"])(*shapes)
     assert "tpu_custom_call" in exported.mlir_module()
+
+
+# ITS CANARY
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """A platform whose kernels are interpreted, and wrong for Q4_0."""
+    canary.is_exact.cache_clear()
+    monkeypatch.setitem(backends.OF_PLATFORM, "elsewhere", "interpret")
+    monkeypatch.setitem(PLANS, "Q4_0", PLANS["Q4_0"]._replace(value=7))
+    yield "elsewhere"
+    canary.is_exact.cache_clear()
+
+
+def test_a_wrong_kernel_takes_nothing_from_the_others(elsewhere, monkeypatch):
+    assert canary.failures("interpret", ("Q8_0", "Q4_0")) == ("Q4_0",)
+    for name in ("Q8_0", "Q4_0"):
+        w, x = hard_operands(name)
+        a = hr.encode("Q8_0", x)
+        arguments = hr.FORMATS[name], hr.FORMATS["Q8_0"], w, a, "exact", elsewhere
+        if name == "Q8_0":
+            assert same_floats(np.asarray(columns.product(*arguments)), one_by_one(name, w, a)).all()
+            continue
+        with pytest.raises(RuntimeError, match="the interpret kernel of Q4_0 gives other bits"):
+            columns.product(*arguments)
+    monkeypatch.setattr(ground, "formats_tried", lambda backend: ("Q8_0", "Q4_0"))
+    assert ground.told_of_kernels("interpret") == "exact for 1 of 2 formats tried; refused: Q4_0"
+
+
+def test_numpy_takes_the_place_of_a_wrong_kernel(elsewhere, monkeypatch):
+    refusal = columns.refusal
+    monkeypatch.setattr(columns, "refusal", lambda f, mode, platform: refusal(f, mode, elsewhere))
+    monkeypatch.setattr(matmul, "WORTH_COMPILING", 0)
+    w, x = hard_operands("Q4_0")
+    with pytest.warns(RuntimeWarning, match="kernel of Q4_0 gives other bits, so hifi_ref uses NumPy for it"):
+        result = hr.matmul("Q4_0", w, x)
+    assert same_floats(result, one_by_one("Q4_0", w, hr.encode("Q8_0", x))).all()
+
+
+def test_a_kernel_that_does_not_compile_is_refused(elsewhere, monkeypatch):
+    """Triton has no compiler for a CPU."""
+    monkeypatch.setitem(backends.RUNS_ON, "triton", "cpu")
+    assert canary.failures("triton", ("Q8_0",)) == ("Q8_0",)
+    assert columns.refusal(hr.FORMATS["Q8_0"], "exact", "nowhere") == "there are no kernels for the nowhere back end"

@@ -25,6 +25,16 @@ def test_check_is_handed_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "check")[0] == 2
 
 
+@pytest.mark.parametrize("name", command.COMMANDS)
+def test_every_command_is_handed_on(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, name, "--help")
+    assert (code, err) == (0, "") and out.startswith(f"usage: python -m hifi_ref.{name} ")
+    assert run(capsys, name, "--nonsense") == (
+        2, "", f"hifi_ref.{name}: Unknown command line flag 'nonsense' (--help tells the usage)\n"
+    )  # fmt: skip
+    assert f"\n  {name} " in command.USAGE_TEXT
+
+
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "--help") == run(capsys, "-h") == (0, command.USAGE_TEXT, "")
     assert run(capsys, "--version") == (0, f"hifi-ref {hifi_ref.__version__}\n", "")

@@ -96,13 +96,17 @@ def madd(a: Array, b: Array, c: Array) -> Array:
     return mul(a, b) + c
 
 
-# The operations, "division" and "square root", that what is being traced does in whole numbers (long_arithmetic).
+# What by_hand says of the functions that are being traced.
 _by_hand: ContextVar[frozenset[str]] = ContextVar("by_hand", default=frozenset())
 
 
 @contextmanager
 def by_hand(operations: Iterable[str]) -> Iterator[None]:
-    """Within it, jax functions that are traced do "division" or "square root" in whole numbers."""
+    """Within it, jax functions that are traced leave these operations to no back end.
+
+    "division", "square root" and "conversion", from and to binary16, are done in whole numbers (long_arithmetic);
+    "binary64 sums" by NumPy, which is called back.
+    """
     token = _by_hand.set(frozenset(operations))
     try:
         yield
@@ -110,9 +114,14 @@ def by_hand(operations: Iterable[str]) -> Iterator[None]:
         _by_hand.reset(token)
 
 
+def is_by_hand(operation: str) -> bool:
+    """Whether by_hand names this operation."""
+    return operation in _by_hand.get()
+
+
 def div(a: Array, b: Array) -> Array:
     """a/b, correctly rounded. a or b may be a Python number, not both."""
-    if (is_jax(a) or is_jax(b)) and "division" in _by_hand.get():
+    if (is_jax(a) or is_jax(b)) and is_by_hand("division"):
         from hifi_ref import long_arithmetic
 
         lib = library(_witness(a, b))
@@ -132,7 +141,7 @@ def div(a: Array, b: Array) -> Array:
 
 def sqrt(x: Array) -> Array:
     """Square root, correctly rounded; sealed so that 1/sqrt(x) stays two operations."""
-    if is_jax(x) and "square root" in _by_hand.get():
+    if is_jax(x) and is_by_hand("square root"):
         from hifi_ref import long_arithmetic
 
         return long_arithmetic.sqrt(x)

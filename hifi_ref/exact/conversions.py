@@ -6,12 +6,16 @@ import sys
 
 import numpy as np
 
-from hifi_ref.exact.arithmetic import bits, f32, from_bits
+from hifi_ref.exact.arithmetic import bits, f32, from_bits, is_by_hand
 from hifi_ref.exact.lanes import Array, is_jax, library
 
 
 def widen_f16(h: Array) -> Array:
     """uint16 bits of binary16 -> float32, exact."""
+    if is_jax(h) and is_by_hand("conversion"):
+        from hifi_ref import long_arithmetic
+
+        return long_arithmetic.widen_f16(h)
     if is_jax(h):
         jax = sys.modules["jax"]
         return jax.lax.bitcast_convert_type(h, jax.numpy.float16).astype(np.float32)
@@ -21,7 +25,11 @@ def widen_f16(h: Array) -> Array:
 def narrow_f16(x: Array) -> Array:
     """float32 -> uint16 bits of binary16, nearest even, overflow to infinity; any NaN becomes 0x7E00 with its sign."""
     numpy_like = library(x)
-    if is_jax(x):
+    if is_jax(x) and is_by_hand("conversion"):
+        from hifi_ref import long_arithmetic
+
+        half = long_arithmetic.narrow_f16(x)
+    elif is_jax(x):
         jax = sys.modules["jax"]
         half = jax.lax.bitcast_convert_type(x.astype(np.float16), jax.numpy.uint16)
     else:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -27,3 +30,21 @@ def library(x: Array) -> Any:
     if is_jax(x):
         return sys.modules["jax"].numpy
     return np
+
+
+_platform: ContextVar[str | None] = ContextVar("platform", default=None)
+
+
+@contextmanager
+def made_for(platform: str | None) -> Iterator[None]:
+    """Within it, jax functions are traced for that back end; None stands for jax's default one."""
+    token = _platform.set(platform)
+    try:
+        yield
+    finally:
+        _platform.reset(token)
+
+
+def is_for_cpu() -> bool:
+    """Whether what is being traced will run on a CPU."""
+    return (_platform.get() or sys.modules["jax"].default_backend()) == "cpu"

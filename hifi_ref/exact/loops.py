@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hifi_ref.exact.arithmetic import hidden_zero
-from hifi_ref.exact.lanes import Array, is_jax
+from hifi_ref.exact.lanes import Array, is_for_cpu, is_jax
 
 
 def fold(n: int, body: Callable[[Any, Any], Any], init: Any, unroll: int = 1) -> Any:
@@ -113,17 +113,22 @@ def wall(*values: Array) -> Any:
     return held if len(held) > 1 else held[0]
 
 
+# Blocks at a time where there are more cores than a CPU has, and less memory for each.
+MANY_BLOCKS = 1 << 16
+
+
 def in_pieces(work: Callable[..., Any], size: int, x: Array, weights: Array | None) -> Any:
     """work(x, weights) on [rows, blocks, n] and [blocks, n]; on a CPU the JAX lane takes ``size`` blocks at a time.
 
-    The arrays of a search then stay in the second-level cache. work answers arrays that begin with [rows, blocks].
+    The arrays of a search then stay in the second-level cache. Elsewhere pieces are equal ones of MANY_BLOCKS at most.
+    work answers arrays that begin with [rows, blocks].
     """
     if not is_jax(x):
         return work(x, weights)
     jax = sys.modules["jax"]
     rows, blocks, n = x.shape
     count = rows * blocks
-    size = max(1, min(size if jax.default_backend() == "cpu" else count, count))
+    size = max(1, min(size, count) if is_for_cpu() else -(-count // max(1, -(-count // MANY_BLOCKS))))
     given = [x.reshape(count, n)]
     if weights is not None:
         given.append(jax.numpy.broadcast_to(weights, x.shape).reshape(count, n))

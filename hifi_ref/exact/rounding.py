@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hifi_ref.exact.arithmetic import bits, f32, i32
-from hifi_ref.exact.lanes import Array, is_jax, library
+from hifi_ref.exact.lanes import Array, is_for_cpu, is_jax, library
 
 
 def nearest_int(x: Array) -> Array:
@@ -14,7 +14,11 @@ def nearest_int(x: Array) -> Array:
     Right for abs(x) <= 2^22 - 1. Beyond it the answer is what those bits hold, as in C: infinities give -2^22, NaN 0.
     Source: nearest_int (ggml-quants.c).
     """
-    return i32(bits(x + np.float32(12582912.0)) & np.uint32(0x007FFFFF)) - np.int32(0x00400000)
+    nearest = i32(bits(x + np.float32(12582912.0)) & np.uint32(0x007FFFFF)) - np.int32(0x00400000)
+    if is_jax(x) and not is_for_cpu():
+        # A GPU's NaN has other low bits
+        return library(x).where(x == x, nearest, 0)
+    return nearest
 
 
 def rounded_code(x: Array, low: int, high: int) -> Array:

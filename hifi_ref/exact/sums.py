@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hifi_ref.exact.arithmetic import f32, from_bits, hidden_zero, i16, i32, mul
+from hifi_ref.exact.arithmetic import f32, from_bits, hidden_zero, i16, i32, is_by_hand, mul
 from hifi_ref.exact.lanes import Array, is_jax, library
 from hifi_ref.exact.loops import fold, pair, unpair, wall
 
@@ -24,8 +24,19 @@ def sum_in_order(terms: Array, unroll: int = 8) -> Array:
 
 
 def sum_of_rows(terms: Array) -> Array:
-    """[rows, n] -> [rows]: ((0 + terms[:, 0]) + terms[:, 1]) + ...: the terms of a dot product, block after block."""
-    return fold(terms.shape[1], lambda i, total: total + terms[:, i], zeros_to_add_to(terms[:, 0]), unroll=8)
+    """[rows, n] -> [rows]: ((0 + terms[:, 0]) + terms[:, 1]) + ...: the terms of a dot product, block after block.
+
+    [rows, blocks, n] -> [rows]: those of a block one after the other.
+    """
+    if terms.ndim == 2:
+        return fold(terms.shape[1], lambda i, total: total + terms[:, i], zeros_to_add_to(terms[:, 0]), unroll=8)
+
+    def add_block(i, total):
+        for j in range(terms.shape[2]):
+            total = total + terms[:, i, j]
+        return total
+
+    return fold(terms.shape[1], add_block, zeros_to_add_to(terms[:, 0, 0]))
 
 
 def running_sums(n: int, terms: Callable[[Any], tuple[Array, ...]], unroll: int = 8) -> tuple[Array, ...]:
@@ -65,6 +76,10 @@ def int_dot(q: Array, p: Array) -> Array:
 def float_dot(x: Array, y: Array) -> Array:
     """[rows, n] with [n] -> float32[rows]: float32 products, added first to last in binary64, the sum rounded once."""
     rows, n = x.shape
+    if (is_jax(x) or is_jax(y)) and is_by_hand("binary64 sums"):
+        from hifi_ref import clean_thread
+
+        return clean_thread.call(float_dot, (rows,), np.float32, x, y)
     if is_jax(x) or is_jax(y):
         jax = sys.modules["jax"]
         products = wall(mul(x, y).T)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import functools
 import zlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,6 +66,24 @@ def _even_bytes() -> np.ndarray:
 def take(table: np.ndarray, index: Array) -> Array:
     """table[index], in the library of index, which must be within bounds."""
     return exact.library(index).take(table, index, axis=0, mode="clip")
+
+
+def look_up(steps: Sequence[int], index: Array) -> Array:
+    """steps[index] by a tree of selections, which vector units do without a table: [*n] -> [*n], of index's dtype."""
+    lib = exact.library(index)
+    level = [index.dtype.type(step) for step in steps]
+    bit = 1
+    while len(level) > 1:
+        high = (index & index.dtype.type(bit)) != 0
+        level += level[-1:] * (len(level) % 2)
+        level = [a if a is b else lib.where(high, b, a) for a, b in zip(level[::2], level[1::2], strict=True)]
+        bit *= 2
+    return level[0]
+
+
+def take_step(steps: Int8[Array, "16"], code: UInt8[Array, "*n"]) -> Int8[Array, "*n"]:
+    """steps[code], as each lane does it best."""
+    return look_up(steps, code.view(np.int8)) if exact.is_jax(code) else take(steps, code)
 
 
 def complete_signs(code: Array) -> UInt8[Array, "*n"]:

@@ -79,7 +79,7 @@ def _encode(x, weights):
     columns, w, _, clear = grid_search.sub_columns(x, weights, 32, doubled=False)
     size, signs = grid_search.split_signs(columns, w, even=True)
     equal = single_steps.least_weighted_square_error_from_zero(size, w, 4)
-    peak = equal.scale * np.float32(3)
+    peak = exact.mul(equal.scale, np.float32(3))
     small = lib.max(size, axis=0) < scale_search.NOTHING
     nothing = small | (peak <= 0)
     peak = lib.where(nothing, np.float32(1), peak)

@@ -40,7 +40,7 @@ LAYOUT = Layout(
 def decode(blocks: UInt8[Array, "n 18"]) -> Float32[Array, "n 2 16"]:
     d, qs = LAYOUT.unpack(blocks)
     # Exact: 11 bits of scale times 7 bits of step
-    return d[:, None, None] * exact.f32(codebooks.take(codebooks.STEPS_IQ4, split_nibbles(qs)))
+    return d[:, None, None] * exact.f32(codebooks.take_step(codebooks.STEPS_IQ4, split_nibbles(qs)))
 
 
 def encode(
@@ -57,6 +57,6 @@ def dot(w: UInt8[Array, "rows blocks 18"], a: UInt8[Array, "blocks 34"]) -> Floa
     dw, qs = LAYOUT.unpack(w)
     da, qa = q8_0.LAYOUT.unpack(a)
     # INTEGER PARTIAL SUMS: exact, at most 32 * 127 * 128
-    partial = exact.int_dot(codebooks.take(codebooks.STEPS_IQ4, split_nibbles(qs)), qa.reshape(-1, 2, 16))
+    partial = exact.int_dot(codebooks.take_step(codebooks.STEPS_IQ4, split_nibbles(qs)), qa.reshape(-1, 2, 16))
     # FLOAT: (d_a * d_w) * sum, block after block
     return exact.sum_of_rows(exact.mul(exact.mul(dw, da), exact.f32(partial)))

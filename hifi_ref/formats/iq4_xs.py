@@ -53,7 +53,7 @@ def decode(blocks: UInt8[Array, "n 136"]) -> Float32[Array, "n 8 2 16"]:
     d, high, low, qs = LAYOUT.unpack(blocks)
     # Exact: 11 bits of scale, 6 of sub-block scale, 7 of step
     scale = d[:, None] * exact.f32(unpack_scales(high, low))
-    steps = codebooks.take(codebooks.STEPS_IQ4, spread(qs.reshape(-1, 8, 16), 4))
+    steps = codebooks.take_step(codebooks.STEPS_IQ4, spread(qs.reshape(-1, 8, 16), 4))
     return scale[..., None, None] * exact.f32(steps)
 
 
@@ -88,8 +88,8 @@ def dot(w: UInt8[Array, "rows blocks 136"], a: UInt8[Array, "blocks 292"]) -> Fl
     da, qa, _ = q8_k.LAYOUT.unpack(a)
     rows, blocks = d.shape
     # INTEGER PARTIAL SUMS: exact, at most 32 * 127 * 128
-    steps = codebooks.take(codebooks.STEPS_IQ4, spread(qs.reshape(rows, blocks * 8, 16), 4))
+    steps = codebooks.take_step(codebooks.STEPS_IQ4, spread(qs.reshape(rows, blocks * 8, 16), 4))
     partial = exact.int_dot(steps, qa.reshape(-1, 2, 16))
     # FLOAT: ((d * d_a) * scale) * sum, sub-block after sub-block
     scale = (d * da)[..., None] * exact.f32(unpack_scales(high, low))
-    return exact.sum_of_rows(exact.mul(scale.reshape(rows, -1), exact.f32(partial)))
+    return exact.sum_of_rows(exact.mul(scale, exact.f32(partial.reshape(rows, blocks, 8))))

@@ -47,7 +47,7 @@ LAYOUT = Layout(
 
 def decode(blocks: UInt8[Array, "n 17"]) -> Float32[Array, "n 2 16"]:
     e, qs = LAYOUT.unpack(blocks)
-    steps = codebooks.take(codebooks.STEPS_FP4, split_nibbles(qs))
+    steps = codebooks.take_step(codebooks.STEPS_FP4, split_nibbles(qs))
     # Exact, but subnormal where e is small: mul_int keeps those
     half = exact.from_bits(exact.widen_e8m0_half(e))
     return exact.mul_int(half[:, None, None], steps)
@@ -88,7 +88,7 @@ def dot(w: UInt8[Array, "rows blocks 17"], a: UInt8[Array, "blocks 34"]) -> Floa
     da, qa = q8_0.LAYOUT.unpack(a)
     half = exact.from_bits(exact.widen_e8m0_half(e))
     # INTEGER PARTIAL SUMS: exact, at most 32 * 12 * 128
-    partial = exact.int_dot(codebooks.take(codebooks.STEPS_FP4, split_nibbles(qs)), qa.reshape(-1, 2, 16))
+    partial = exact.int_dot(codebooks.take_step(codebooks.STEPS_FP4, split_nibbles(qs)), qa.reshape(-1, 2, 16))
     # FLOAT: (d_a * scale) * sum, block after block
     return exact.sum_of_rows(exact.mul(exact.mul(half, da), exact.f32(partial)))
 

@@ -44,7 +44,7 @@ LAYOUT = Layout(
 
 
 def _steps(qs: UInt8[Array, "*n 32"]) -> Int8[Array, "*n 4 2 8"]:
-    return codebooks.take(codebooks.STEPS_FP4, split_nibbles(qs.reshape(*qs.shape[:-1], 4, 8)))
+    return codebooks.take_step(codebooks.STEPS_FP4, split_nibbles(qs.reshape(*qs.shape[:-1], 4, 8)))
 
 
 def decode(blocks: UInt8[Array, "n 36"]) -> Float32[Array, "n 4 2 8"]:

@@ -84,12 +84,12 @@ def dot(
     da, qa, bsums = q8_k.LAYOUT.unpack(a)
     scales, mins = unpack_scales(packed)
 
-    def eight_codes(s: int, g: int) -> UInt8[Array, "rows blocks 8"]:
-        half, plane, first = s // 8, s % 8 // 2, 16 * (s % 2) + 8 * g
-        return qs[..., 32 * half + first :][..., :8] >> np.uint8(2 * plane) & np.uint8(3)
+    def codes(s: int) -> UInt8[Array, "rows blocks 16"]:
+        half, plane, first = s // 8, s % 8 // 2, 16 * (s % 2)
+        return qs[..., 32 * half + first :][..., :16] >> np.uint8(2 * plane) & np.uint8(3)
 
     # INTEGER PARTIAL SUMS: at most 256 * 15 * 3 * 128
-    partial = super_block.int_eighths(scales, eight_codes, qa).sum(axis=-1)
+    partial = super_block.int_sixteenths(scales, codes, qa).sum(axis=-1)
     share = super_block.sums_of_mins(mins, bsums)
     # FLOAT: (d d_a) * sum - (dmin d_a) * share, super-block after super-block
     terms = mul(d * da, f32(partial)) - mul(dmin * da, f32(share))

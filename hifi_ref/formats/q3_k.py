@@ -126,10 +126,10 @@ def dot(
     """corrections: terms that the final sum begins with."""
     hmask, qs, packed, d = LAYOUT.unpack(w)
 
-    def eight_codes(s: int, g: int) -> Int8[Array, "rows blocks 8"]:
-        half, plane, first = s // 8, s % 8 // 2, 16 * (s % 2) + 8 * g
-        low = qs[..., 32 * half + first :][..., :8] >> np.uint8(2 * plane) & np.uint8(3)
-        high = hmask[..., first : first + 8] >> np.uint8(4 * half + plane) & np.uint8(1)
+    def codes(s: int) -> Int8[Array, "rows blocks 16"]:
+        half, plane, first = s // 8, s % 8 // 2, 16 * (s % 2)
+        low = qs[..., 32 * half + first :][..., :16] >> np.uint8(2 * plane) & np.uint8(3)
+        high = hmask[..., first : first + 16] >> np.uint8(4 * half + plane) & np.uint8(1)
         return (low | high << np.uint8(2)).astype(np.int8) - np.int8(4)
 
-    return super_block.dot_symmetric(d, unpack_scales(packed), eight_codes, a, corrections)
+    return super_block.dot_symmetric(d, unpack_scales(packed), codes, a, corrections)

@@ -80,7 +80,7 @@ def dot(
     d, dmin, packed, qs = LAYOUT.unpack(w)
     scales, mins = k_scales.unpack(packed)
 
-    def eight_codes(s: int, g: int) -> UInt8[Array, "rows blocks 8"]:
-        return qs[..., 32 * (s // 2) + 8 * g :][..., :8] >> np.uint8(4 * (s % 2)) & np.uint8(15)
+    def codes(s: int) -> UInt8[Array, "rows blocks 32"]:
+        return qs[..., 32 * (s // 2) :][..., :32] >> np.uint8(4 * (s % 2)) & np.uint8(15)
 
-    return super_block.dot_with_mins(d, dmin, scales, mins, eight_codes, a, corrections)
+    return super_block.dot_with_mins(d, dmin, scales, mins, codes, a, corrections)

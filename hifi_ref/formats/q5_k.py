@@ -85,9 +85,9 @@ def dot(
     d, dmin, packed, qh, qs = LAYOUT.unpack(w)
     scales, mins = k_scales.unpack(packed)
 
-    def eight_codes(s: int, g: int) -> UInt8[Array, "rows blocks 8"]:
-        low = qs[..., 32 * (s // 2) + 8 * g :][..., :8] >> np.uint8(4 * (s % 2)) & np.uint8(15)
-        high = qh[..., 8 * g : 8 * g + 8] >> np.uint8(s) & np.uint8(1)
+    def codes(s: int) -> UInt8[Array, "rows blocks 32"]:
+        low = qs[..., 32 * (s // 2) :][..., :32] >> np.uint8(4 * (s % 2)) & np.uint8(15)
+        high = qh >> np.uint8(s) & np.uint8(1)
         return low | high << np.uint8(4)
 
-    return super_block.dot_with_mins(d, dmin, scales, mins, eight_codes, a, corrections)
+    return super_block.dot_with_mins(d, dmin, scales, mins, codes, a, corrections)

@@ -106,10 +106,10 @@ def dot(
     """corrections: terms that the final sum begins with."""
     ql, qh, scales, d = LAYOUT.unpack(w)
 
-    def eight_codes(s: int, g: int) -> Int8[Array, "rows blocks 8"]:
-        half, quarter, first = s // 8, s % 8 // 2, 16 * (s % 2) + 8 * g
-        low = ql[..., 64 * half + 32 * (quarter % 2) + first :][..., :8] >> np.uint8(4 * (quarter // 2)) & np.uint8(15)
-        high = qh[..., 32 * half + first :][..., :8] >> np.uint8(2 * quarter) & np.uint8(3)
+    def codes(s: int) -> Int8[Array, "rows blocks 16"]:
+        half, quarter, first = s // 8, s % 8 // 2, 16 * (s % 2)
+        low = ql[..., 64 * half + 32 * (quarter % 2) + first :][..., :16] >> np.uint8(4 * (quarter // 2)) & np.uint8(15)
+        high = qh[..., 32 * half + first :][..., :16] >> np.uint8(2 * quarter) & np.uint8(3)
         return (low | high << np.uint8(4)).astype(np.int8) - np.int8(32)
 
-    return super_block.dot_symmetric(d, scales, eight_codes, a, corrections)
+    return super_block.dot_symmetric(d, scales, codes, a, corrections)

@@ -154,22 +154,22 @@ def codes_for_scale(
 # DOT
 
 
-def int_eighths(
+def int_sixteenths(
     scales: Int32[Array, "rows blocks subs"],
-    eight_codes: Callable[[int, int], Array],
+    codes: Callable[[int], Array],
     qa: Int8[Array, "blocks 256"],
-) -> Int32[Array, "rows blocks 8"]:
-    """The sums of scale * code * q over the positions that are equal modulo 8, exact.
+) -> Int32[Array, "rows blocks 16"]:
+    """The sums of scale * code * q over the positions that are equal modulo 16, exact.
 
-    eight_codes(s, g) gives codes 8g .. 8g+7 of sub-block s, int8 or uint8[rows, blocks, 8], at most 63 in size.
+    codes(s) gives those of sub-block s, int8 or uint8[rows, blocks, 32 or 16], at most 63 in size.
     """
     subs = scales.shape[-1]
     n = 256 // subs
     total = 0
     for s in range(subs):
-        # 16 bits hold a sub-block's share: at most 4 * 31 * 128, or 2 * 63 * 128.
-        at = range(n * s, n * s + n, 8)
-        share = sum(exact.i16(eight_codes(s, g)) * exact.i16(qa[:, j : j + 8]) for g, j in enumerate(at))
+        # 16 bits hold a sub-block's share: at most 2 * 31 * 128, or 63 * 128.
+        products = exact.i16(codes(s)) * exact.i16(qa[:, n * s : n * s + n])
+        share = products if n == 16 else products[..., :16] + products[..., 16:]
         total = total + exact.i32(scales[..., s, None]) * exact.i32(share)
     return total
 
@@ -177,7 +177,7 @@ def int_eighths(
 def dot_symmetric(
     d: Float32[Array, "rows blocks"],
     scales: Int32[Array, "rows blocks subs"],
-    eight_codes: Callable[[int, int], Array],
+    codes: Callable[[int], Array],
     a: UInt8[Array, "blocks 292"],
     corrections: Float32[Array, "rows blocks n"] | None = None,
 ) -> Float32[Array, "rows"]:
@@ -187,7 +187,7 @@ def dot_symmetric(
     """
     nothing = exact.zeros_to_add_to(d[:, 0])
     start = nothing if corrections is None else exact.sum_of_rows(corrections.reshape(len(d), -1))
-    return _add_eighths(start, d, scales, eight_codes, a)
+    return _add_eighths(start, d, scales, codes, a)
 
 
 def dot_with_mins(
@@ -195,7 +195,7 @@ def dot_with_mins(
     dmin: Float32[Array, "rows blocks"],
     scales: UInt8[Array, "rows blocks subs"],
     mins: UInt8[Array, "rows blocks subs"],
-    eight_codes: Callable[[int, int], Array],
+    codes: Callable[[int], Array],
     a: UInt8[Array, "blocks 292"],
     corrections: Float32[Array, "rows blocks n"] | None = None,
 ) -> Float32[Array, "rows"]:
@@ -205,7 +205,7 @@ def dot_with_mins(
     """
     da, _, bsums = q8_k.LAYOUT.unpack(a)
     share = mul(dmin * da, f32(sums_of_mins(mins, bsums)))
-    return _add_eighths(exact.sum_of_rows(followed_by(-share, corrections)), d, scales, eight_codes, a)
+    return _add_eighths(exact.sum_of_rows(followed_by(-share, corrections)), d, scales, codes, a)
 
 
 def followed_by(
@@ -218,11 +218,16 @@ def followed_by(
     return both.reshape(len(terms), -1)
 
 
-def _add_eighths(start, d, scales, eight_codes, a):
+def _add_eighths(start, d, scales, codes, a):
     da, qa, _ = q8_k.LAYOUT.unpack(a)
-    terms = mul((d * da)[..., None], f32(int_eighths(scales, eight_codes, qa)))
-    eighths = fold(d.shape[1], lambda i, total: total + terms[:, i], exact.zeros_to_add_to(terms[:, 0]))
-    return fold(8, lambda i, total: total + eighths[:, i], start)
+    sums, scale = int_sixteenths(scales, codes, qa), d * da
+
+    def add(i, total):
+        return total + mul(scale[:, i, None], f32(sums[:, i, :8] + sums[:, i, 8:]))
+
+    zeros = exact.library(d).broadcast_to(exact.zeros_to_add_to(d[:, :1]), (len(d), 8))
+    eighths = fold(d.shape[1], add, zeros, unroll=8)
+    return fold(8, lambda i, total: total + eighths[:, i], start, unroll=8)
 
 
 def sums_of_mins(

@@ -10,7 +10,7 @@ from jax import numpy as jnp
 
 from hifi_ref import exact
 from hifi_ref.formats import Format
-from hifi_ref.kernels import backends, canary, fields, gemm, vec_dot
+from hifi_ref.kernels import backends, canary, fields, gemm, places, unpack, vec_dot
 from hifi_ref.kernels.matmul import FEW_COLUMNS
 from hifi_ref.kernels.plans import PLANS
 
@@ -28,22 +28,40 @@ def product(
 ) -> Float32[Array, "batch rows"]:
     w = w.reshape(len(w), -1, f.type_size)
     a = a.reshape(len(a), -1, partner.type_size)
-    if f.name not in PLANS:
-        if mode == "fast" and partner.block_size == 1:
-            return jnp.matmul(_values(partner, a), _values(f, w).T, precision="highest")
-        return _one_by_one(f, w, a)
+    if f.name not in PLANS and mode == "fast" and partner.block_size == 1:
+        return jnp.matmul(_values(partner, a), _values(f, w).T, precision="highest")
+    if f.name not in PLANS or one_by_one(f, platform, len(a)):
+        if len(a) <= FEW_COLUMNS:
+            return jnp.stack([f.dot(w, column) for column in a])
+        return jax.lax.map(lambda column: f.dot(w, column), a)
     plan = PLANS[f.name]
     if platform == "cpu":
-        if len(a) <= FEW_COLUMNS:
-            return _one_by_one(f, w, a)
-        run = gemm.product if mode == "exact" else gemm.fast_product
+        if plan.codes is unpack.whole and plan.sums == "runs":
+            return gemm.product_in_place(plan, f, partner, w, a)
+        exactly = places.product if plan.sums == "places" else gemm.product
+        run = exactly if mode == "exact" else gemm.fast_product
         return run(plan, fields.split(f, w), fields.split_activations(partner.name, a))
     if mode == "fast":
         return gemm.fast_product(plan, fields.split(f, w), fields.split_activations(partner.name, a))
+    if why := refusal(f, mode, platform):
+        raise RuntimeError(f"{why}: use lane numpy's dot")
     backend = backends.OF_PLATFORM[platform]
-    if canary.failures(backend):
-        raise RuntimeError(f"the kernels of the {platform} back end do not give the defined bits: use lane numpy's dot")
     return vec_dot.product(plan, fields.split(f, w), fields.split_activations(partner.name, a), backend)
+
+
+def one_by_one(f: Format, platform: str, count: int) -> bool:
+    """Whether so many columns are quicker as matrix-vector products, by the format's dot, than as one product."""
+    return platform == "cpu" and count <= FEW_COLUMNS and f.name in PLANS and PLANS[f.name].sums != "places"
+
+
+def refusal(f: Format, mode: str, platform: str) -> str | None:
+    """Why a product needs a kernel that is not exact there, or does not exist; None where all is well."""
+    if platform == "cpu" or mode == "fast" or f.name not in PLANS:
+        return None
+    if platform not in backends.OF_PLATFORM:
+        return f"there are no kernels for the {platform} back end"
+    backend = backends.OF_PLATFORM[platform]
+    return None if canary.is_exact(f.name, backend) else f"the {backend} kernel of {f.name} gives other bits"
 
 
 def clear(
@@ -55,12 +73,6 @@ def clear(
     w = w.reshape(len(w), -1, f.type_size)
     a = a.reshape(len(a), -1, partner.type_size)
     return jax.vmap(lambda column: jnp.all(f.dot_clear(w, column)))(a)
-
-
-def _one_by_one(f, w, a):
-    if len(a) == 1:
-        return f.dot(w, a[0])[None]
-    return jax.lax.map(lambda column: f.dot(w, column), a)
 
 
 def _values(f, blocks):

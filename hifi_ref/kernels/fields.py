@@ -13,6 +13,7 @@ import numpy as np
 from hifi_ref import exact
 from hifi_ref.formats import (
     FORMATS,
+    HIFI,
     Format,
     codebooks,
     iq1_m,
@@ -27,6 +28,8 @@ from hifi_ref.formats import (
     q2_k,
     q3_k,
 )
+from hifi_ref.formats.hifi.transcode import base_of
+from hifi_ref.kernels import slots
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float32, Int8, UInt8
@@ -45,6 +48,8 @@ class Weights(NamedTuple):
     """What multiplies the sums of the activations' codes."""
     m: Float32[Array, "groups k rows"] | None = None
     """The min, or the scale of the mins."""
+    slots: slots.Slots | None = None
+    """Of formats with outliers, whose other fields are those of their base."""
 
 
 class Activations(NamedTuple):
@@ -56,6 +61,11 @@ class Activations(NamedTuple):
 
 def split(f: Format, w: UInt8[Array, "rows blocks bytes"]) -> Weights:
     """A matrix, its fields apart, in groups; the last group is filled with blocks of zeros."""
+    if f.name in HIFI:
+        base = FORMATS[base_of(f.name).LAYOUT.name]
+        kept = slots.split(f, f.layout.unpack(w)[len(base.layout.fields) :])
+        kept = slots.Slots(*(None if x is None else _rows_last(x, w.shape[1]) for x in kept))
+        return split(base, w[..., : base.type_size])._replace(slots=kept)
     part = globals()[f"_{f.name.lower()}"]
     fields = part(*f.layout.unpack(_filled(w, f.block_size)))
     groups = w.shape[1] * f.block_size // GROUP + (w.shape[1] * f.block_size % GROUP > 0)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import jax
 import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
 from hifi_ref import exact
 from hifi_ref.exact import f32, i32
-from hifi_ref.kernels import order
+from hifi_ref.formats import Format
+from hifi_ref.kernels import order, slots
 from hifi_ref.kernels.fields import Activations, Weights
 from hifi_ref.kernels.order import Floats, Sums
 from hifi_ref.kernels.plans import Plan
@@ -34,12 +36,15 @@ def product(plan: Plan, w: Weights, a: Activations) -> Float32[Array, "batch row
 
     def group(g, state):
         total, start = state
-        wg, ag = (type(x)(*(take(v, g) for v in x)) for x in (w, a))
+        wg, ag = take((w, a), g)
         sums = whole_sums(plan, wg, ag)
         floats_w, floats_a = floats(wg, ag)
         total = plan.add(total, floats_w, floats_a, sums, mul)
         if lanes and wg.mins is not None:
             start = start - mul(mul(floats_w.m[0], floats_a.d[0]), f32(sums.share))
+        if wg.slots is not None:
+            terms = slots.terms(plan, wg, ag, mul)
+            total, start = (total, in_order(start, terms)) if lanes else (in_order(total, terms), start)
         return total, start
 
     total = jnp.broadcast_to(zeros, (8, *zeros.shape)) if lanes else zeros
@@ -47,16 +52,38 @@ def product(plan: Plan, w: Weights, a: Activations) -> Float32[Array, "batch row
     return finish(plan, total, start)
 
 
+def product_in_place(plan: Plan, f: Format, partner: Format, w: Array, a: Array) -> Float32[Array, "batch rows"]:
+    """The same for codes of a byte each: read where they lie, since turning w takes as long as the GEMMs.
+
+    w: uint8[rows, blocks, type_size] and a: uint8[batch, blocks, type_size], both of blocks of 32. A bfloat16 holds
+    whole numbers up to 256, so that processors which multiply these may do so; sums are float32 even then.
+    """
+    d, (da, q) = f.layout.unpack(w)[0].T, partner.layout.unpack(a)
+    q, da = jnp.swapaxes(q, 0, 1).astype(jnp.bfloat16), da.T[..., None]
+    mul = exact.sealed_by(d[:1, :1])
+    flat, first = w.reshape(len(w), -1), f.layout.offset("qs")
+
+    def block(b, total):
+        codes = lax.dynamic_slice(flat, (0, b * f.type_size + first), (len(w), 32)).view(np.int8).astype(jnp.bfloat16)
+        sums = lax.dot_general(q[b], codes, (((1,), (1,)), ((), ())), preferred_element_type=np.float32)
+        return plan.add(total, Floats([d[b]]), Floats([da[b]]), Sums([sums]), mul)
+
+    zeros = jnp.broadcast_to(exact.zeros_to_add_to(d[:1, :1]), (len(a), len(w)))
+    return lax.fori_loop(0, len(d), block, zeros)
+
+
 def fast_product(plan: Plan, w: Weights, a: Activations) -> Float32[Array, "batch rows"]:
     """The same whole sums, over whole groups where the format has whole scales; their shares added in any order."""
-    if plan.sums == "lanes":
+    if plan.sums in ("lanes", "places"):
         plan = plan._replace(sums="whole")
     batch, rows = a.q.shape[-1], w.d.shape[-1]
 
     def group(g, total):
-        wg, ag = (type(x)(*(take(v, g) for v in x)) for x in (w, a))
+        wg, ag = take((w, a), g)
         sums = whole_sums(plan, wg, ag)
         floats_w, floats_a = floats(wg, ag)
+        if wg.slots is not None:
+            total = in_order(total, slots.terms(plan, wg, ag, jnp.multiply))
         if plan.add is order.scales_first and wg.mins is not None:
             return order.minus_share(total, floats_w, floats_a, sums, jnp.multiply)
         return plan.add(total, floats_w, floats_a, sums, jnp.multiply)
@@ -65,11 +92,16 @@ def fast_product(plan: Plan, w: Weights, a: Activations) -> Float32[Array, "batc
     return total * np.float32(plan.final)
 
 
-def take(x, g):
-    """Group g of every array of a field."""
-    if x is None:
-        return None
-    return tuple(v[g] for v in x) if isinstance(x, tuple) else x[g]
+def take(fields, g):
+    """Group g of every array."""
+    return jax.tree.map(lambda x: x[g], fields)
+
+
+def in_order(total, terms):
+    """((total + terms[0]) + terms[1]) + ..."""
+    for term in terms:
+        total = total + term
+    return total
 
 
 def finish(plan, total, start):

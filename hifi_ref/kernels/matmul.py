@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,10 @@ MODES = ("exact", "fast")
 WORTH_COMPILING = 1 << 22
 # Up to so many columns a CPU is quicker with one matrix-vector product after the other.
 FEW_COLUMNS = 6
-# Rows a call: what a group's arrays then need fits the second-level cache.
-CHUNK = 1024
+# Rows a call: what a group's arrays then need fits the second-level cache,
+ROWS = 512
+# and what a matrix-vector product needs is memory that stays mapped between calls.
+ROWS_OF_A_VECTOR = 4096
 
 
 def matmul(name: str, w: UInt8[Array, "rows row_bytes"], x: Float32[Array, "*n in"], mode: str = "exact"
@@ -57,7 +60,7 @@ def matmul(name: str, w: UInt8[Array, "rows row_bytes"], x: Float32[Array, "*n i
     if 0 in (*w.shape, *columns.shape):
         return exact.library(w).zeros((*x.shape[:-1], len(w)), np.float32)
     in_jax = exact.is_jax(w) or exact.is_jax(x)
-    if in_jax or len(columns) * len(w) * n >= WORTH_COMPILING and _jax_is_exact():
+    if in_jax or len(columns) * len(w) * n >= WORTH_COMPILING and _jax_is_exact_or_warn(f, mode):
         result = _in_jax(f, partner, w, columns, mode)
     else:
         a = api.encode(partner.name, columns, lane="numpy")
@@ -67,47 +70,84 @@ def matmul(name: str, w: UInt8[Array, "rows row_bytes"], x: Float32[Array, "*n i
     return result if x.ndim == 2 else result.reshape(*x.shape[:-1], len(w))
 
 
-def _jax_is_exact() -> bool:
-    from hifi_ref.canary import is_exact_or_warn
+def _jax_is_exact_or_warn(f: Format, mode: str) -> bool:
+    """Whether the default back end is exact, and so is the kernel that the product takes there."""
+    from hifi_ref.canary import is_exact_or_warn, platform_of
+    from hifi_ref.kernels import columns
 
-    return is_exact_or_warn(None)
+    if not is_exact_or_warn(None):
+        return False
+    why = columns.refusal(f, mode, platform_of(None))
+    if why:
+        _warn_once(why)
+    return not why
+
+
+@functools.cache
+def _warn_once(why: str) -> None:
+    warnings.warn(f"{why}, so hifi_ref uses NumPy for it", RuntimeWarning, stacklevel=4)
 
 
 def _in_jax(f: Format, partner: Format, w: Any, x: Any, mode: str) -> Any:
-    import jax
     from jax import numpy as jnp
 
     from hifi_ref import jax_lane
-    from hifi_ref.canary import require_exact
+    from hifi_ref.canary import require_exact, tracing_anywhere
     from hifi_ref.kernels import columns
 
     platform = require_exact(w if exact.is_jax(w) else x)
     if exact.is_traced(w) or exact.is_traced(x):
         a = api.encode(partner.name, x)
         w, a = jax_lane.opaque(jnp.asarray(w), jnp.asarray(a))
-        return _repaired_traced(f, partner, w, a, columns.product(f, partner, w, a, mode, platform), mode)
+        result = tracing_anywhere(lambda w, a: columns.product(f, partner, w, a, mode, platform), w)(w, a)
+        return _repaired_traced(f, partner, w, a, result, mode)
 
-    # Activations are few: what a compiled encoder gains is less than the way into it costs.
-    a = api.encode(partner.name, np.asarray(x), lane="numpy" if x.size < WORTH_COMPILING else "auto")
-    run = _compiled(f, partner, mode, platform)
-    rows = len(w)
-    if len(a) > FEW_COLUMNS and rows > CHUNK and rows % CHUNK == 0 and platform == "cpu" and _on_one_device(w):
+    x, rows = np.asarray(x), len(w)
+    api.check_finite(x, "x")
+    multiply, encode_and_multiply = _compiled(f, partner, mode, platform)
+    alone = columns.one_by_one(f, platform, len(x)) and _on_one_device(w)
+    size = ROWS_OF_A_VECTOR if alone else ROWS
 
-        def call(i: int) -> Any:
-            return jax.block_until_ready(run(w, a, i, CHUNK))
+    def product(x: np.ndarray) -> tuple[Any, Any]:
+        if platform == "cpu" and rows > size and _on_one_device(w):
+            return _in_pieces(multiply, w, api.encode(partner.name, x, lane="jax"), size)
+        result, clear, encoded = encode_and_multiply(w, x)
+        if np.asarray(encoded).all():
+            return result, clear
+        return multiply(w, api.encode(partner.name, x, lane="numpy"), 0, rows)
 
-        with ThreadPoolExecutor(2) as pool:
-            parts = list(pool.map(call, range(0, rows, CHUNK)))
-        result = np.concatenate([np.asarray(part) for part, _ in parts], axis=1)
-        clear = np.all([np.asarray(more) for _, more in parts], axis=0)
+    if alone and len(x) > 1:
+        # A call for each column: inside one call XLA:CPU would keep a loop over them to one core.
+        found = zip(*map(product, np.split(x, len(x))), strict=True)
+        result, clear = (np.concatenate(part) for part in found)
     else:
-        result, clear = run(w, a, 0, rows)
-        clear = np.asarray(clear)
+        result, clear = product(x)
+    clear = np.asarray(clear)
     if not clear.all():
         result = np.array(result)
         for column in np.flatnonzero(~clear):
-            result[column] = numpy_lane.dot(f, partner, np.asarray(w), np.asarray(a)[column])
+            a = api.encode(partner.name, x[column], lane="numpy")
+            result[column] = numpy_lane.dot(f, partner, np.asarray(w), a)
     return result if exact.is_jax(result) else jnp.asarray(result)
+
+
+def _in_pieces(multiply: Any, w: Any, a: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The product, and which columns are clear, so many rows a call, two calls at a time."""
+    import jax
+
+    # The last piece begins within the one before.
+    firsts = [min(start, len(w) - size) for start in range(0, len(w), size)]
+    parts = list(_two_threads().map(lambda first: jax.block_until_ready(multiply(w, a, first, size)), firsts))
+    result = np.empty((len(a), len(w)), np.float32)
+    for first, (part, _) in zip(firsts, parts, strict=True):
+        result[:, first : first + size] = part
+    return result, np.all([clear for _, clear in parts], axis=0)
+
+
+@functools.cache
+def _two_threads() -> ThreadPoolExecutor:
+    """Kept, since starting threads takes as long as a tenth of a large product."""
+    return ThreadPoolExecutor(2, thread_name_prefix="hifi_ref")
 
 
 def _on_one_device(w: Any) -> bool:
@@ -115,40 +155,51 @@ def _on_one_device(w: Any) -> bool:
 
 
 @functools.cache
-def _compiled(f: Format, partner: Format, mode: str, platform: str) -> Any:
+def _compiled(f: Format, partner: Format, mode: str, platform: str) -> tuple[Any, Any]:
+    """The product with blocks, of some rows; and that with floats, which says also whether all are encoded rightly.
+
+    Both say which columns are clear. One call for encoding and multiplying costs less than two.
+    """
     import jax
 
     from hifi_ref import jax_lane
+    from hifi_ref.canary import corrections, tracing
     from hifi_ref.kernels import columns
 
-    def run(w: Any, a: Any, first: Any, rows: int) -> tuple[Any, Any]:
+    def multiply(w: Any, a: Any, first: Any, rows: int) -> tuple[Any, Any]:
         if rows < len(w):
             w = jax.lax.dynamic_slice_in_dim(w, first, rows)
         return columns.product(f, partner, w, a, mode, platform), columns.clear(f, partner, w, a)
 
-    options = jax_lane.CPU_OPTIONS if platform == "cpu" else None
-    return jax.jit(run, static_argnums=3, compiler_options=options)
+    def encode_and_multiply(w: Any, x: Any) -> tuple[Any, Any, Any]:
+        a, encoded = partner.encode(x.reshape(len(x), -1, partner.block_size))
+        return *multiply(w, a.reshape(len(x), -1), 0, len(w)), encoded.all(axis=1)
+
+    def compiled(work: Any, **arguments: Any) -> Any:
+        options = jax_lane.CPU_OPTIONS if platform == "cpu" else None
+        return jax.jit(tracing(work, corrections(platform), platform), compiler_options=options, **arguments)
+
+    return compiled(multiply, static_argnums=3), compiled(encode_and_multiply)
 
 
 def _repaired_traced(f: Format, partner: Format, w: Any, a: Any, result: Any, mode: str) -> Any:
     """Part of the caller's computation: the NumPy lane is called back where a column is not clear of underflow."""
     import jax
 
-    from hifi_ref import jax_lane
+    from hifi_ref import clean_thread
     from hifi_ref.kernels import columns
 
     if f.dot_clear is None:
         return result
-    clean = jax_lane.start_clean_thread()
     clear = columns.clear(f, partner, w, a)
 
     def again(w: Any, a: Any, result: Any, clear: Any) -> np.ndarray:
-        w, a, result = np.asarray(w), np.asarray(a), np.array(result)
-        for column in np.flatnonzero(~np.asarray(clear)):
-            result[column] = clean.submit(numpy_lane.dot, f, partner, w, a[column]).result()
+        result = result.copy()
+        for column in np.flatnonzero(~clear):
+            result[column] = numpy_lane.dot(f, partner, w, a[column])
         return result
 
     def call(w: Any, a: Any, result: Any, clear: Any) -> Any:
-        return jax.pure_callback(again, jax.ShapeDtypeStruct(result.shape, result.dtype), w, a, result, clear)
+        return clean_thread.call(again, result.shape, result.dtype, w, a, result, clear)
 
     return jax.lax.cond(clear.all(), lambda w, a, result, clear: result, call, w, a, result, clear)

@@ -43,6 +43,18 @@ def unpack(planes, widths: tuple[int, ...], g, first: int, count: int) -> Int32[
     return codes
 
 
+def code_at(planes, widths: tuple[int, ...], j) -> Int32[Array, "*n"]:
+    """Codes j of planes that have the bytes on their first axis; j may be a loop's, which Triton cannot divide."""
+    run, place = j >> 5, j & 31
+    codes, shift = 0, 0
+    for plane, width in zip(planes, widths, strict=True):
+        part = plane[32 * (run * width >> 3) + place].astype(np.int32)
+        part = part >> (run * width & 7) & np.int32(2**width - 1)
+        codes = codes | part << np.int32(shift)
+        shift += width
+    return codes
+
+
 def words(scales) -> Int32[Array, "groups words rows"]:
     """Whole scales, -128..127 or 0..127, four a word: [groups, subs, rows] -> [groups, subs / 4, rows]."""
     parts = (scales.astype(np.int32) & np.int32(255)).reshape(scales.shape[0], -1, 4, scales.shape[-1])
@@ -52,5 +64,9 @@ def words(scales) -> Int32[Array, "groups words rows"]:
 
 def scale_at(words, g, s: int) -> Int32[Array, "1 rows"]:
     """Scale s of group g, from the words."""
-    word = words[g, s // 4 : s // 4 + 1, :]
-    return (word << np.int32(24 - 8 * (s % 4))) >> np.int32(24)
+    return scale_of(words[g, s // 4 : s // 4 + 1, :], s)
+
+
+def scale_of(word: Int32[Array, "*n"], s: int) -> Int32[Array, "*n"]:
+    """Scale s of a group, from its word."""
+    return (word << (24 - 8 * (s & 3))) >> np.int32(24)

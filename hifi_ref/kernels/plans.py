@@ -20,18 +20,22 @@ class Plan(NamedTuple):
     value: int | tuple[int, ...]
     """A number taken off the codes, or what they stand for."""
     sums: str
-    """"runs" of 32, "halves" of 16, "whole" groups, or "lanes": the places that are equal modulo 8."""
+    """"runs" of 32, "halves" of 16, "whole" groups, "lanes": the places that are equal modulo 8; or "places": none."""
     add: Callable
     largest: int
     """The most that scale * code can be, in size."""
     final: float = 1.0
     """What multiplies the result, a power of two."""
+    replaces: bool = False
+    """Whether slots stand for the base's weights, so that these are taken off their values."""
+    least: int | None = None
+    """Slots whose activation has a code of at most this size are left out."""
 
     def numbers(self, codes):
         """Codes as signed numbers, of the codes' integer type."""
         if isinstance(self.value, int):
             return codes - codes.dtype.type(self.value) if self.value else codes
-        return unpack.look_up(self.value, codes)
+        return codebooks.look_up(self.value, codes)
 
 
 def _stream(width):
@@ -70,4 +74,22 @@ PLANS = {
     "IQ3_S": _grid("IQ3_S", 31, 1.0),
     "IQ1_S": Plan(unpack.whole, (2,), 1, "whole", order.shifted, 15),
     "IQ1_M": Plan(unpack.whole, (4,), fields.STEPS_IQ1_M, "whole", order.eighth_of_sum, 15 * 9),
+}
+
+# Formats with outliers: the plan of their base, and what becomes of the slots.
+PLANS |= {
+    "Q2_K_HIFI": PLANS["Q2_K"],
+    "Q3_K_HIFI": PLANS["Q3_K"]._replace(sums="places", replaces=True),
+    "Q4_K_HIFI": PLANS["Q4_K"]._replace(sums="places", replaces=True),
+    "Q6_K_HIFI": PLANS["Q6_K"]._replace(replaces=True),
+    "Q6_K_HIFI_DYNAMIC": PLANS["Q6_K"]._replace(least=4),
+    "Q5_K_HIFI_RES8": PLANS["Q5_K"]._replace(least=4),
+    "Q6_K_HIFI_RES8": PLANS["Q6_K"]._replace(least=4),
+    "Q2_K_LITE": PLANS["Q2_K"],
+    "Q3_K_LITE": PLANS["Q2_K"],
+    "Q4_K_LITE": PLANS["Q3_K"],
+    "Q5_K_LITE": PLANS["Q4_K"],
+    "Q6_K_LITE": PLANS["Q5_K"],
+    "Q6_K_HIFI_L": PLANS["Q6_K"]._replace(replaces=True),
+    "Q4_HIFI": PLANS["Q4_K"]._replace(replaces=True),
 }

@@ -84,16 +84,3 @@ def digits(qs, qh):
 
 def _cut(packed: UInt8[Array, "groups bytes rows"], run: int) -> UInt8[Array, "groups cuts run rows"]:
     return packed.reshape(packed.shape[0], -1, run, packed.shape[-1])
-
-
-def look_up(steps: tuple[int, ...], index: Array) -> Array:
-    """steps[index] by a tree of selections, which vector units do without a table: [*n] -> [*n], of index's dtype."""
-    lib = exact.library(index)
-    level = [index.dtype.type(step) for step in steps]
-    bit = 1
-    while len(level) > 1:
-        high = (index & index.dtype.type(bit)) != 0
-        level += level[-1:] * (len(level) % 2)
-        level = [a if a is b else lib.where(high, b, a) for a, b in zip(level[::2], level[1::2], strict=True)]
-        bit *= 2
-    return level[0]

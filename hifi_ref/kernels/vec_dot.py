@@ -19,7 +19,7 @@ from jax.experimental import pallas as pl
 
 from hifi_ref import exact
 from hifi_ref.exact import f32, i32
-from hifi_ref.kernels import backends, gemm, order, planes
+from hifi_ref.kernels import backends, gemm, order, places, planes, slots
 from hifi_ref.kernels.fields import Activations, Weights
 from hifi_ref.kernels.order import Floats, Sums
 from hifi_ref.kernels.plans import Plan
@@ -41,10 +41,14 @@ class Operands(NamedTuple):
     s: Any
     sums: Any
     """The stored sums of activation codes, one for each min."""
+    terms: Any
+    """What the slots of formats with outliers add."""
 
 
 def product(plan: Plan, w: Weights, a: Activations, backend: str) -> Float32[Array, "batch rows"]:
     """The defined bits, where the format's dot_clear holds."""
+    if plan.sums == "places":
+        return places.kernel_product(plan, w, a, backend)
     batch, rows = a.q.shape[-1], w.d.shape[-1]
     tile = backends.TILE[backend]
     given = operands(plan, w, a, tile)
@@ -78,6 +82,10 @@ def operands(plan: Plan, w: Weights, a: Activations, tile: int) -> Operands:
     if w.mins is not None:
         subs = w.mins.shape[1]
         sums = column_first(i32(a.bsums).reshape(len(a.bsums), subs, -1, a.bsums.shape[-1]).sum(axis=2, dtype=np.int32))
+    terms = None
+    if w.slots is not None:
+        mul = exact.sealed_by(w.d[0, :1])
+        terms = filled(jnp.moveaxis(jax.vmap(lambda w, a: slots.terms(plan, w, a, mul))(w, a), 2, 0))
     return Operands(
         tuple(filled(plane) for plane in packed),
         filled(w.d),
@@ -88,6 +96,7 @@ def operands(plan: Plan, w: Weights, a: Activations, tile: int) -> Operands:
         column_first(a.d),
         None if a.s is None else column_first(a.s),
         sums,
+        terms,
     )
 
 
@@ -96,6 +105,8 @@ def _leaves(x: Operands) -> list[Any]:
 
 
 def _spec(x: Any, tile: int, padded: int) -> pl.BlockSpec:
+    if x.shape[-1] == padded and x.ndim == 4:
+        return pl.BlockSpec((1, *x.shape[1:-1], tile), lambda i, c: (c, 0, 0, i))
     if x.shape[-1] == padded:
         return pl.BlockSpec((*x.shape[:-1], tile), lambda i, c: (0, 0, i))
     return pl.BlockSpec((1, *x.shape[1:]), lambda i, c: (c, 0, 0, 0))
@@ -108,6 +119,7 @@ def _kernel(plan: Plan, leaves: list[Any], *refs: Any) -> None:
     count = len(plan.bits)
     x = Operands(tuple(taken[:count]), *taken[count:])
     mul = exact.sealed_by(x.d[0, 0:1, :])
+    lanes = plan.sums == "lanes"
 
     def group(g, state):
         total, start = state
@@ -119,8 +131,11 @@ def _kernel(plan: Plan, leaves: list[Any], *refs: Any) -> None:
         if x.mins is not None:
             share = sum(planes.scale_at(x.mins, g, s) * x.sums[0, g, s : s + 1, :] for s in range(x.sums.shape[2]))
         total = plan.add(total, w, a, Sums(_parts(plan, x, g), share), mul)
-        if plan.sums == "lanes" and share is not None:
+        if lanes and share is not None:
             start = start - mul(mul(w.m[0], a.d[0]), f32(share))
+        if x.terms is not None:
+            terms = [x.terms[0, g, k : k + 1, :] for k in range(x.terms.shape[2])]
+            total, start = (total, gemm.in_order(start, terms)) if lanes else (gemm.in_order(total, terms), start)
         return total, start
 
     zeros = jnp.zeros(total_ref.shape[1:], np.float32), jnp.zeros(start_ref.shape[1:], np.float32)
