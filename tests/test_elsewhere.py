@@ -21,6 +21,7 @@ import hifi_ref as hr
 from hifi_ref import canary, clean_thread, exact, hard_inputs, jax_lane, numpy_lane
 from hifi_ref.exact import arithmetic
 from hifi_ref.formats import FORMATS, Format
+from hifi_ref.jax_lane import encoding
 from tests import unsealed
 from tools import on_a_card
 
@@ -209,12 +210,12 @@ def test_what_is_traced_may_run_on_any_back_end_that_is_here() -> None:
 @pytest.mark.parametrize("weighted", [False, True])
 def test_pieces_on_a_device(weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last piece begins within the one before; blocks that are not clear are put back."""
-    monkeypatch.setattr(jax_lane, "ENCODE_CHUNK", 4 * 96)
+    monkeypatch.setattr(encoding, "ENCODE_CHUNK", 4 * 96)
     f = FORMATS["Q4_0"]
     x = np.random.default_rng(3).standard_normal((10, 96)).astype(np.float32)
     x[4, :32] *= np.float32(2.0**-130)
     weights = np.exp(np.random.default_rng(4).standard_normal(96)).astype(np.float32) if weighted else None
-    observed = jax_lane._encode_on_device(f, jax.numpy.asarray(x), weights, "cpu")
+    observed = encoding._encode_on_device(f, jax.numpy.asarray(x), weights, "cpu")
     assert (np.asarray(observed).reshape(-1) == numpy_lane.encode(f, x, weights).reshape(-1)).all()
 
 
@@ -244,7 +245,7 @@ def test_a_block_that_stores_a_nan_is_left_to_numpy(name: str) -> None:
     blocks = np.zeros((1, len(scales), f.type_size), np.uint8)
     blocks[0, :, : field.size] = scales.view(np.uint8).reshape(-1, 4)[:, : field.size]
     stand_in = SimpleNamespace(layout=f.layout, encode=lambda blocks, _: (blocks, blocks[..., 0] == blocks[..., 0]))
-    _, clear = jax.jit(jax_lane.without_nan(stand_in))(blocks, None)
+    _, clear = jax.jit(encoding.without_nan(stand_in))(blocks, None)
     values = scales.view(np.float32) if field.dtype == "f32" else scales.astype(np.uint16).view(np.float16)
     assert (np.asarray(clear)[0] == ~np.isnan(values)).all()
 
@@ -254,10 +255,10 @@ def test_encoders_keep_their_bits_without_it(name: str, kind: str) -> None:
     """On hard weights; overflow makes NaNs of another sign in long division, as on a GPU."""
     f, n = FORMATS[name], 512
     x, weights = hard_inputs.all_weights(6, 1, n), hard_inputs.importance(kind, 7, n)
-    run = jax.jit(canary.tracing(jax_lane.without_nan(f), canary.CORRECTABLE), compiler_options=jax_lane.CPU_OPTIONS)
-    blocks, clear = map(np.asarray, run(*jax_lane._blocked(f, x, weights)))
+    run = jax.jit(canary.tracing(encoding.without_nan(f), canary.CORRECTABLE), compiler_options=jax_lane.CPU_OPTIONS)
+    blocks, clear = map(np.asarray, run(*encoding._blocked(f, x, weights)))
     assert clear.mean() > 0.4
-    whole = jax_lane._repair(f, *jax_lane._blocked(f, x, weights), blocks, clear)
+    whole = encoding._repair(f, *encoding._blocked(f, x, weights), blocks, clear)
     assert (whole.reshape(-1) == numpy_lane.encode(f, x, weights).reshape(-1)).all()
 
 

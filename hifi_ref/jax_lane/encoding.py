@@ -1,12 +1,4 @@
-"""The acceleration: the format files compiled by XLA, and everything that keeps them as exact as the definition.
-
-* **Canary.** A back end is used once it has passed the probe of canary.py, without the operations that it gets wrong
-  and that can be taken from it.
-* **Underflow.** Back ends flush subnormal numbers. Each encoder says which blocks it proved clear of them; the others
-  are encoded again by NumPy, at top level directly, inside a caller's jit through a callback that runs only if needed.
-* **Speed.** Encoding runs over pieces of one shape, so that a format compiles once and needs no more memory for a
-  larger tensor; decoding is one fusion written into a donated buffer.
-"""
+"""Encoding in pieces of one shape; blocks that may have met a subnormal number are encoded again by NumPy."""
 
 from __future__ import annotations
 
@@ -23,22 +15,12 @@ import numpy as np
 from hifi_ref import clean_thread, exact, numpy_lane
 from hifi_ref.canary import corrections, platforms_of, require_exact, tracing, tracing_anywhere
 from hifi_ref.formats import Format
+from hifi_ref.jax_lane.compiling import CPU_OPTIONS, opaque
 
 # Weights a chunk: the arrays of a search then stay in a CPU's second-level cache,
 ENCODE_CHUNK = 1 << 19
-DECODE_CHUNK = 1 << 20
 # and elsewhere in a small part of the memory, while all cores have work.
 LARGE_CHUNK = 1 << 24
-# LLVM's full unrolling of short inner loops comes before vectorisation and spoils it; level 1 leaves it out.
-CPU_OPTIONS = {"xla_backend_optimization_level": 1, "xla_cpu_prefer_vector_width": 512}
-
-
-def opaque(*inputs: Any) -> Any:
-    """Inputs that a caller's computation may hold as constants, which would lay the seals' zeros open, hidden again."""
-    return jax.lax.optimization_barrier(inputs)
-
-
-# ENCODE
 
 
 @functools.cache
@@ -170,143 +152,3 @@ def _encode_traced(f: Format, x: Any, weights: Any) -> Any:
 
     operands = (x, blocks, clear) + (() if weights is None else (weights,))
     return jax.lax.cond(clear.all(), lambda *operands: operands[1], call, *operands)
-
-
-# DECODE
-
-
-@functools.cache
-def _decoder(f: Format, platform: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """(blocks, out) -> values in the decoder's own shape, in out's memory; and the reshape that keeps that memory."""
-    options = CPU_OPTIONS if platform == "cpu" else None
-
-    def run(blocks: Any, out: Any) -> Any:
-        return f.decode(blocks.reshape(-1, f.type_size))
-
-    run = tracing(run, corrections(platform), platform)
-    into = jax.jit(run, donate_argnums=1, keep_unused=True, compiler_options=options)
-    reshape = jax.jit(jnp.reshape, static_argnums=1, donate_argnums=0)
-    return into, reshape
-
-
-@functools.cache
-def _raw_shape(f: Format, n: int) -> tuple[int, ...]:
-    return jax.eval_shape(f.decode, jax.ShapeDtypeStruct((n, f.type_size), np.uint8)).shape
-
-
-def decode(f: Format, blocks: Any, shape: tuple[int, ...], out: Any = None) -> Any:
-    """uint8[..., row bytes] -> f32 of ``shape``; out, a jax array of that shape, is donated."""
-    platform = require_exact(blocks)
-    if exact.is_traced(blocks):
-        return _decode_traced(f, blocks.reshape(-1, f.type_size)).reshape(shape)
-    if f.decode_clear is not None and not bool(_decode_clear(f)(blocks).all()):
-        values = np.empty(shape, np.float32)
-        numpy_lane.decode(f, np.asarray(blocks), values)
-        if exact.is_jax(blocks):
-            return jnp.asarray(values)
-        if out is None:
-            return values
-        out[...] = values
-        return out
-    if not exact.is_jax(blocks):
-        return _decode_chunks(f, blocks, np.empty(shape, np.float32) if out is None else out, platform)
-    into, reshape = _decoder(f, platform)
-    if out is None:
-        out = jnp.empty(shape, np.float32, device=blocks.sharding)
-    return reshape(into(blocks, reshape(out, _raw_shape(f, blocks.size // f.type_size))), shape)
-
-
-@functools.cache
-def _decode_clear(f: Format) -> Callable[..., Any]:
-    """Where a format's decoding meets no subnormal number, for one that may."""
-    return jax.jit(lambda blocks: f.decode_clear(blocks.reshape(-1, f.type_size)))
-
-
-def _decode_traced(f: Format, blocks: Any) -> Any:
-    (blocks,) = opaque(blocks)
-    values = tracing_anywhere(f.decode, blocks)(blocks)
-    if f.decode_clear is None:
-        return values
-
-    def again(blocks: Any) -> np.ndarray:
-        out = np.empty(values.shape, np.float32)
-        numpy_lane.decode(f, blocks, out)
-        return out
-
-    def call(blocks: Any, values: Any) -> Any:
-        return clean_thread.call(again, values.shape, values.dtype, blocks)
-
-    return jax.lax.cond(f.decode_clear(blocks).all(), lambda blocks, values: values, call, blocks, values)
-
-
-def _decode_chunks(f: Format, blocks: np.ndarray, out: np.ndarray, platform: str) -> np.ndarray:
-    """Chunk by chunk through one donated buffer a thread, copied into the NumPy array."""
-    into, _ = _decoder(f, platform)
-    device = jax.local_devices(backend=platform)[0]
-    flat = np.ascontiguousarray(blocks).reshape(-1, f.type_size)
-    values = (
-        out.reshape(-1, f.block_size) if out.flags.c_contiguous else np.empty((len(flat), f.block_size), np.float32)
-    )
-    step = max(1, min(DECODE_CHUNK // f.block_size, len(flat)))
-
-    def stripe(first: int, stride: int) -> None:
-        buffer = jnp.empty(_raw_shape(f, step), np.float32, device=device)
-        for start in range(first * step, len(flat), stride * step):
-            piece = flat[start : start + step]
-            keep = len(piece)
-            if keep < step:
-                piece = np.pad(piece, [(0, step - keep), (0, 0)])
-            buffer = into(jax.device_put(piece, device), buffer)
-            values[start : start + keep] = np.asarray(buffer).reshape(-1, f.block_size)[:keep]
-
-    threads = 2
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(stripe, k, threads) for k in range(threads)]:
-            done.result()
-    if not np.shares_memory(values, out):
-        out[...] = values.reshape(out.shape)
-    return out
-
-
-# DOT
-
-
-def _in_blocks(f: Format, partner: Format, w: Any, a: Any) -> tuple[Any, Any]:
-    return w.reshape(len(w), -1, f.type_size), a.reshape(-1, partner.type_size)
-
-
-@functools.cache
-def _dotter(f: Format, partner: Format, platform: str) -> Callable[..., Any]:
-    def run(w: Any, a: Any) -> tuple[Any, Any]:
-        w, a = _in_blocks(f, partner, w, a)
-        clear = jnp.bool_(True) if f.dot_clear is None else f.dot_clear(w, a)
-        return f.dot(w, a), jnp.all(clear)
-
-    run = tracing(run, corrections(platform), platform)
-    return jax.jit(run, compiler_options=CPU_OPTIONS if platform == "cpu" else None)
-
-
-def dot(f: Format, partner: Format, w: Any, a: Any) -> Any:
-    """uint8[rows, row bytes], uint8[partner's row bytes] -> f32[rows]."""
-    platform = require_exact(a if exact.is_traced(a) else w)
-    if exact.is_traced(w) or exact.is_traced(a):
-        return _dot_traced(f, partner, *_in_blocks(f, partner, jnp.asarray(w), jnp.asarray(a)))
-    result, clear = _dotter(f, partner, platform)(w, a)
-    if not bool(clear):
-        result = numpy_lane.dot(f, partner, np.asarray(w), np.asarray(a))
-    return jnp.asarray(result) if exact.is_jax(w) else np.asarray(result)
-
-
-def _dot_traced(f: Format, partner: Format, w: Any, a: Any) -> Any:
-    w, a = opaque(w, a)
-    result = tracing_anywhere(f.dot, w)(w, a)
-    if f.dot_clear is None:
-        return result
-
-    def again(w: Any, a: Any) -> np.ndarray:
-        return numpy_lane.dot(f, partner, w.reshape(len(w), -1), a.reshape(-1))
-
-    def call(w: Any, a: Any, result: Any) -> Any:
-        return clean_thread.call(again, result.shape, result.dtype, w, a)
-
-    return jax.lax.cond(jnp.all(f.dot_clear(w, a)), lambda w, a, result: result, call, w, a, result)

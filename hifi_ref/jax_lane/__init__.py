@@ -1,0 +1,15 @@
+"""The acceleration: the format files compiled by XLA, and everything that keeps them as exact as the definition.
+
+* **Canary.** A back end is used once it has passed the probe of canary.py, without the operations that it gets wrong
+  and that can be taken from it.
+* **Underflow.** Back ends flush subnormal numbers. Each encoder says which blocks it proved clear of them; the others
+  are encoded again by NumPy, at top level directly, inside a caller's jit through a callback that runs only if needed.
+* **Speed.** Encoding runs over pieces of one shape, so that a format compiles once and needs no more memory for a
+  larger tensor; decoding is one fusion written into a donated buffer.
+"""
+
+from hifi_ref.jax_lane.compiling import CPU_OPTIONS as CPU_OPTIONS
+from hifi_ref.jax_lane.compiling import opaque as opaque
+from hifi_ref.jax_lane.decoding import decode as decode
+from hifi_ref.jax_lane.dots import dot as dot
+from hifi_ref.jax_lane.encoding import encode as encode

@@ -1,0 +1,113 @@
+"""Decoding as one fusion, written into a donated buffer."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hifi_ref import clean_thread, exact, numpy_lane
+from hifi_ref.canary import corrections, require_exact, tracing, tracing_anywhere
+from hifi_ref.formats import Format
+from hifi_ref.jax_lane.compiling import CPU_OPTIONS, opaque
+
+# Weights a chunk.
+DECODE_CHUNK = 1 << 20
+
+
+@functools.cache
+def _decoder(f: Format, platform: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """(blocks, out) -> values in the decoder's own shape, in out's memory; and the reshape that keeps that memory."""
+    options = CPU_OPTIONS if platform == "cpu" else None
+
+    def run(blocks: Any, out: Any) -> Any:
+        return f.decode(blocks.reshape(-1, f.type_size))
+
+    run = tracing(run, corrections(platform), platform)
+    into = jax.jit(run, donate_argnums=1, keep_unused=True, compiler_options=options)
+    reshape = jax.jit(jnp.reshape, static_argnums=1, donate_argnums=0)
+    return into, reshape
+
+
+@functools.cache
+def _raw_shape(f: Format, n: int) -> tuple[int, ...]:
+    return jax.eval_shape(f.decode, jax.ShapeDtypeStruct((n, f.type_size), np.uint8)).shape
+
+
+def decode(f: Format, blocks: Any, shape: tuple[int, ...], out: Any = None) -> Any:
+    """uint8[..., row bytes] -> f32 of ``shape``; out, a jax array of that shape, is donated."""
+    platform = require_exact(blocks)
+    if exact.is_traced(blocks):
+        return _decode_traced(f, blocks.reshape(-1, f.type_size)).reshape(shape)
+    if f.decode_clear is not None and not bool(_decode_clear(f)(blocks).all()):
+        values = np.empty(shape, np.float32)
+        numpy_lane.decode(f, np.asarray(blocks), values)
+        if exact.is_jax(blocks):
+            return jnp.asarray(values)
+        if out is None:
+            return values
+        out[...] = values
+        return out
+    if not exact.is_jax(blocks):
+        return _decode_chunks(f, blocks, np.empty(shape, np.float32) if out is None else out, platform)
+    into, reshape = _decoder(f, platform)
+    if out is None:
+        out = jnp.empty(shape, np.float32, device=blocks.sharding)
+    return reshape(into(blocks, reshape(out, _raw_shape(f, blocks.size // f.type_size))), shape)
+
+
+@functools.cache
+def _decode_clear(f: Format) -> Callable[..., Any]:
+    """Where a format's decoding meets no subnormal number, for one that may."""
+    return jax.jit(lambda blocks: f.decode_clear(blocks.reshape(-1, f.type_size)))
+
+
+def _decode_traced(f: Format, blocks: Any) -> Any:
+    (blocks,) = opaque(blocks)
+    values = tracing_anywhere(f.decode, blocks)(blocks)
+    if f.decode_clear is None:
+        return values
+
+    def again(blocks: Any) -> np.ndarray:
+        out = np.empty(values.shape, np.float32)
+        numpy_lane.decode(f, blocks, out)
+        return out
+
+    def call(blocks: Any, values: Any) -> Any:
+        return clean_thread.call(again, values.shape, values.dtype, blocks)
+
+    return jax.lax.cond(f.decode_clear(blocks).all(), lambda blocks, values: values, call, blocks, values)
+
+
+def _decode_chunks(f: Format, blocks: np.ndarray, out: np.ndarray, platform: str) -> np.ndarray:
+    """Chunk by chunk through one donated buffer a thread, copied into the NumPy array."""
+    into, _ = _decoder(f, platform)
+    device = jax.local_devices(backend=platform)[0]
+    flat = np.ascontiguousarray(blocks).reshape(-1, f.type_size)
+    values = (
+        out.reshape(-1, f.block_size) if out.flags.c_contiguous else np.empty((len(flat), f.block_size), np.float32)
+    )
+    step = max(1, min(DECODE_CHUNK // f.block_size, len(flat)))
+
+    def stripe(first: int, stride: int) -> None:
+        buffer = jnp.empty(_raw_shape(f, step), np.float32, device=device)
+        for start in range(first * step, len(flat), stride * step):
+            piece = flat[start : start + step]
+            keep = len(piece)
+            if keep < step:
+                piece = np.pad(piece, [(0, step - keep), (0, 0)])
+            buffer = into(jax.device_put(piece, device), buffer)
+            values[start : start + keep] = np.asarray(buffer).reshape(-1, f.block_size)[:keep]
+
+    threads = 2
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(stripe, k, threads) for k in range(threads)]:
+            done.result()
+    if not np.shares_memory(values, out):
+        out[...] = values.reshape(out.shape)
+    return out

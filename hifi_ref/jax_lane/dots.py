@@ -1,0 +1,57 @@
+"""Dot products of many rows with one; those that may have met a subnormal number go to NumPy."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hifi_ref import clean_thread, exact, numpy_lane
+from hifi_ref.canary import corrections, require_exact, tracing, tracing_anywhere
+from hifi_ref.formats import Format
+from hifi_ref.jax_lane.compiling import CPU_OPTIONS, opaque
+
+
+def _in_blocks(f: Format, partner: Format, w: Any, a: Any) -> tuple[Any, Any]:
+    return w.reshape(len(w), -1, f.type_size), a.reshape(-1, partner.type_size)
+
+
+@functools.cache
+def _dotter(f: Format, partner: Format, platform: str) -> Callable[..., Any]:
+    def run(w: Any, a: Any) -> tuple[Any, Any]:
+        w, a = _in_blocks(f, partner, w, a)
+        clear = jnp.bool_(True) if f.dot_clear is None else f.dot_clear(w, a)
+        return f.dot(w, a), jnp.all(clear)
+
+    run = tracing(run, corrections(platform), platform)
+    return jax.jit(run, compiler_options=CPU_OPTIONS if platform == "cpu" else None)
+
+
+def dot(f: Format, partner: Format, w: Any, a: Any) -> Any:
+    """uint8[rows, row bytes], uint8[partner's row bytes] -> f32[rows]."""
+    platform = require_exact(a if exact.is_traced(a) else w)
+    if exact.is_traced(w) or exact.is_traced(a):
+        return _dot_traced(f, partner, *_in_blocks(f, partner, jnp.asarray(w), jnp.asarray(a)))
+    result, clear = _dotter(f, partner, platform)(w, a)
+    if not bool(clear):
+        result = numpy_lane.dot(f, partner, np.asarray(w), np.asarray(a))
+    return jnp.asarray(result) if exact.is_jax(w) else np.asarray(result)
+
+
+def _dot_traced(f: Format, partner: Format, w: Any, a: Any) -> Any:
+    w, a = opaque(w, a)
+    result = tracing_anywhere(f.dot, w)(w, a)
+    if f.dot_clear is None:
+        return result
+
+    def again(w: Any, a: Any) -> np.ndarray:
+        return numpy_lane.dot(f, partner, w.reshape(len(w), -1), a.reshape(-1))
+
+    def call(w: Any, a: Any, result: Any) -> Any:
+        return clean_thread.call(again, result.shape, result.dtype, w, a)
+
+    return jax.lax.cond(jnp.all(f.dot_clear(w, a)), lambda w, a, result: result, call, w, a, result)
