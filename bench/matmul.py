@@ -21,7 +21,7 @@ from absl import app, flags
 
 import hifi_ref as hr
 from bench.run import best, in_two_threads
-from tests import native
+from reference import release
 
 _MATRICES = flags.DEFINE_list("matrices", ["Q4_K", "Q6_K", "Q8_0", "IQ4_XS"], "Formats of the matrix.")
 _BATCH = flags.DEFINE_integer("batch", 32, "Columns.")
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
             kind = gguf.GGMLQuantizationType(f.type_id)
             times.append(best(lambda w=w, x=x[:columns], kind=kind: gguf.quants.dequantize(w, kind) @ x.T))
             if columns == 1:
-                times.append(best(release(name, w, a[0])))
+                times.append(best(c_kernel(name, w, a[0])))
             line = [ROWS * N * columns / t / 1e6 for t in times]
             print(f"{name:8} {columns:3} columns    " + "".join(f"{v:9.0f}" for v in line).ljust(36), end="")
             print(f" | {line[0] / line[2]:13.2f}" + (f"{line[0] / line[3]:15.2f}" if columns == 1 else ""), flush=True)
@@ -73,10 +73,10 @@ def _loop() -> ctypes.CDLL:
         return ctypes.CDLL(f"{folder}/loop.so")
 
 
-def release(name: str, w: np.ndarray, a: np.ndarray) -> Callable[[], None]:
+def c_kernel(name: str, w: np.ndarray, a: np.ndarray) -> Callable[[], None]:
     """The release's kernel over all rows, on two threads."""
     f = hr.FORMATS[name]
-    function = getattr(native.cpu(_VARIANT.value), f"ggml_vec_dot_{_c_name(name)}_{_c_name(f.dot_with)}")
+    function = getattr(release.cpu(_VARIANT.value), f"ggml_vec_dot_{_c_name(name)}_{_c_name(f.dot_with)}")
     loop = _loop().rows
 
     def half(out: np.ndarray, w: np.ndarray) -> None:

@@ -20,7 +20,7 @@ from absl import app, flags
 
 import hifi_ref as hr
 from hifi_ref.formats import LLAMA_CPP
-from tests import native
+from reference import release
 
 _OPERATIONS = flags.DEFINE_list("operations", ["encode", "decode", "dot"], "What to measure.")
 _FORMATS = flags.DEFINE_list("formats", [], "Formats; default: all that the operation's figure speaks of.")
@@ -69,7 +69,7 @@ def encode() -> None:
                 continue
             fast = best(lambda name=name, weights=weights: hr.encode(name, x, weights, lane="jax"))
             part = x[: len(x) // 4]
-            c = 4 * best(in_two_threads(lambda half, name=name, w=weights: native.encode(name, half, w), part))
+            c = 4 * best(in_two_threads(lambda half, name=name, w=weights: release.encode(name, half, w), part))
             rows.append((name + label, x.size / fast, x.size / c))
     _table("encode", "JAX lane", "C, 2 threads", rows)
 
@@ -90,7 +90,7 @@ def decode() -> None:
 
         jax_time = best(fast)
         results = np.empty((n, f.block_size), np.float32)
-        c_time = best(in_two_threads(functools.partial(native.decode, name), blocks, results))
+        c_time = best(in_two_threads(functools.partial(release.decode, name), blocks, results))
         rows.append((name, blocks.shape[0] * f.block_size / jax_time, n * f.block_size / c_time))
         part = blocks[: n // 8]
         target = np.empty((len(part), f.block_size), np.float32)
@@ -114,13 +114,13 @@ def dot() -> None:
         f = hr.FORMATS[name]
         some = rng.standard_normal((64, DOT_SHAPE[1])).astype(np.float32)
         importance = np.ones(DOT_SHAPE[1], np.float32) if f.requires_weights else None
-        w = np.tile(native.encode(name, some, importance), (DOT_SHAPE[0] // 64, 1))
-        a = native.encode(f.dot_with, rng.standard_normal((1, DOT_SHAPE[1])).astype(np.float32)).reshape(-1)
+        w = np.tile(release.encode(name, some, importance), (DOT_SHAPE[0] // 64, 1))
+        a = release.encode(f.dot_with, rng.standard_normal((1, DOT_SHAPE[1])).astype(np.float32)).reshape(-1)
         wd, ad = jnp.asarray(w), jnp.asarray(a)
         fast = best(lambda name=name, wd=wd, ad=ad: jax.block_until_ready(hr.dot(name, wd, ad)))
         # Long rows, so that the time is the kernel's and not that of calling it from Python.
         long_w, long_a = w.reshape(DOT_SHAPE[0] // 64, -1), np.tile(a, 64)
-        c = best(in_two_threads(lambda half, name=name, a=long_a: native.dot(name, half, a), long_w))
+        c = best(in_two_threads(lambda half, name=name, a=long_a: release.dot(name, half, a), long_w))
         size = DOT_SHAPE[0] * DOT_SHAPE[1]
         rows.append((name, size / fast, size / c))
     _table("dot, 4096 x 4096", "JAX lane", "C generic, 2 threads", rows)

@@ -26,8 +26,9 @@ def coverage(f: Format, documents: Documents) -> dict[str, Any]:
 
 def blocks_of(f: Format, document: dict[str, Any], key: str) -> np.ndarray:
     tests = (test for group in document["groups"] for test in group["tests"])
-    return np.concatenate([np.frombuffer(bytes.fromhex(test[key]), np.uint8) for test in tests]).reshape(-1,
-        f.type_size)
+    return np.concatenate([np.frombuffer(bytes.fromhex(test[key]), np.uint8) for test in tests]).reshape(
+        -1, f.type_size
+    )
 
 
 def field_coverage(f: Format, field: Any, blocks: np.ndarray) -> dict[str, Any]:

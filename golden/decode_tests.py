@@ -9,9 +9,9 @@ import numpy as np
 
 from golden import places
 from golden.vectors import hexed, test_of, trace
-from hifi_ref import hard_inputs as inputs
 from hifi_ref.formats import Format
-from tests import native
+from hifi_ref.formats import hard_inputs as inputs
+from reference import release
 
 Found = Iterator[tuple[str, dict[str, Any]]]
 
@@ -36,7 +36,7 @@ FLOATS = (
 
 def decode_tests(f: Format, rng: np.random.Generator) -> Found:
     def test(group: str, block: np.ndarray, *flags: str, traced: bool = False) -> tuple[str, dict[str, Any]]:
-        values = native.decode(f.name, block)
+        values = release.decode(f.name, block)
         told = [*flags, *(["NaN"] if np.isnan(values).any() else [])]
         found = test_of(told, blocks=hexed(block), expected=hexed(values))
         return group, found | ({"trace": trace(f.name, block)} if traced else {})

@@ -9,9 +9,9 @@ import numpy as np
 
 from golden.vectors import hexed, test_of
 from hifi_ref import dot_exact
-from hifi_ref import hard_inputs as inputs
 from hifi_ref.formats import Format
-from tests import native
+from hifi_ref.formats import hard_inputs as inputs
+from reference import refusals, release
 
 Found = Iterator[tuple[str, dict[str, Any]]]
 
@@ -26,7 +26,7 @@ def dot_tests(f: Format, rng: np.random.Generator) -> Found:
 
     def test(group: str, w: np.ndarray, a: np.ndarray, *flags: str) -> tuple[str, dict[str, Any]]:
         w, a = w.reshape(1, -1), a.reshape(-1)
-        value = native.dot(f.name, w, a)
+        value = release.dot(f.name, w, a)
         told = [*flags, *(["NaN"] if np.isnan(value).any() else [])]
         stored = [] if sums_are_of_the_codes(g, a) else ["StoredSums"]
         found = test_of([*told, *stored], w=hexed(w), a=hexed(a), expected=hexed(value))
@@ -34,21 +34,21 @@ def dot_tests(f: Format, rng: np.random.Generator) -> Found:
 
     n = unit if unit > 1 else 32
     for _ in range(3):
-        a = native.encode(g.name, inputs.weights("gauss", rng, 1, n))
+        a = release.encode(g.name, inputs.weights("gauss", rng, 1, n))
         yield test("one block", tame(f, n), a)
     for byte in (0x00, 0x7F, 0xFF):
         w = inputs.tame_scales(f, np.full((n // f.block_size, f.type_size), byte, np.uint8), rng)
         a = inputs.tame_scales(g, np.full((n // g.block_size, g.type_size), 0x7F, np.uint8), rng)
         yield test("largest codes", w, a, "Saturating")
-    w, a = tame(f, n), native.encode(g.name, inputs.weights("gauss", rng, 1, n))
-    b = native.encode(g.name, -inputs.weights("gauss", rng, 1, n))
-    opposite = native.encode(g.name, -native.decode(g.name, a).reshape(1, -1))
+    w, a = tame(f, n), release.encode(g.name, inputs.weights("gauss", rng, 1, n))
+    b = release.encode(g.name, -inputs.weights("gauss", rng, 1, n))
+    opposite = release.encode(g.name, -release.decode(g.name, a).reshape(1, -1))
     for order in ([a, b, opposite], [b, a, opposite]):
         parts = [part.reshape(-1) for part in order]
         yield test("cancellation", np.concatenate([w] * 3), np.concatenate(parts), "Cancellation")
     n = 8 * unit if unit > 1 else 256
     for family in ("gauss", "mixed scales"):
-        a = native.encode(g.name, inputs.weights(family, rng, 1, n))
+        a = release.encode(g.name, inputs.weights(family, rng, 1, n))
         yield test("long rows", tame(f, n), a, "LongRow")
     if f.name != "F32":
         n = unit if unit > 1 else 32
@@ -56,22 +56,22 @@ def dot_tests(f: Format, rng: np.random.Generator) -> Found:
 
     n = min(16 * unit, 2048) if unit > 1 else 256
     for family in ("gauss", "real", "heavy tails"):
-        a = native.encode(g.name, inputs.weights(family, rng, 1, n))
+        a = release.encode(g.name, inputs.weights(family, rng, 1, n))
         yield test("long rows", of_like_scales(f, tame(f, n), rng), a, "LongRow")
-    if f.encode is not None and not f.requires_weights and not native.may_refuse(f.name):
+    if f.encode is not None and not f.requires_weights and not refusals.may_refuse(f.name):
         for _ in range(2):
             x = inputs.weights("gauss", rng, 1, n)
-            yield test("a row with itself", native.encode(f.name, x), native.encode(g.name, x), "LongRow")
+            yield test("a row with itself", release.encode(f.name, x), release.encode(g.name, x), "LongRow")
     w = of_like_scales(f, tame(f, n), rng)
     if "qs" in f.layout.names:
         w[:, f.layout.span("qs")] = 0x77
-    yield test("long rows", w, native.encode(g.name, rng.uniform(0.5, 1, (1, n))), "LongRow", "Saturating")
+    yield test("long rows", w, release.encode(g.name, rng.uniform(0.5, 1, (1, n))), "LongRow", "Saturating")
     if f.name == "MXFP4":
         # The largest steps, but for one that is odd, and only three blocks: a product that was rounded shows
         for _ in range(4):
             w = np.full((3, f.type_size), 0x77, np.uint8)
             w[:, :2] = 124, 0x71
-            yield test("products of 27 bits", w, native.encode(g.name, rng.uniform(0.5, 1, (1, 3 * 32))), "LongRow")
+            yield test("products of 27 bits", w, release.encode(g.name, rng.uniform(0.5, 1, (1, 3 * 32))), "LongRow")
     n = unit if unit > 1 else 32
     if g.name != f.name or f.name == "Q8_0":
         for byte in (0x00, 0x77, 0x80, 0x88, 0xFF, None):
@@ -81,7 +81,7 @@ def dot_tests(f: Format, rng: np.random.Generator) -> Found:
             yield test("activations of -128", w, lowest_activations(g, n, rng), "Saturating", "LowestActivation")
     if any(field.dtype == "f16" for field in f.layout.fields):
         for _ in range(2):
-            a = native.encode(g.name, inputs.weights("gauss", rng, 1, n))
+            a = release.encode(g.name, inputs.weights("gauss", rng, 1, n))
             yield test("subnormal scale", with_subnormal_scales(f, tame(f, n), rng), a, "SubnormalScale")
 
 
@@ -94,7 +94,7 @@ def of_like_scales(f: Format, blocks: np.ndarray, rng: np.random.Generator) -> n
 
 def judged(f: Format, w: np.ndarray, a: np.ndarray) -> dict[str, str]:
     """The correctly rounded true value, and what a float32 kernel that adds in another order may be off from it."""
-    if not np.isfinite(native.decode(f.name, w.reshape(-1, f.type_size))).all():
+    if not np.isfinite(release.decode(f.name, w.reshape(-1, f.type_size))).all():
         return {}
     found = dot_exact(f.name, w, a)
     # The kernel's own share, what rounding the true value has cost, and a last step up: a bound must not shrink.

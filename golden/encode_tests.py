@@ -10,13 +10,13 @@ import numpy as np
 
 from golden import places, weights
 from golden.vectors import hexed, test_of, trace
-from hifi_ref import hard_inputs as inputs
 from hifi_ref.formats import Format
-from tests import native
+from hifi_ref.formats import hard_inputs as inputs
+from reference import refusals, release
 
 Found = Iterator[tuple[str, dict[str, Any]]]
 
-WRAPPED_SCALE = Path(native.__file__).parent / "data" / "wrapped_scale.npz"
+WRAPPED_SCALE = Path(__file__).resolve().parent.parent / "tests" / "data" / "wrapped_scale.npz"
 # The largest magnitude, or range, below which C's arithmetic without importance leaves what the language defines.
 UNDEFINED_BELOW = {
     "Q4_0": 8, "Q5_0": 16, "Q8_0": 127, "Q8_1": 127, "Q8_K": 127, "Q4_1": 15, "Q5_1": 31, "Q2_0": 1.01, "TQ1_0": 1.01,
@@ -28,7 +28,7 @@ def encode_tests(f: Format, rng: np.random.Generator) -> Found:
     n = max(f.block_size, 32)
 
     def test(group: str, x: np.ndarray, importance: np.ndarray | None, *flags: str, traced: bool = False) -> Found:
-        blocks, accepted = native.encode_or_refuse(f.name, x.reshape(1, -1), importance)
+        blocks, accepted = refusals.encode_or_refuse(f.name, x.reshape(1, -1), importance)
         if not accepted.all():
             return
         least = UNDEFINED_BELOW.get(f.name, 0) * 2.0**-128
@@ -90,8 +90,9 @@ def encode_tests(f: Format, rng: np.random.Generator) -> Found:
         yield from test(f"{kind} importance", x, inputs.importance(kind, int(rng.integers(1 << 30)), rows), *told)
     if f.name == "Q2_K":
         with np.load(WRAPPED_SCALE) as kept:
-            yield from test("wrapped scale", kept["x"].reshape(256), kept["w"].reshape(256), "Importance",
-                "WrappedScale")
+            yield from test(
+                "wrapped scale", kept["x"].reshape(256), kept["w"].reshape(256), "Importance", "WrappedScale"
+            )
 
 
 def representable(f: Format, rng: np.random.Generator, n: int) -> Iterator[np.ndarray]:
@@ -100,7 +101,7 @@ def representable(f: Format, rng: np.random.Generator, n: int) -> Iterator[np.nd
     if not needed:
         return
     blocks = inputs.tame_scales(f, inputs.random_blocks(f, rng, needed), rng)
-    values = native.decode(f.name, places.every_number(f.name, blocks))
+    values = release.decode(f.name, places.every_number(f.name, blocks))
     values = values[np.isfinite(values).all(axis=1)]
     count = n // f.block_size
     for i in np.linspace(0, len(values) - count, 6 if f.name.startswith("IQ") else 3).astype(int):
@@ -115,7 +116,7 @@ def of_subnormal_scale(
     found = 0
     for e in range(0, -40, -1):
         x = inputs.weights("gauss", rng, 1, n)[0] * np.float32(2.0**e)
-        blocks, accepted = native.encode_or_refuse(f.name, x.reshape(1, -1), importance)
+        blocks, accepted = refusals.encode_or_refuse(f.name, x.reshape(1, -1), importance)
         fields = f.layout.unpack(blocks.reshape(-1, f.type_size))
         if accepted.all() and halves and found < 2:
             if all(((abs(fields[i]) > 0) & (abs(fields[i]) < 2.0**-14)).all() for i in halves):

@@ -1,6 +1,6 @@
 """`python -m golden.generate [--to=DIR]` writes every golden vector, byte for byte the same each time.
 
-The expected bits come from the pinned release of llama.cpp alone (tests.native). Of hifi_ref only the layouts are used,
+The expected bits come from the pinned release of llama.cpp alone (reference/). Of hifi_ref only the layouts are used,
 and, for what else a test of a dot product says, the true value and the bound of hifi_ref.dot_exact.
 """
 
@@ -22,7 +22,7 @@ from golden.encode_tests import encode_tests
 from golden.notes import note
 from golden.vector_file import content_of, index_of, text_of, write
 from hifi_ref.formats import LLAMA_CPP, Format
-from tests import native
+from reference import fetch
 
 HERE = Path(__file__).resolve().parent
 DIALECT = "llama.cpp"
@@ -33,7 +33,7 @@ PROFILE_DEPENDENT = frozenset(json.loads((HERE / "profile_dependent.json").read_
 
 @functools.cache
 def digest_of(library: str) -> str:
-    return hashlib.sha256((native.library_dir() / library).read_bytes()).hexdigest()
+    return hashlib.sha256((fetch.library_dir() / library).read_bytes()).hexdigest()
 
 
 def reference(f: Format, operation: str) -> dict[str, str]:
@@ -50,7 +50,7 @@ def reference(f: Format, operation: str) -> dict[str, str]:
     }[operation]
     library = "libggml-cpu-x64.so" if operation == "dot" else "libggml-base.so"
     return {
-        "repository": "ggml-org/llama.cpp", "release": "v0.5.0", "package": native.PACKAGE, "symbol": symbol,
+        "repository": "ggml-org/llama.cpp", "release": "v0.5.0", "package": fetch.PACKAGE, "symbol": symbol,
         "profile": "strict", "library": library, "sha256": digest_of(library),
     }  # fmt: skip
 
@@ -79,8 +79,8 @@ def generate(to: Path) -> None:
         files += [write(to, content) for content in contents.values()]
     libraries = {name: digest_of(name) for name in ("libggml-base.so", "libggml-cpu-x64.so")}
     provenance = {
-        "repository": "ggml-org/llama.cpp", "release": "v0.5.0", "package": native.PACKAGE,
-        "package_sha256": native.SHA256, "profile": "strict", "libraries": libraries,
+        "repository": "ggml-org/llama.cpp", "release": "v0.5.0", "package": fetch.PACKAGE,
+        "package_sha256": fetch.SHA256, "profile": "strict", "libraries": libraries,
     }  # fmt: skip
     (to / "index.json").write_text(text_of(index_of(DIALECT, provenance, files, coverage=table)))
 

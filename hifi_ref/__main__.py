@@ -13,7 +13,7 @@ COMMANDS = {
     "check": "hifi_ref.check.command",
     "conform": "hifi_ref.conform.command",
     "quantize": "hifi_ref.quantize.command",
-    "ground": "hifi_ref.ground",
+    "ground": "hifi_ref.ground.command",
 }
 USAGE_TEXT = """\
 usage: hifi-ref COMMAND ...

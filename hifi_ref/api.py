@@ -7,13 +7,13 @@ as NumPy arrays and jax arrays as jax arrays, whichever lane did the work.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from hifi_ref import exact, numpy_lane
+from hifi_ref import exact
 from hifi_ref.exact import Array
-from hifi_ref.formats import FORMATS, Format
+from hifi_ref.formats import FORMATS
+from hifi_ref.lanes import numpy_lane
+from hifi_ref.lanes.checks import check_finite, checked_array, format_offering, row_length
 
 LANES = ("auto", "numpy", "jax")
 # From here on compiling a search costs less than running it in NumPy.
@@ -61,7 +61,7 @@ def encode(
     shape = (*x.shape[:-1], n // f.block_size * f.type_size)
     searches = f.layout.block_size == 256 or weights is not None
     if _lane(lane, x, searches and x.size >= WORTH_COMPILING) == "jax":
-        from hifi_ref import jax_lane
+        from hifi_ref.lanes import jax_lane
 
         return jax_lane.encode(f, x, weights, shape)
     return _like(x, numpy_lane.encode(f, _numpy(x), None if weights is None else _numpy(weights)).reshape(shape))
@@ -91,7 +91,7 @@ def decode(name: str, blocks: Array, lane: str = "auto", out: Array | None = Non
         if out.shape != shape or exact.is_jax(out) != exact.is_jax(blocks):
             raise ValueError(f"out must be a {type(blocks).__name__} of shape {shape}, not {out.shape}")
     if _lane(lane, blocks, worth_compiling=False) == "jax":
-        from hifi_ref import jax_lane
+        from hifi_ref.lanes import jax_lane
 
         return jax_lane.decode(f, blocks, shape, out)
     if exact.is_jax(blocks) or out is None or not out.flags.c_contiguous:
@@ -131,60 +131,10 @@ def dot(name: str, w: Array, a: Array, lane: str = "auto") -> Array:
     if n != na:
         raise ValueError(f"a row of w holds {n} weights, but a holds {na} values")
     if _lane(lane, w, worth_compiling=False) == "jax":
-        from hifi_ref import jax_lane
+        from hifi_ref.lanes import jax_lane
 
         return jax_lane.dot(f, partner, w, a)
     return _like(w, numpy_lane.dot(f, partner, _numpy(w), _numpy(a)))
-
-
-# CHECKS
-
-
-def format_offering(name: str, operation: str) -> Format:
-    """The format of that name. Raises ValueError for an unknown name, NotImplementedError where it lacks the operation.
-
-    operation: "encode", "decode" or "dot".
-    """
-    if name not in FORMATS:
-        raise ValueError(f"no format is called {name!r}; there are {' '.join(FORMATS)}")
-    if getattr(FORMATS[name], operation) is None:
-        writer = "llama.cpp v0.5.0" if FORMATS[name].dialect == "llama.cpp" else "the HIFI fork"
-        raise NotImplementedError(f"{name} has no {operation} in {writer}")
-    return FORMATS[name]
-
-
-def checked_array(x: Any, dtype: type, what: str) -> Array:
-    """x itself: an array of NumPy or jax, of this dtype, with an axis or more. ValueError, naming ``what``, if not."""
-    if not exact.is_jax(x) and not isinstance(x, np.ndarray):
-        raise ValueError(f"{what} must be a NumPy or jax array, not {type(x).__name__}")
-    if x.dtype != dtype:
-        raise ValueError(f"{what} must be {np.dtype(dtype).name}, not {x.dtype}")
-    if x.ndim == 0:
-        raise ValueError(f"{what} must have at least one axis")
-    return x
-
-
-def row_length(x: Array, unit: int, what: str) -> int:
-    """The length of the last axis. ValueError where it is no multiple of unit.
-
-    ``what`` is for that sentence: what there are so many of, such as "bytes a Q4_0 block".
-    """
-    n = x.shape[-1]
-    if n % unit:
-        raise ValueError(
-            f"a row of {n} is no multiple of the {unit} {what} has: a rest begins at index {n // unit * unit}"
-        )
-    return n
-
-
-def check_finite(x: Array, what: str) -> None:
-    if exact.is_traced(x):
-        return
-    finite = exact.library(x).isfinite(x)
-    if not finite.all():
-        index = tuple(int(i) for i in np.unravel_index(np.argmin(np.asarray(finite)), x.shape))
-        place = ", ".join(map(str, index))
-        raise ValueError(f"{what}[{place}] is {np.asarray(x)[index]}: only finite values can be encoded")
 
 
 def _lane(lane: str, x: Array, worth_compiling: bool) -> str:
@@ -197,7 +147,7 @@ def _lane(lane: str, x: Array, worth_compiling: bool) -> str:
     if exact.is_traced(x):
         return "jax"
     if exact.is_jax(x) or worth_compiling:
-        from hifi_ref import canary
+        from hifi_ref.lanes import canary
 
         return "jax" if canary.is_exact_or_warn(x) else "numpy"
     return "numpy"

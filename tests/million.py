@@ -2,7 +2,7 @@
 
 `python -m tests.million [--formats=Q4_K,Q6_K] [--blocks=1000000] [--operations=decode,encode,dot,matmul]
 [--lanes=numpy,jax]` exits with 1 where a single block, or result of a dot product, differs. Decoding takes random
-bytes; encoding and dot products take the families of hifi_ref.hard_inputs in equal shares, encoding with every kind of
+bytes; encoding and dot products take the families of formats.hard_inputs in equal shares, encoding with every kind of
 importance. A matrix product, which is compiled and so has the lane jax alone, takes random bytes by columns of these
 families.
 """
@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import hifi_ref as hr
-from hifi_ref import hard_inputs as inputs
 from hifi_ref.formats import FORMATS, LLAMA_CPP, Format
-from hifi_ref.hard_inputs import FAMILIES, same_floats
-from tests import native
+from hifi_ref.formats import hard_inputs as inputs
+from hifi_ref.formats.hard_inputs import FAMILIES, same_floats
+from reference import refusals, release
 
 # Weights at a time: one shape, so that the JAX lane compiles once.
 ENCODE_ROWS, ENCODE_N = 64, 4096
@@ -37,7 +37,7 @@ def decode_blocks(f: Format, blocks: int, lane: str) -> Iterator[tuple[int, int]
     step = DECODE_WEIGHTS // f.block_size
     for _ in range(-(-blocks // step)):
         drawn = inputs.random_blocks(f, rng, step)
-        expected = native.decode(f.name, drawn)
+        expected = release.decode(f.name, drawn)
         same = same_floats(hr.decode(f.name, drawn, lane=lane).reshape(expected.shape), expected)
         yield step, int((~same).any(axis=1).sum())
 
@@ -50,7 +50,7 @@ def encode_blocks(f: Format, blocks: int, lane: str, kind: str) -> Iterator[tupl
         family = [*FAMILIES][turn % len(FAMILIES)]
         x = inputs.weights(family, rng, ENCODE_ROWS, ENCODE_N)
         weights = inputs.importance(kind, turn, ENCODE_N)
-        expected, accepted = native.encode_or_refuse(f.name, x, weights)
+        expected, accepted = refusals.encode_or_refuse(f.name, x, weights)
         observed = hr.encode(f.name, x, weights, lane=lane)
         wrong = (observed != expected)[accepted].reshape(-1, f.type_size).any(axis=1)
         if wrong.any():
@@ -65,14 +65,14 @@ def dot_rows(f: Format, blocks: int, lane: str) -> Iterator[tuple[int, int]]:
     step = DOT_ROWS * DOT_N // f.block_size
     for turn in range(-(-blocks // step)):
         family = [*FAMILIES][turn % len(FAMILIES)]
-        a = native.encode(g.name, inputs.weights(family, rng, 1, DOT_N))[0]
+        a = release.encode(g.name, inputs.weights(family, rng, 1, DOT_N))[0]
         w = inputs.random_blocks(f, rng, step)
         if turn % 2:
             w = inputs.tame_scales(f, w, rng)
-        if turn % 4 == 1 and f.encode is not None and not native.may_refuse(f.name):
-            w = native.encode(f.name, inputs.weights(family, rng, DOT_ROWS, DOT_N))
+        if turn % 4 == 1 and f.encode is not None and not refusals.may_refuse(f.name):
+            w = release.encode(f.name, inputs.weights(family, rng, DOT_ROWS, DOT_N))
         w = w.reshape(DOT_ROWS, -1)
-        same = same_floats(hr.dot(f.name, w, a, lane=lane), native.dot(f.name, w, a))
+        same = same_floats(hr.dot(f.name, w, a, lane=lane), release.dot(f.name, w, a))
         yield step, int((~same).sum())
 
 
@@ -85,7 +85,7 @@ def matmul_rows(f: Format, blocks: int) -> Iterator[tuple[int, int]]:
     for turn in range(-(-blocks // step)):
         x = np.concatenate([inputs.weights(next(families), rng, 1, DOT_N) for _ in range(COLUMNS)])
         w = (inputs.usual_blocks if turn % 2 else inputs.random_blocks)(f, rng, step).reshape(DOT_ROWS, -1)
-        expected = np.stack([native.dot(f.name, w, a) for a in native.encode(g.name, x)])
+        expected = np.stack([release.dot(f.name, w, a) for a in release.encode(g.name, x)])
         yield step, int((~same_floats(np.asarray(hr.matmul(f.name, jnp.asarray(w), x)), expected)).sum())
 
 

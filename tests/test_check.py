@@ -17,10 +17,11 @@ import pytest
 from hifi_ref.check import command as check
 from hifi_ref.check.command import FILE_TYPES, check_file
 from hifi_ref.check.payload import BYTE_RULES
-from hifi_ref.findings import CODES
 from hifi_ref.formats import FORMATS, LLAMA_CPP
+from hifi_ref.model_files.findings import CODES
 from hifi_ref.model_files.gguf_file import TENSOR_TYPES, open_gguf
-from tests import hostile, native, sources
+from reference import fetch, release
+from tests import hostile, sources
 from tests.hostile import build, run_check
 from tools import make_sample
 
@@ -54,7 +55,7 @@ def test_the_sample_is_sound() -> None:
 
 def test_the_sample_is_what_the_release_writes(tmp_path: Path) -> None:
     make_sample.write_model(tmp_path / "f32.gguf")
-    assert make_sample.quantize(native.library_dir(), tmp_path / "f32.gguf", tmp_path / "q.gguf", 15) == 0
+    assert make_sample.quantize(fetch.library_dir(), tmp_path / "f32.gguf", tmp_path / "q.gguf", 15) == 0
     assert (tmp_path / "q.gguf").read_bytes() == SAMPLE.read_bytes()
 
 
@@ -255,7 +256,7 @@ def test_the_encoders_never_write_them(tmp_path: Path, name: str) -> None:
     if name == "Q8_1":
         # Its second number is a scaled sum, which overflows f16 before the scale does.
         x = np.clip(x, -2000, 2000)
-    blocks = native.encode(name, np.repeat(x, 4, axis=0)).reshape(-1, FORMATS[name].type_size)
+    blocks = release.encode(name, np.repeat(x, 4, axis=0)).reshape(-1, FORMATS[name].type_size)
     path = tmp_path / "f.gguf"
     blocks_file(path, name, blocks)
     assert told(path) == []
@@ -272,7 +273,7 @@ def f32_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_no_false_alarm_on_any_file_type(tmp_path: Path, f32_model: Path, file_type: int) -> None:
     """Every file type that the release's quantizer accepts: all of ours but NVFP4, which it does not offer."""
     path = tmp_path / "q.gguf"
-    assert make_sample.quantize(native.library_dir(), f32_model, path, file_type, threads=2) == 0
+    assert make_sample.quantize(fetch.library_dir(), f32_model, path, file_type, threads=2) == 0
     report = check_file(path)
     assert [f.message for f in report.findings.kept] == []
     assert len(report.gguf.tensors) == 12
@@ -348,7 +349,7 @@ def reference_reads(path: Path) -> bool:
     class Params(ctypes.Structure):
         _fields_ = [("no_alloc", ctypes.c_bool), ("context", ctypes.c_void_p)]
 
-    lib = native.base()
+    lib = release.base()
     lib.ggml_log_set(QUIET, None)
     lib.gguf_init_from_file.restype = ctypes.c_void_p
     lib.gguf_init_from_file.argtypes = [ctypes.c_char_p, Params]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from hifi_ref import command_line
-from hifi_ref.command_line import FAULT, FINE, FOUND, INTERRUPTED, USAGE, UsageError
+from hifi_ref.commands import command_line
+from hifi_ref.commands.command_line import FAULT, FINE, FOUND, INTERRUPTED, USAGE, UsageError
 from hifi_ref.model_files.files import InputError
 
 

@@ -21,14 +21,12 @@ import pytest
 from hifi_ref import api, exact, known_bugs
 from hifi_ref.conform import bulk, cases, command, diagnose, judge, report, serve, targets, xfail
 from hifi_ref.conform.line_target import LineTarget, NoAnswerError, NotOfferedError
-from tests import native
+from reference import fetch
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "docs" / "examples" / "conform"
 SUITES = {suite.name: suite for suite in cases.golden_suites(cases.vectors_folder())}
-SCHEMA = jsonschema.Draft202012Validator(
-    json.loads((ROOT / "hifi_ref" / "conform" / "report.schema.json").read_text())
-)
+SCHEMA = jsonschema.Draft202012Validator(json.loads((ROOT / "hifi_ref" / "conform" / "report.schema.json").read_text()))
 
 
 class InProcess:
@@ -155,7 +153,7 @@ def test_a_module_that_answers_something_else(answer, says: str) -> None:
 
 def test_level_2_agrees_with_the_release() -> None:
     """Of the formats whose tables need no time to prepare."""
-    target = targets.open_targets(f"ggml:{native.library_dir()}#base", 60)[0][0].target
+    target = targets.open_targets(f"ggml:{fetch.library_dir()}#base", 60)[0][0].target
     for name in ("Q4_0.decode", "Q8_0.encode", "Q5_1.encode", "MXFP4.encode", "Q6_K.dot", "Q3_K.decode"):
         suite = bulk.with_bulk(SUITES[name], seed=1)
         assert len(suite.cases) > len(SUITES[name].cases) + 30
@@ -365,7 +363,7 @@ def test_a_question_larger_than_a_pipe(tmp_path: Path) -> None:
 
 
 def test_the_release_conforms_and_its_avx2_kernels_do_not(capsys: pytest.CaptureFixture[str]) -> None:
-    folder = native.library_dir()
+    folder = fetch.library_dir()
     code, out, _ = run(capsys, f"ggml:{folder}#base", "--formats=Q4_0,Q8_1,Q6_K,TQ1_0,BF16")
     assert code == 0, out
     code, out, _ = run(capsys, f"ggml:{folder}#haswell", "--formats=Q1_0", "--operations=dot", "--json")
@@ -381,7 +379,7 @@ SUITES_REFERENCE = json.loads((cases.vectors_folder() / "llama.cpp" / "Q4_0.deco
 
 
 def test_each_part_of_a_folder_is_a_subject() -> None:
-    opened, cannot = targets.open_targets(f"ggml:{native.library_dir()}", 10)
+    opened, cannot = targets.open_targets(f"ggml:{fetch.library_dir()}", 10)
     names = [one.spelling.rpartition("#")[2] for one in opened]
     assert names[0] == "base" and {"x64", "haswell"} <= set(names)
     assert len(opened) + len(cannot) == 15

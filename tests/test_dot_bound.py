@@ -19,7 +19,7 @@ import hifi_ref as hr
 from hifi_ref.dot_bound import dot_fractions
 from hifi_ref.dot_bound.codes import codes_and_offset
 from hifi_ref.formats import FORMATS, LLAMA_CPP, Format
-from tests import native
+from reference import fetch, release
 
 DOTS = [f.name for f in LLAMA_CPP.values() if f.dot is not None]
 FLOATS = ("F32", "F16", "BF16")
@@ -42,7 +42,7 @@ def pool(name: str, family: str) -> np.ndarray:
     family = "gauss" if family == "any codes" else family
     x = FAMILIES[family](np.random.default_rng(1), (count, max(f.block_size, 32))).astype(np.float32)
     qw = np.ones(x.shape[1], np.float32) if f.requires_weights else None
-    return native.encode(name, x, qw).reshape(-1, f.type_size)
+    return release.encode(name, x, qw).reshape(-1, f.type_size)
 
 
 def any_codes(f: Format, rng: Rng, blocks: int, fill: int | None = None) -> np.ndarray:
@@ -78,7 +78,7 @@ def rows_of(name: str, rng: Rng, rows: int, n: int, family: str = "gauss") -> np
 def activations(name: str, rng: Rng, n: int, family: str = "gauss", scale: float = 1) -> np.ndarray:
     """uint8[row_bytes of the partner], encoded by the release."""
     x = FAMILIES[family](rng, (1, n)) * scale
-    return native.encode(FORMATS[name].dot_with, x.astype(np.float32))[0]
+    return release.encode(FORMATS[name].dot_with, x.astype(np.float32))[0]
 
 
 def cancelling(name: str, rng: Rng, rows: int, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -126,9 +126,9 @@ def problems(name: str, seed: int, rows: int):
 @functools.cache
 def variants() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The release's builds for x86-64: those that this processor runs, and those that it does not, as they say."""
-    native.base()
+    release.base()
     runs, cannot = [], []
-    for path in sorted(native.library_dir().glob("libggml-cpu-*.so")):
+    for path in sorted(fetch.library_dir().glob("libggml-cpu-*.so")):
         name = re.fullmatch(r"libggml-cpu-(\w+)\.so", Path(path).name)[1]
         (runs if ctypes.CDLL(str(path)).ggml_backend_score() > 0 else cannot).append(name)
     return tuple(runs), tuple(cannot)
@@ -244,9 +244,9 @@ def test_every_kernel_of_the_release_lies_within_the_bound(name: str) -> None:
         n = w.shape[1] // FORMATS[name].type_size * FORMATS[name].block_size
         any_order, known = hr.dot_exact(name, w, a), hr.dot_exact(name, w, a, additions=height(name, n))
         assert np.isfinite(any_order.bound).all()
-        results = {"generic": native.dot(name, w, a), "hifi_ref": hr.dot(name, w, a, lane="numpy")}
+        results = {"generic": release.dot(name, w, a), "hifi_ref": hr.dot(name, w, a, lane="numpy")}
         for variant in variants()[0]:
-            results[variant] = native.dot(name, w, a, variant, generic=False)
+            results[variant] = release.dot(name, w, a, variant, generic=False)
         for kernel, result in results.items():
             assert any_order.holds(result).all(), (kernel, n, (any_order.error(result) / any_order.bound).max())
             # The scalar kernels of float formats add one by one, in binary64.
@@ -356,7 +356,7 @@ def test_weights_that_are_0_count_where_the_offset_is_taken_from_stored_sums() -
     found = hr.dot_exact("Q6_K", w, a)
     assert (found.value == 0).all()
     for variant in variants()[0]:
-        assert found.holds(native.dot("Q6_K", w, a, variant, generic=False)).all()
+        assert found.holds(release.dot("Q6_K", w, a, variant, generic=False)).all()
 
 
 @each_dot
@@ -366,7 +366,7 @@ def test_flushed_subnormals_lie_within_the_bound(name: str) -> None:
     w, a = rows_of(name, rng, 20, 512), activations(name, rng, 512, scale=1e-39)
     found = hr.dot_exact(name, w, a)
     assert found.holds(np.zeros(len(w), np.float32)).all()
-    assert found.holds(native.dot(name, w, a)).all()
+    assert found.holds(release.dot(name, w, a)).all()
 
 
 def test_where_float32_can_overflow_there_is_no_bound() -> None:
@@ -396,7 +396,7 @@ def test_no_kernel_of_the_release_saturates_for_codes_that_encoders_write(name: 
             a = activations_of_one_code(name, n, code)
             found = hr.dot_exact(name, w, a)
             for variant in variants()[0]:
-                assert found.holds(native.dot(name, w, a, variant, generic=False)).all(), (fill, code, variant)
+                assert found.holds(release.dot(name, w, a, variant, generic=False)).all(), (fill, code, variant)
 
 
 # A fact about the release: x86 kernels that give the activations the signs of the weights cannot negate -128.
@@ -411,8 +411,8 @@ def test_kernels_that_negate_a_code_of_minus_128_fall_outside(name: str) -> None
     w = any_codes(f, np.random.default_rng(14), 20 * n // f.block_size).reshape(20, -1)
     a = activations_of_one_code(name, n, -128)
     found = hr.dot_exact(name, w, a)
-    assert found.holds(native.dot(name, w, a)).all()
-    inside = found.holds(native.dot(name, w, a, "haswell", generic=False))
+    assert found.holds(release.dot(name, w, a)).all()
+    inside = found.holds(release.dot(name, w, a, "haswell", generic=False))
     assert not inside.any() if name in NEGATE_INT8 else inside.all()
 
 
@@ -457,7 +457,7 @@ def caught(name: str, rng: Rng, rows: int, n: int, additions: int | None) -> flo
     right, other = hr.dot_exact(name, w, a, additions), hr.dot_exact(name, wrong, a)
     differs = (right.high != other.high) | (right.low != other.low)
     assert differs.mean() > 0.9
-    return float((~right.holds(native.dot(name, wrong, a)))[differs].mean())
+    return float((~right.holds(release.dot(name, wrong, a)))[differs].mean())
 
 
 @each_coded

@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 
 import hifi_ref as hr
-from hifi_ref import canary, clean_thread, exact, hard_inputs, jax_lane, numpy_lane
-from hifi_ref.exact import arithmetic
-from hifi_ref.formats import FORMATS, Format
-from hifi_ref.jax_lane import encoding
+from hifi_ref import exact
+from hifi_ref.exact import arithmetic, bit_patterns, clean_thread
+from hifi_ref.formats import FORMATS, Format, hard_inputs
+from hifi_ref.lanes import canary, jax_lane, numpy_lane
+from hifi_ref.lanes.jax_lane import encoding
 from tests import unsealed
 from tools import on_a_card
 
@@ -141,7 +142,8 @@ def test_what_could_not_is_passed_over(case: str) -> None:
 
 @pytest.mark.parametrize("name", ["Q4_0", "Q4_1", "Q3_K", "Q4_K", "Q6_K", "IQ4_XS", "Q6_K_HIFI_RES8"])
 def test_a_zero_that_compilers_know_is_found_in_a_format(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arithmetic, "hidden_zero", lambda witness: jax.numpy.zeros(witness.shape, np.uint32))
+    for module in (arithmetic, bit_patterns):
+        monkeypatch.setattr(module, "hidden_zero", lambda witness: jax.numpy.zeros(witness.shape, np.uint32))
     f = FORMATS[name]
     x, importance = np.ones((1, BLOCKS, f.block_size), np.float32), np.ones((BLOCKS, f.block_size), np.float32)
     errors = unsealed.find(jax.make_jaxpr(f.encode)(x, importance))

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hifi_ref import exact
-from tests import native
+from reference import release
 
 f4 = np.float32
 TINY, LARGEST = 2.0**-126, float(np.finfo(f4).max)
@@ -487,11 +487,11 @@ def test_walls_and_columns_change_nothing(lane: Callable) -> None:
 # CONVERSIONS
 
 
-def release(symbol: str, source: np.ndarray, target: type) -> np.ndarray:
+def converted(symbol: str, source: np.ndarray, target: type) -> np.ndarray:
     """A conversion function of the release: (const source *, target *, int64 count)."""
     source, out = np.ascontiguousarray(source), np.empty(source.shape, target)
     pointers = (ctypes.c_void_p(source.ctypes.data), ctypes.c_void_p(out.ctypes.data))
-    getattr(native.base(), symbol)(*pointers, ctypes.c_int64(source.size))
+    getattr(release.base(), symbol)(*pointers, ctypes.c_int64(source.size))
     return out
 
 
@@ -501,7 +501,7 @@ HALVES = np.arange(65536, dtype=np.uint16)
 @each_lane
 def test_widen_every_f16(lane: Callable) -> None:
     by_struct = f4([struct.unpack("<e", struct.pack("<H", h))[0] for h in range(65536)])
-    assert np.array_equal(bit_list(release("ggml_fp16_to_fp32_row", HALVES, f4)), bit_list(by_struct))
+    assert np.array_equal(bit_list(converted("ggml_fp16_to_fp32_row", HALVES, f4)), bit_list(by_struct))
     assert np.array_equal(bit_list(lane(exact.widen_f16, HALVES)), bit_list(by_struct))
 
 
@@ -520,21 +520,22 @@ def around_halves() -> np.ndarray:
 @each_lane
 def test_narrow_f16(lane: Callable) -> None:
     x = around_halves()
-    expected = release("ggml_fp32_to_fp16_row", x, np.uint16)
+    expected = converted("ggml_fp32_to_fp16_row", x, np.uint16)
     observed = np.asarray(lane(exact.narrow_f16, x))
     nan = np.isnan(x)
     assert np.array_equal(observed[~nan], expected[~nan])
     assert (observed[nan] & 0x7FFF == 0x7E00).all() and (expected[nan] & 0x7FFF == 0x7E00).all()
-    assert np.array_equal(bit_list(lane(exact.round_f16, x)), bit_list(release("ggml_fp16_to_fp32_row", expected, f4)))
+    widened = converted("ggml_fp16_to_fp32_row", expected, f4)
+    assert np.array_equal(bit_list(lane(exact.round_f16, x)), bit_list(widened))
 
 
 @each_lane
 def test_bf16(lane: Callable) -> None:
-    wide = release("ggml_bf16_to_fp32_row", HALVES, f4)
+    wide = converted("ggml_bf16_to_fp32_row", HALVES, f4)
     assert np.array_equal(bit_list(lane(exact.widen_bf16, HALVES)), bit_list(wide))
     low = np.array([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF], np.uint32)
     x = (HALVES.astype(np.uint32)[:, None] << 16 | low).reshape(-1).view(f4)
-    expected = release("ggml_fp32_to_bf16_row_ref", x, np.uint16)
+    expected = converted("ggml_fp32_to_bf16_row_ref", x, np.uint16)
     observed = np.asarray(lane(exact.narrow_bf16, x))
     assert np.array_equal(observed, expected)
     nan = np.isnan(x)
@@ -556,7 +557,7 @@ def test_every_e8m0_and_ue4m3(lane: Callable) -> None:
     # The release's own reading: code 1 of a block, which stands for half a scale, in each sub-block.
     blocks = np.zeros((256, 36), np.uint8)
     blocks[:, 0], blocks[:, 4] = codes, 1
-    assert np.array_equal(bit_list(observed), bit_list(native.decode("NVFP4", blocks)[:, 0]))
+    assert np.array_equal(bit_list(observed), bit_list(release.decode("NVFP4", blocks)[:, 0]))
 
 
 # DRAWN OPERANDS

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import hifi_ref as hr
-from hifi_ref import hard_inputs as inputs
 from hifi_ref.formats import FORMATS, LLAMA_CPP, Format
-from hifi_ref.hard_inputs import FAMILIES, same_floats
-from tests import native
+from hifi_ref.formats import hard_inputs as inputs
+from hifi_ref.formats.hard_inputs import FAMILIES, same_floats
+from reference import refusals, release
 
 LANES = ("numpy", "jax")
 ROWS = 2
@@ -97,7 +97,7 @@ def test_pack_undoes_unpack(name: str, lane: str) -> None:
 
 
 def check_decode(name: str, blocks: np.ndarray, lane: str) -> None:
-    expected = native.decode(name, blocks)
+    expected = release.decode(name, blocks)
     same = same_floats(hr.decode(name, blocks, lane=lane).reshape(expected.shape), expected)
     if not same.all():
         block, weight = np.argwhere(~same)[0]
@@ -139,7 +139,7 @@ def test_decode_any_bytes(name: str, lane: str, data: st.DataObject) -> None:
 def check_encode(name: str, x: np.ndarray, weights: np.ndarray | None, lane: str, labels: list[str]) -> None:
     """Where the release refuses a row there is nothing to compare with: there the lanes must agree."""
     f = FORMATS[name]
-    expected, accepted = native.encode_or_refuse(name, x, weights)
+    expected, accepted = refusals.encode_or_refuse(name, x, weights)
     if not accepted.all():
         expected = np.where(accepted[:, None], expected, hr.encode(name, x, weights, lane="numpy"))
     observed = hr.encode(name, x, weights, lane=lane)
@@ -213,18 +213,18 @@ def dot_operands(f: Format, seed: int) -> Iterator[tuple[str, np.ndarray, np.nda
         yield f"activations {byte:#04x}", w, inputs.tame_scales(g, full_a, rng)
     # The second half of each row takes back what the first has added.
     x = rng.standard_normal((1, DOT_N // 2)).astype(np.float32)
-    cancelling = native.encode(g.name, np.concatenate([x, -x], axis=1))
+    cancelling = release.encode(g.name, np.concatenate([x, -x], axis=1))
     yield "cancellation", np.tile(w.reshape(2 * DOT_ROWS, -1)[:DOT_ROWS], 2), cancelling
     for family in FAMILIES:
-        a = native.encode(g.name, inputs.weights(family, rng, 1, DOT_N))
+        a = release.encode(g.name, inputs.weights(family, rng, 1, DOT_N))
         yield f"activations of {family}", w, a
-        if f.encode is not None and not native.may_refuse(f.name):
-            yield family, native.encode(f.name, inputs.weights(family, rng, DOT_ROWS, DOT_N)), a
+        if f.encode is not None and not refusals.may_refuse(f.name):
+            yield family, release.encode(f.name, inputs.weights(family, rng, DOT_ROWS, DOT_N)), a
 
 
 def check_dot(name: str, w: np.ndarray, a: np.ndarray, lane: str, label: str) -> None:
     w, a = w.reshape(-1, DOT_N // FORMATS[name].block_size * FORMATS[name].type_size), a.reshape(-1)
-    expected = native.dot(name, w, a)
+    expected = release.dot(name, w, a)
     observed = hr.dot(name, w, a, lane=lane)
     same = same_floats(observed, expected)
     if not same.all():
@@ -248,7 +248,7 @@ def test_dot_any_bytes(name: str, data: st.DataObject) -> None:
     n = 256
     sizes = (n // f.block_size * f.type_size, n // g.block_size * g.type_size)
     w, a = (np.frombuffer(data.draw(st.binary(min_size=size, max_size=size)), np.uint8) for size in sizes)
-    observed, expected = hr.dot(name, w[None], a, lane="numpy"), native.dot(name, w[None], a)
+    observed, expected = hr.dot(name, w[None], a, lane="numpy"), release.dot(name, w[None], a)
     assert same_floats(observed, expected).all(), (observed, expected)
 
 
@@ -264,15 +264,15 @@ def test_inside_jit(name: str) -> None:
     x = np.concatenate([inputs.weights(family, rng, 1, N) for family in families])
     weights = inputs.importance("lognormal" if f.requires_weights else "none", 12, N)
     blocks = inputs.scale_blocks(f, rng)[: 64 * 256 // f.block_size]
-    calls = {"decode": (lambda b: hr.decode(name, b), (blocks,), native.decode(name, blocks))}
+    calls = {"decode": (lambda b: hr.decode(name, b), (blocks,), release.decode(name, blocks))}
     if f.encode is not None:
-        expected, accepted = native.encode_or_refuse(name, x, weights)
+        expected, accepted = refusals.encode_or_refuse(name, x, weights)
         assert accepted.all()
         calls["encode"] = (lambda x: hr.encode(name, x, given_weights(weights)), (x,), expected)
     if f.dot is not None:
         w, a = next((w, a) for label, w, a in dot_operands(f, 13) if label == "bytes")
         w, a = w.reshape(DOT_ROWS, -1), a.reshape(-1)
-        calls["dot"] = (lambda w, a: hr.dot(name, w, a), (w, a), native.dot(name, w, a))
+        calls["dot"] = (lambda w, a: hr.dot(name, w, a), (w, a), release.dot(name, w, a))
 
     def run(operands: dict[str, tuple]) -> dict[str, tuple]:
         constants = {k: tuple(map(jnp.asarray, arguments)) for k, (_, arguments, _) in calls.items()}

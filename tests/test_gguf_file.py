@@ -11,7 +11,7 @@ import gguf
 import numpy as np
 import pytest
 
-from hifi_ref.findings import CODES, Finding, Findings
+from hifi_ref.model_files.findings import CODES, Finding, Findings
 from hifi_ref.model_files.gguf_file import MAX_ENTRIES, GgufError, map_file, open_gguf, printable, scan
 from tests import sources
 from tests.hostile import build

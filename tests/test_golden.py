@@ -16,10 +16,10 @@ import pytest
 import hifi_ref as hr
 from golden import generate, judge, places, vector_file
 from golden.vectors import id_of, trace
-from hifi_ref import hard_inputs as inputs
 from hifi_ref.formats import FORMATS, LLAMA_CPP
-from hifi_ref.hard_inputs import FAMILIES
-from tests import native
+from hifi_ref.formats import hard_inputs as inputs
+from hifi_ref.formats.hard_inputs import FAMILIES
+from reference import release
 from tests.test_formats import DOT_N, DOT_ROWS, ROWS, N
 
 GOLDEN = judge.HERE
@@ -151,11 +151,20 @@ def test_the_vectors_reach_every_number() -> None:
             reached = table["fields"][field.name]
             assert reached["bits"] == reached["bits_both_ways"], (name, field.name)
             if field.dtype in ("f16", "f32"):
-                classes = {"zero", "subnormal", "smallest subnormal", "normal", "smallest normal", "largest",
-                    "infinity"}
+                classes = {
+                    "zero",
+                    "subnormal",
+                    "smallest subnormal",
+                    "normal",
+                    "smallest normal",
+                    "largest",
+                    "infinity",
+                }
                 both = {sign + kind for kind in classes for sign in ("", "negative ")}
-                assert field.name == "s" or both | {"NaN"} <= {*reached["classes"]} | {"negative zero"}, (name,
-                    field.name)
+                assert field.name == "s" or both | {"NaN"} <= {*reached["classes"]} | {"negative zero"}, (
+                    name,
+                    field.name,
+                )
         for kind, at in places.bits(name).items():
             reached = table["numbers"][kind]["decode"]
             assert reached["values_seen"] == reached["values"] == 2 ** at.shape[1], (name, kind)
@@ -169,14 +178,14 @@ def test_a_number_moves_the_weights_of_its_place(name: str) -> None:
     f = FORMATS[name]
     rng = np.random.default_rng(21)
     block = inputs.tame_scales(f, inputs.random_blocks(f, rng, 1), rng)
-    values = native.decode(name, block)[0]
+    values = release.decode(name, block)[0]
     for kind, at in places.bits(name).items():
         count, width = at.shape
         if name == "TQ1_0":
             continue
         numbers = np.tile(places.read(name, block)[kind], (count, 1))
         np.fill_diagonal(numbers, numbers.diagonal() ^ rng.integers(1, 2**width, count))
-        moved = native.decode(name, places.write(name, np.tile(block, (count, 1)), **{kind: numbers})) != values
+        moved = release.decode(name, places.write(name, np.tile(block, (count, 1)), **{kind: numbers})) != values
         reach = f.block_size // count
         outside = np.kron(np.eye(count, dtype=bool), np.ones(reach, bool)) == 0
         assert not (moved & outside).any(), kind

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hifi_ref import exact
-from hifi_ref.formats import grid_lists, split_search
-from hifi_ref.formats.grid_search import _digits
-from hifi_ref.formats.nearest_row import Target, _short_list_will_do, nearest_rows
-from hifi_ref.jax_lane import CPU_OPTIONS
+from hifi_ref.formats.search import grid_lists, split_search
+from hifi_ref.formats.search.grid_search import _digits
+from hifi_ref.formats.search.nearest_row import Target, _short_list_will_do, nearest_rows
+from hifi_ref.lanes.jax_lane import CPU_OPTIONS
 
 BOOKS = {"IQ2_XXS": 2, "IQ2_XS": 2, "IQ2_S": 1, "IQ3_XXS": 2, "IQ3_S": 3, "IQ1_S": 3}
 

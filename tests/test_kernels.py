@@ -15,12 +15,13 @@ from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 import hifi_ref as hr
 from golden import judge
-from hifi_ref import ground, jax_lane
-from hifi_ref import hard_inputs as inputs
 from hifi_ref.formats import LLAMA_CPP, codebooks
-from hifi_ref.hard_inputs import same_floats
+from hifi_ref.formats import hard_inputs as inputs
+from hifi_ref.formats.hard_inputs import same_floats
+from hifi_ref.ground import command as ground
 from hifi_ref.kernels import backends, canary, columns, fields, gemm, matmul, planes, vec_dot
 from hifi_ref.kernels.plans import PLANS
+from hifi_ref.lanes import jax_lane
 
 ROWS, COLUMNS, N = 40, 8, 512
 WITH_DOT = [name for name in LLAMA_CPP if hr.FORMATS[name].dot is not None]

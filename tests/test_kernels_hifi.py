@@ -12,12 +12,12 @@ from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 import hifi_ref as hr
 from golden import judge
-from hifi_ref import hard_inputs as inputs
-from hifi_ref import jax_lane
 from hifi_ref.formats import HIFI
-from hifi_ref.hard_inputs import same_floats
+from hifi_ref.formats import hard_inputs as inputs
+from hifi_ref.formats.hard_inputs import same_floats
 from hifi_ref.kernels import canary, columns, fields, vec_dot
 from hifi_ref.kernels.plans import PLANS
+from hifi_ref.lanes import jax_lane
 
 ROWS, COLUMNS, N = 40, 8, 512
 WITH_DOT = [name for name, f in HIFI.items() if f.dot is not None]

@@ -9,8 +9,8 @@ import pytest
 
 from golden import judge, mutants
 from hifi_ref import exact
-from hifi_ref import hard_inputs as inputs
 from hifi_ref.formats import LLAMA_CPP
+from hifi_ref.formats import hard_inputs as inputs
 from hifi_ref.known_bugs import BUGS, KINDS, bugs_of, decoded_tables, decoded_values, dot_sums, dot_terms, encoded_codes
 from hifi_ref.known_bugs.bug import decode, encode
 from hifi_ref.known_bugs.rounding import half_away

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hifi_ref import policies
 from hifi_ref.formats import FORMATS, LLAMA_CPP
-from hifi_ref.policies import Model, fork_format
+from hifi_ref.model_files import policies
+from hifi_ref.model_files.policies import Model, fork_format
 
 
 def formats(file_type: str, kind: str, size: float, layers: int = 32, **model: object) -> list[str]:

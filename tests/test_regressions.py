@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import hifi_ref as hr
-from tests import native
+from reference import release
 
 DATA = Path(__file__).parent / "data"
 
@@ -16,7 +16,7 @@ def test_a_scale_below_zero_wraps_around_and_still_moves_the_sums(lane: str) -> 
     """Sub-block 10 gets a negative scale; its byte comes back to 255 in each pass while the running sums go on."""
     block = np.load(DATA / "wrapped_scale.npz")
     x, weights = block["x"].reshape(1, 256), block["w"].reshape(256)
-    expected = native.encode("Q2_K", x, weights)
+    expected = release.encode("Q2_K", x, weights)
     assert hr.encode("Q2_K", x, weights, lane=lane).tobytes() == expected.tobytes()
 
 
@@ -26,7 +26,7 @@ def test_squares_of_errors_that_underflow_before_a_large_weight_counts(lane: str
     """Weights of 1e-12 fitted almost exactly, of great importance: w * diff * diff is normal, diff * diff is not."""
     block = np.load(DATA / f"faint_squares_{name}.npz")
     x, weights = block["x"].reshape(1, 256), block["w"].reshape(256)
-    expected = native.encode(name, x, weights)
+    expected = release.encode(name, x, weights)
     assert hr.encode(name, x, weights, lane=lane).tobytes() == expected.tobytes()
 
 
@@ -35,5 +35,5 @@ def test_the_first_sign_is_given_up_where_all_costs_overflow(lane: str) -> None:
     """A weight of 3e26 makes all importance of its super-block infinite, and costs of weights that are 0 NaN."""
     row = np.load(DATA / "nan_costs.npz")
     x, weights = row["x"].reshape(1, -1), row["w"]
-    expected = native.encode("IQ2_XS", x, weights)
+    expected = release.encode("IQ2_XS", x, weights)
     assert hr.encode("IQ2_XS", x, weights, lane=lane).tobytes() == expected.tobytes()

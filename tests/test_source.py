@@ -20,7 +20,8 @@ from hifi_ref.formats import FORMATS
 from hifi_ref.model_files.dialects import DIALECTS
 from hifi_ref.model_files.file_types import FILE_TYPES
 from hifi_ref.model_files.gguf_file import open_gguf
-from tests import native, sources
+from reference import fetch, release
+from tests import sources
 from tests.hostile import build, run_check
 from tools import make_sample
 
@@ -35,9 +36,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_sample.write_model(folder / "f32.gguf", layers=1, rows=64)
     for file_type in (Q4_K_M, Q8_0):
         path = folder / f"{file_type}.gguf"
-        assert make_sample.quantize(native.library_dir(), folder / "f32.gguf", path, file_type, 2, weighted=False) == 0
+        assert make_sample.quantize(fetch.library_dir(), folder / "f32.gguf", path, file_type, 2, weighted=False) == 0
     weighted = folder / "weighted.gguf"
-    assert make_sample.quantize(native.library_dir(), folder / "f32.gguf", weighted, Q4_K_M, 2) == 0
+    assert make_sample.quantize(fetch.library_dir(), folder / "f32.gguf", weighted, Q4_K_M, 2) == 0
     sources.write_imatrix(folder / "imatrix.gguf", make_sample.importance())
     (folder / "imatrix.dat").write_bytes(sources.dat_imatrix(make_sample.importance()))
     return folder
@@ -71,7 +72,7 @@ def test_without_importance_whatever_the_release_writes_is_reproduced(
 ) -> None:
     """With importance: tests/test_check.py. Formats that search a grid are slow: a row of each tensor will do."""
     path, name = tmp_path / "q.gguf", FILE_TYPES[file_type][0]
-    status = make_sample.quantize(native.library_dir(), folder / "f32.gguf", path, file_type, 2, weighted=False)
+    status = make_sample.quantize(fetch.library_dir(), folder / "f32.gguf", path, file_type, 2, weighted=False)
     assert bool(status) == (name in REFUSED_WITHOUT_IMPORTANCE)
     if not status:
         flags = ["--sample=1"] if name.startswith("IQ") else []
@@ -122,7 +123,7 @@ def test_a_file_that_names_an_importance_matrix(tmp_path: Path, folder: Path) ->
     source, path = one_tensor(tmp_path / "s.gguf", "F32", x.shape, x), tmp_path / "q.gguf"
     row = np.arange(1, 257, dtype=np.float32)
     (tmp_path / "i.dat").write_bytes(sources.dat_imatrix({"t.weight": row}))
-    encoded = {"Q4_K": native.encode("Q4_K", x, row), "IQ2_XS": np.zeros((4, FORMATS["IQ2_XS"].type_size), np.uint8)}
+    encoded = {"Q4_K": release.encode("Q4_K", x, row), "IQ2_XS": np.zeros((4, FORMATS["IQ2_XS"].type_size), np.uint8)}
     for name, blocks in encoded.items():
         tensor = ("t.weight", FORMATS[name].type_id, (256, 4), blocks.tobytes())
         path.write_bytes(build([tensor], [("quantize.imatrix.file", 8, b"some.dat")]))
@@ -136,7 +137,7 @@ def test_every_single_bit_is_found(tmp_path: Path, folder: Path) -> None:
     """Random bits of the tensors' data, in one file of many formats, each named by tensor, block and field."""
     x = make_sample.made_weights(5, 2, 256)
     names = "F32 F16 BF16 Q1_0 Q2_0 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K TQ1_0 TQ2_0 MXFP4 NVFP4".split()
-    tensors = [(n, FORMATS[n].type_id, (256, 2), native.encode(n, x).tobytes()) for n in names]
+    tensors = [(n, FORMATS[n].type_id, (256, 2), release.encode(n, x).tobytes()) for n in names]
     source, path = tmp_path / "s.gguf", tmp_path / "q.gguf"
     source.write_bytes(build([(n, 0, (256, 2), x.tobytes()) for n, *_ in tensors]))
     whole = build(tensors)
@@ -169,7 +170,7 @@ def test_a_fused_build_is_told_as_one(tmp_path: Path, case: dict) -> None:
     """What the release's arm64 build writes is neither damage nor another encoder."""
     shape = (case["rows"], case["columns"])
     x, f = make_sample.made_weights(case["seed"], *shape), FORMATS[case["format"]]
-    blocks = native.encode(f.name, x).reshape(-1, f.type_size)
+    blocks = release.encode(f.name, x).reshape(-1, f.type_size)
     for block, raw in case["blocks"].items():
         blocks[int(block)] = np.frombuffer(bytes.fromhex(raw), np.uint8)
     source, path = one_tensor(tmp_path / "s.gguf", "F32", shape, x), tmp_path / "q.gguf"
@@ -185,7 +186,7 @@ def test_changed_bytes_are_no_fused_build(tmp_path: Path, n: int) -> None:
     """Codes of some blocks replaced: two bytes each, so that no single change gives it away."""
     x = make_sample.made_weights(9, 256, 512)
     source, path = one_tensor(tmp_path / "s.gguf", "F32", x.shape, x), tmp_path / "q.gguf"
-    blocks = native.encode("Q4_K", x).reshape(-1, 144)
+    blocks = release.encode("Q4_K", x).reshape(-1, 144)
     at = np.random.default_rng(n).choice(len(blocks), n, replace=False)
     blocks[at, 20] ^= 0x11
     blocks[at, 99] ^= 0x11 if n > 4 else 0
@@ -198,11 +199,11 @@ def test_other_weights_and_another_encoder(tmp_path: Path) -> None:
     x, y = make_sample.made_weights(1, 8, 256), make_sample.made_weights(2, 8, 256)
     source, path = one_tensor(tmp_path / "s.gguf", "F32", x.shape, x), tmp_path / "q.gguf"
     for name in ("Q4_K", "Q8_0", "F16", "F32"):
-        one_tensor(path, name, x.shape, native.encode(name, y))
+        one_tensor(path, name, x.shape, release.encode(name, y))
         code, report, out = compare(path, source)
         assert (code, different(report)) == (1, {"t.weight": ("differs", "source")}), out
         assert "error E001 other weights. " in out
-    coarse = native.encode("Q4_K", x * np.float32(1.01))
+    coarse = release.encode("Q4_K", x * np.float32(1.01))
     one_tensor(path, "Q4_K", x.shape, coarse)
     assert different(compare(path, source)[1]) == {"t.weight": ("differs", "encoder")}
 
@@ -210,9 +211,9 @@ def test_other_weights_and_another_encoder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("through", "kind"), [("F16", np.float16), ("BF16", None)])
 def test_weights_that_were_rounded_first(tmp_path: Path, through: str, kind: type | None) -> None:
     x = make_sample.made_weights(1, 8, 256) * np.float32(1.2345)
-    rounded = native.decode(through, native.encode(through, x)).reshape(x.shape)
+    rounded = release.decode(through, release.encode(through, x)).reshape(x.shape)
     source, path = one_tensor(tmp_path / "s.gguf", "F32", x.shape, x), tmp_path / "q.gguf"
-    one_tensor(path, "Q6_K", x.shape, native.encode("Q6_K", rounded))
+    one_tensor(path, "Q6_K", x.shape, release.encode("Q6_K", rounded))
     code, report, out = compare(path, source)
     assert (code, different(report)) == (1, {"t.weight": ("otherwise", f"rounded to {through}")}), out
     assert f"reproduced from the source's weights rounded to {through} first" in out
@@ -221,22 +222,22 @@ def test_weights_that_were_rounded_first(tmp_path: Path, through: str, kind: typ
 @pytest.mark.parametrize("kind", ["F16", "BF16"])
 def test_sources_of_other_floats(tmp_path: Path, kind: str) -> None:
     x = make_sample.made_weights(1, 8, 256)
-    raw = native.encode(kind, x)
+    raw = release.encode(kind, x)
     source, path = one_tensor(tmp_path / "s.gguf", kind, x.shape, raw), tmp_path / "q.gguf"
-    widened = native.decode(kind, raw).reshape(x.shape)
+    widened = release.decode(kind, raw).reshape(x.shape)
     for name in ("Q5_K", "Q8_0", "F32", kind):
-        blocks = native.encode(name, widened)
+        blocks = release.encode(name, widened)
         one_tensor(path, name, x.shape, blocks)
         assert compare(path, source)[0] == 0
 
 
 def test_what_is_quantized_already_is_copied_or_encoded_again(tmp_path: Path) -> None:
     x = make_sample.made_weights(1, 8, 256)
-    blocks = native.encode("Q4_K", x)
+    blocks = release.encode("Q4_K", x)
     source, path = tmp_path / "s-00001-of-00002.gguf", tmp_path / "q.gguf"
     source.write_bytes(build([("a", FORMATS["Q4_K"].type_id, (256, 8), blocks.tobytes())]))
     (tmp_path / "s-00002-of-00002.gguf").write_bytes(build([("b", 0, (256, 8), x.tobytes())]))
-    again = native.encode("Q2_K", native.decode("Q4_K", blocks).reshape(x.shape))
+    again = release.encode("Q2_K", release.decode("Q4_K", blocks).reshape(x.shape))
     for name, a in (("Q4_K", blocks), ("Q2_K", again)):
         tensors = [("a", FORMATS[name].type_id, (256, 8), a.tobytes()), ("b", 0, (256, 8), x.tobytes())]
         path.write_bytes(build(tensors))
@@ -265,7 +266,7 @@ def test_formats_of_the_hifi_fork(tmp_path: Path, name: str, outliers: int | Non
 def test_experts_have_their_own_importance(tmp_path: Path) -> None:
     x = make_sample.made_weights(1, 3 * 4, 256).reshape(3, 4, 256)
     rows = np.exp(np.random.default_rng(0).standard_normal((3, 256))).astype(np.float32)
-    blocks = np.stack([native.encode("Q4_K", m, row) for m, row in zip(x, rows, strict=True)])
+    blocks = np.stack([release.encode("Q4_K", m, row) for m, row in zip(x, rows, strict=True)])
     source = one_tensor(tmp_path / "s.gguf", "F32", x.shape, x)
     path, imatrix = one_tensor(tmp_path / "q.gguf", "Q4_K", x.shape, blocks), tmp_path / "i.dat"
     imatrix.write_bytes(sources.dat_imatrix({"t.weight": rows.reshape(-1)}))
@@ -286,7 +287,7 @@ def test_missing_tensors_and_shapes(tmp_path: Path) -> None:
 def test_weights_that_are_not_finite(tmp_path: Path) -> None:
     x = make_sample.made_weights(1, 2, 256)
     x[0, 5] = np.nan
-    blocks = native.encode("Q4_K", np.nan_to_num(x)).tobytes()
+    blocks = release.encode("Q4_K", np.nan_to_num(x)).tobytes()
     source, path = tmp_path / "s.gguf", tmp_path / "q.gguf"
     source.write_bytes(build([("t", 0, (256, 2), x.tobytes())]))
     path.write_bytes(build([("t", 12, (256, 2), blocks)]))
@@ -319,13 +320,13 @@ def test_safetensors_of_other_floats_and_raised_norms(tmp_path: Path, dtype: str
     """As convert_hf_to_gguf does: 1 is added to Gemma's norms, before they are widened to F32 or after."""
     x = make_sample.made_weights(4, 8, 256)
     raw = sources.as_dtype(x, dtype)
-    widened = native.decode(dtype, np.frombuffer(raw[2], np.uint8)).reshape(x.shape)
+    widened = release.decode(dtype, np.frombuffer(raw[2], np.uint8)).reshape(x.shape)
     norm = sources.as_dtype(x[0], "F32")
     names = {"v": "model.layers.0.self_attn.v_proj.weight", "norm": "model.norm.weight"}
     source, path = tmp_path / "model.safetensors", tmp_path / "q.gguf"
     source.write_bytes(sources.safetensors({names["v"]: raw, names["norm"]: norm}))
     for name in ("Q5_K", dtype):
-        blocks = native.encode(name, widened).tobytes()
+        blocks = release.encode(name, widened).tobytes()
         tensors = [
             ("blk.0.attn_v.weight", FORMATS[name].type_id, (256, 8), blocks),
             ("output_norm.weight", 0, (256,), (x[0] + np.float32(1)).tobytes()),
@@ -520,7 +521,7 @@ def documented(folder: Path) -> None:
     """The files that docs/check.md speaks of."""
     make_sample.write_model(folder / "model-F32.gguf", layers=1, rows=64)
     path = folder / "model-Q4_K_M.gguf"
-    assert make_sample.quantize(native.library_dir(), folder / "model-F32.gguf", path, 15, weighted=False) == 0
+    assert make_sample.quantize(fetch.library_dir(), folder / "model-F32.gguf", path, 15, weighted=False) == 0
     damaged = bytearray(path.read_bytes())
     tensor = next(t for t in open_gguf(path).tensors if t.name == "blk.0.ffn_up.weight")
     damaged[tensor.start + 17 * tensor.type.type_size + 20] ^= 0x40

@@ -19,7 +19,7 @@ import numpy as np
 from jax._src import source_info_util
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from hifi_ref.exact.arithmetic import _ALIEN_NAN
+from hifi_ref.exact.bit_patterns import ALIEN_NAN
 
 MANTISSA = {"float16": 11, "bfloat16": 8, "float32": 24, "complex64": 24, "float64": 53, "complex128": 53}
 # They hand on their first operand's elements, or those of all of them.
@@ -178,7 +178,7 @@ def _one(eqn: Any, aval: Any, operands: list[Value], found: list[str]) -> Value:
         return anything._replace(loose=union.loose and not hidden, zeros=0 if not hidden else union.zeros)
     if name == "eq":
         a, b = sorted(operands, key=lambda v: v.known)
-        alien = int(_ALIEN_NAN)
+        alien = int(ALIEN_NAN)
         return anything._replace(hidden=b.known and not a.known and b.low == b.high == alien)
     return anything._replace(**_range(name, operands, anything))
 

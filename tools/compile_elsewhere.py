@@ -37,10 +37,10 @@ from absl import app, flags  # noqa: E402
 from jax.experimental import topologies  # noqa: E402
 from jax.sharding import AbstractDevice, AbstractMesh, Mesh, SingleDeviceSharding, use_abstract_mesh  # noqa: E402
 
-from hifi_ref import canary  # noqa: E402
 from hifi_ref.formats import FORMATS  # noqa: E402
 from hifi_ref.kernels import fields, vec_dot  # noqa: E402
 from hifi_ref.kernels.plans import PLANS  # noqa: E402
+from hifi_ref.lanes import canary  # noqa: E402
 
 _TARGETS = flags.DEFINE_list("targets", ["v5e", "v6e", "tpu7x", "sm_90"], "What to compile for.")
 _FORMATS = flags.DEFINE_list("formats", [], "Formats; default: all that have a kernel, or an encoder.")

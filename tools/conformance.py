@@ -23,7 +23,7 @@ from hifi_ref.conform.report import Report, Subject
 from hifi_ref.conform.report_markdown import deviations, matrix_lines
 from hifi_ref.conform.targets import machine
 from hifi_ref.model_files.files import write_atomically
-from tests import native
+from reference import fetch
 
 ROOT = Path(__file__).resolve().parent.parent
 # Relative, since the document tells the commands; git ignores it.
@@ -57,7 +57,7 @@ def run(*words: str) -> None:
 def link_release() -> None:
     link = FIELD / "linux-x64"
     if not link.exists():
-        link.symlink_to(native.library_dir())
+        link.symlink_to(fetch.library_dir())
 
 
 def fetch_arm64() -> None:

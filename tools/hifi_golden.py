@@ -65,8 +65,11 @@ def encode_tests(f: Format, data: dict[str, np.ndarray]) -> Iterator[tuple[str, 
         flags = [*(["Importance"] if own is not None else []), *(["Context"] if context else [])]
         given = {"context": case.context} if context else {}
         group = f"{'contexts' if context else 'importance' if own is not None else 'weights'}"
-        yield group, test_of(
-            flags, weights=hexed(x), importance=None if own is None else hexed(own), **given, expected=hexed(block)
+        yield (
+            group,
+            test_of(
+                flags, weights=hexed(x), importance=None if own is None else hexed(own), **given, expected=hexed(block)
+            ),
         )
 
 
@@ -79,8 +82,9 @@ def decode_tests(f: Format, data: dict[str, np.ndarray]) -> Iterator[tuple[str, 
         block = case.blocks[i % 2].reshape(2, -1)[i // 2 % 2]
         values = case.values[i % 2].reshape(2, -1)[i // 2 % 2]
         empty = f.name in ("Q3_K_HIFI", "Q4_K_HIFI") and not block[-18:].any()
-        yield "encoded blocks", test_of(
-            told(values, *(["EmptySlot"] if empty else [])), blocks=hexed(block), expected=hexed(values)
+        yield (
+            "encoded blocks",
+            test_of(told(values, *(["EmptySlot"] if empty else [])), blocks=hexed(block), expected=hexed(values)),
         )
     if "count" in f.layout.names:
         at, seen = f.layout.offset("count"), set()
@@ -105,15 +109,17 @@ def dot_tests(f: Format, data: dict[str, np.ndarray]) -> Iterator[tuple[str, dic
         a = i % len(data["q8k"])
         value = case.dots[i % 2, a : a + 1]
         flags = ["NaN"] if np.isnan(value).any() else []
-        yield "encoded blocks", test_of(
-            flags, w=hexed(case.blocks[i % 2]), a=hexed(data["q8k"][a]), expected=hexed(value)
+        yield (
+            "encoded blocks",
+            test_of(flags, w=hexed(case.blocks[i % 2]), a=hexed(data["q8k"][a]), expected=hexed(value)),
         )
     kinds = data.get("rnd_kind", np.zeros(0, int))
     for i in np.flatnonzero(kinds < 2)[::20]:
         value = data["rnd_vd_strict"][i : i + 1]
         flags = [("RandomBytes", "Duplicates")[kinds[i]], *(["NaN"] if np.isnan(value).any() else [])]
-        yield "random bytes", test_of(
-            flags, w=hexed(data["rnd_bytes"][i]), a=hexed(data["q8k"][0][:292]), expected=hexed(value)
+        yield (
+            "random bytes",
+            test_of(flags, w=hexed(data["rnd_bytes"][i]), a=hexed(data["q8k"][0][:292]), expected=hexed(value)),
         )
 
 

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from hifi_ref import command_line
-from hifi_ref.command_line import FINE, FOUND, UsageError
+from hifi_ref.commands import command_line
+from hifi_ref.commands.command_line import FINE, FOUND, UsageError
 
 USAGE_TEXT = """\
 usage: python -m tools.on_a_card [flags]
@@ -82,7 +82,7 @@ def section(names: list[str], size: Size, kernels: bool) -> tuple[str, str, int]
     """The section's heading and text, and how many cells of it tell of a difference; printed as it comes."""
     import jax
 
-    from hifi_ref import ground
+    from hifi_ref.ground import command as ground
 
     device = jax.local_devices()[0]
     lines: list[str] = []
@@ -126,7 +126,7 @@ def encode(name: str, size: Size, weighted: bool = False) -> tuple[float, int] |
     import jax.numpy as jnp
 
     import hifi_ref as hr
-    from hifi_ref import hard_inputs
+    from hifi_ref.formats import hard_inputs
 
     f = hr.FORMATS[name]
     if f.encode is None or f.requires_weights and not weighted:
@@ -150,7 +150,7 @@ def decode(name: str, size: Size) -> tuple[float, int]:
     import jax.numpy as jnp
 
     import hifi_ref as hr
-    from hifi_ref import hard_inputs
+    from hifi_ref.formats import hard_inputs
 
     f = hr.FORMATS[name]
     count = 64 * size.rows * size.repeat * size.n // f.block_size
@@ -165,7 +165,7 @@ def decode(name: str, size: Size) -> tuple[float, int]:
 def operands(name: str, size: Size) -> tuple[Any, Any, Any]:
     """w, half of its rows with usual scales, the others with any; activations as floats, and as blocks."""
     import hifi_ref as hr
-    from hifi_ref import hard_inputs
+    from hifi_ref.formats import hard_inputs
 
     f, rng = hr.FORMATS[name], np.random.default_rng(3)
     rows = 64 * size.rows * size.repeat
@@ -179,7 +179,7 @@ def dot(name: str, size: Size) -> tuple[float, int] | None:
     import jax.numpy as jnp
 
     import hifi_ref as hr
-    from hifi_ref import hard_inputs
+    from hifi_ref.formats import hard_inputs
 
     if hr.FORMATS[name].dot is None:
         return None
@@ -195,7 +195,7 @@ def matmul(name: str, size: Size) -> tuple[float, int] | None:
     import jax.numpy as jnp
 
     import hifi_ref as hr
-    from hifi_ref import hard_inputs
+    from hifi_ref.formats import hard_inputs
 
     if hr.FORMATS[name].dot is None:
         return None
@@ -222,7 +222,7 @@ def inside_jit(name: str, size: Size) -> tuple[float, int]:
     import jax.numpy as jnp
 
     import hifi_ref as hr
-    from hifi_ref import hard_inputs
+    from hifi_ref.formats import hard_inputs
 
     f = hr.FORMATS[name]
     hard = hard_inputs.all_weights(7, 1, size.n)

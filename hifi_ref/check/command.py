@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from hifi_ref import command_line
 from hifi_ref.check.payload import check_payload
 from hifi_ref.check.report import Report, to_text
 from hifi_ref.check.report_json import SCHEMA, to_json
-from hifi_ref.command_line import FINE, FOUND, UsageError
-from hifi_ref.findings import Findings, code_table
+from hifi_ref.commands import command_line
+from hifi_ref.commands.command_line import FINE, FOUND, UsageError
 from hifi_ref.model_files.dialects import DIALECTS
 from hifi_ref.model_files.file_types import FILE_TYPES, check_file_type
 from hifi_ref.model_files.files import InputError
+from hifi_ref.model_files.findings import Findings, code_table
 from hifi_ref.model_files.gguf_file import TENSOR_TYPES, map_file, printable, scan
 
 __all__ = ["FILE_TYPES", "SCHEMA", "TENSOR_TYPES", "Report", "check_file", "main", "to_json", "to_text"]

@@ -17,14 +17,14 @@ from hifi_ref.check import reproduce
 from hifi_ref.check.meaning import NOT_JUDGED, Judged, judged, settle
 from hifi_ref.check.resume import digest_of, load_state, save_state
 from hifi_ref.check.verdict import find
-from hifi_ref.findings import Findings
 from hifi_ref.formats import FORMATS
+from hifi_ref.lanes.rows_encoder import choose_lanes, encode_rows
 from hifi_ref.model_files.context import contexts
+from hifi_ref.model_files.findings import Findings
 from hifi_ref.model_files.gguf_file import Gguf, Tensor
 from hifi_ref.model_files.imatrix import Imatrix, read_imatrix
 from hifi_ref.model_files.source import Source, SourceError, Weights, expects_interleaved, layouts, open_source
 from hifi_ref.model_files.tensor_types import is_defined
-from hifi_ref.rows_encoder import choose_lanes, encode_rows
 
 # Tensors that are worked on at a time: one is read and compared while another is encoded.
 AT_A_TIME = 2

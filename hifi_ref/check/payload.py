@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hifi_ref.findings import Findings
 from hifi_ref.formats import FORMATS
+from hifi_ref.model_files.findings import Findings
 from hifi_ref.model_files.gguf_model import CHUNK, Gguf, Tensor, note
 from hifi_ref.model_files.tensor_types import TensorType, is_defined
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hifi_ref.findings import CODES, Findings
 from hifi_ref.model_files.dialects import REFERENCE
 from hifi_ref.model_files.file_types import file_type, file_type_name
+from hifi_ref.model_files.findings import CODES, Findings
 from hifi_ref.model_files.gguf_file import Gguf, Tensor, printable
 
 if TYPE_CHECKING:

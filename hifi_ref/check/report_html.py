@@ -17,7 +17,7 @@ import numpy as np
 
 from hifi_ref.check.meaning import DIFFERS, OTHERWISE, REPRODUCED, Judged
 from hifi_ref.check.report import Report, bits_per_weight, by_type, headline, totals
-from hifi_ref.findings import CODES
+from hifi_ref.model_files.findings import CODES
 
 MAP_WIDTH = 32
 # From few to many differing blocks in a cell, and from a small error to a large one.

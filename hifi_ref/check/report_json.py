@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hifi_ref.check.report import Report, bits_per_weight, by_type, totals
-from hifi_ref.findings import CODES
 from hifi_ref.model_files.file_types import file_type, file_type_name
+from hifi_ref.model_files.findings import CODES
 
 SCHEMA = "hifi_ref.check/1"
 SCHEMA_FILE = Path(__file__).parent / "report.schema.json"

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hifi_ref.check.meaning import DIFFERS, NOT_JUDGED, OTHERWISE, REPRODUCED, Judged
-from hifi_ref.findings import Finding, Findings
 from hifi_ref.formats import FORMATS
+from hifi_ref.model_files.findings import Finding, Findings
 from hifi_ref.model_files.gguf_file import Gguf, note
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from hifi_ref import api, hard_inputs
+from hifi_ref import api
 from hifi_ref.conform.cases import Case, Suite
-from hifi_ref.formats import FORMATS, Format
+from hifi_ref.formats import FORMATS, Format, hard_inputs
 
 # Blocks a decoding case.
 RUN = 64

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import hifi_ref
-from hifi_ref.layout import Field, Layout
+from hifi_ref.formats.layout import Field, Layout
 
 OPERATIONS = ("decode", "encode", "dot")
 DIALECT = "llama.cpp"
@@ -114,9 +114,7 @@ def read_suite(path: Path) -> Suite:
         fields = tuple(Field(e["field"], e["type"], e["count"], e["holds"]) for e in content["layout"])
         layout = Layout(content["format"], content["type_id"], content["block_size"], fields, content["dot_with"])
         operation = content["operation"]
-        cases = tuple(
-            _case(operation, group["name"], test) for group in content["groups"] for test in group["tests"]
-        )
+        cases = tuple(_case(operation, group["name"], test) for group in content["groups"] for test in group["tests"])
         notes = {flag: note["description"] for flag, note in content["notes"].items()}
         return Suite(layout, operation, cases, notes)
     except (KeyError, TypeError, ValueError) as error:

@@ -10,8 +10,8 @@ from pathlib import Path
 from absl import flags
 
 import hifi_ref
-from hifi_ref import command_line
-from hifi_ref.command_line import FINE, FOUND, UsageError
+from hifi_ref.commands import command_line
+from hifi_ref.commands.command_line import FINE, FOUND, UsageError
 from hifi_ref.conform import report_html, report_junit, report_markdown
 from hifi_ref.conform.cases import DIALECT, OPERATIONS, Suite, VectorError, golden_suites, vectors_folder
 from hifi_ref.conform.judge import Cell, judge

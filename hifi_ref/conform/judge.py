@@ -19,7 +19,7 @@ from hifi_ref.conform.cases import Case, Suite
 from hifi_ref.conform.line_target import NoAnswerError, NotOfferedError
 from hifi_ref.dot_bound import DotBound, dot_exact
 from hifi_ref.formats import FORMATS
-from hifi_ref.layout import Layout
+from hifi_ref.formats.layout import Layout
 
 EXACT = "exact"  # the expected bits; any NaN for a NaN
 BOUND = "within bound"  # a dot product in another order of additions

@@ -15,7 +15,7 @@ from hifi_ref.conform.cases import Case, Suite
 from hifi_ref.conform.judge import BOUND, EXACT, Target, Verdict, agreement, compare, same
 from hifi_ref.conform.line_target import NoAnswerError, NotOfferedError
 from hifi_ref.formats import FORMATS
-from hifi_ref.layout import Layout
+from hifi_ref.formats.layout import Layout
 
 
 class Place(NamedTuple):

@@ -11,7 +11,7 @@ from hifi_ref import exact
 from hifi_ref.conform.cases import Case
 from hifi_ref.conform.judge import as_close, same
 from hifi_ref.formats import FORMATS
-from hifi_ref.layout import Layout
+from hifi_ref.formats.layout import Layout
 
 
 class Pattern(NamedTuple):

@@ -1,10 +1,10 @@
 """A target's spelling to the subjects that it stands for.
 
-    python:MODULE    a module with any of encode, decode, dot (see serve)
-    gguf-py          the gguf package
-    exec:COMMAND     a program that speaks the line protocol (see line_target)
-    ggml:DIR         every part of a folder of ggml's shared libraries, or of one library (see ggml_library)
-    ggml:DIR#PART    one of them
+python:MODULE    a module with any of encode, decode, dot (see serve)
+gguf-py          the gguf package
+exec:COMMAND     a program that speaks the line protocol (see line_target)
+ggml:DIR         every part of a folder of ggml's shared libraries, or of one library (see ggml_library)
+ggml:DIR#PART    one of them
 """
 
 from __future__ import annotations
@@ -88,5 +88,3 @@ def machine() -> dict[str, str]:
         model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
     python = f"Python {platform.python_version()}"
     return {"cpu": model, "architecture": platform.machine(), "system": platform.system(), "python": python}
-
-

@@ -1,9 +1,9 @@
 """Failures that are expected, from a file. Each has a reason, and one that no longer fails is reported.
 
-    # the kernels of AVX2 negate activations
-    Q4_0.dot: cannot negate an activation code of -128
-    *.encode: no encoder is exact yet
-    Q4_1.decode 32681c0ec4d8bdab: this vector alone
+# the kernels of AVX2 negate activations
+Q4_0.dot: cannot negate an activation code of -128
+*.encode: no encoder is exact yet
+Q4_1.decode 32681c0ec4d8bdab: this vector alone
 """
 
 from __future__ import annotations

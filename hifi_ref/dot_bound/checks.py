@@ -8,6 +8,7 @@ import numpy as np
 
 from hifi_ref import api
 from hifi_ref.formats import FORMATS, Format
+from hifi_ref.lanes.checks import format_offering
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float64, UInt8
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def checked(name: str, w: UInt8[Array, "rows w_bytes"], a: UInt8[Array, "a_bytes"]
              ) -> tuple[Format, Format, UInt8[Array, "rows w_bytes"], UInt8[Array, "a_bytes"], int]:  # fmt: skip
     """The formats of w and a, contiguous w and a, and how many weights a row has; or raises as dot_exact says."""
-    f = api.format_offering(name, "dot")
+    f = format_offering(name, "dot")
     partner = FORMATS[f.dot_with]
     for x, what, axes in ((w, "w", 2), (a, "a", 1)):
         if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.ndim != axes:

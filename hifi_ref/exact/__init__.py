@@ -20,17 +20,29 @@ Profiles: ``madd`` rounds twice ("strict"), as llama.cpp's x86-64 release does. 
 written with it or with ``mul``, so that a fused profile has one seam.
 """
 
-from hifi_ref.exact.arithmetic import (  # fmt: skip
-    bits, by_hand, div, f32, from_bits, hidden_zero, i16, i32, is_by_hand, madd, mul, mul_int, reciprocal_or_zero,
-    sealed_by, sqrt,
-)
+from hifi_ref.exact.arithmetic import div, madd, mul, mul_int, reciprocal_or_zero, sealed_by, sqrt
+from hifi_ref.exact.bit_patterns import bits, f32, from_bits, hidden_zero, i16, i32
+from hifi_ref.exact.corrections import by_hand, is_by_hand
 from hifi_ref.exact.conversions import (  # fmt: skip
-    narrow_bf16, narrow_f16, round_f16, widen_bf16, widen_e8m0_half, widen_f16, widen_ue4m3_half,
+    narrow_bf16,
+    narrow_f16,
+    round_f16,
+    widen_bf16,
+    widen_e8m0_half,
+    widen_f16,
+    widen_ue4m3_half,
 )
 from hifi_ref.exact.lanes import Array, is_for_cpu, is_jax, is_traced, library, made_for
 from hifi_ref.exact.loops import columns, fold, in_pieces, pair, repeat, rows, unpair, wall, where_needed, with_row
 from hifi_ref.exact.rounding import as_int8, at_most, nearest_int, round_half_away, rounded_code, truncate
 from hifi_ref.exact.sums import float_dot, int_dot, running_sums, sum_in_order, sum_of_rows, zeros_to_add_to
 from hifi_ref.exact.underflow import (  # fmt: skip
-    SMALLEST_NORMAL, exponent, is_comfortable, is_faint, least_magnitude, poison, rank, unrank,
+    SMALLEST_NORMAL,
+    exponent,
+    is_comfortable,
+    is_faint,
+    least_magnitude,
+    poison,
+    rank,
+    unrank,
 )

@@ -3,55 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from hifi_ref.exact import long_arithmetic
+from hifi_ref.exact.bit_patterns import bits, f32, from_bits, hidden_zero, i32, seal
+from hifi_ref.exact.corrections import is_by_hand
 from hifi_ref.exact.lanes import Array, is_jax, is_traced, library
-
-# A quiet NaN with a payload that neither hardware nor a compiler's constant folding ever makes.
-_ALIEN_NAN = np.uint32(0x7FABCDEF)
-
-
-def bits(x: Array) -> Array:
-    """float32 -> its uint32 bit pattern."""
-    if is_jax(x):
-        jax = sys.modules["jax"]
-        return jax.lax.bitcast_convert_type(x, jax.numpy.uint32)
-    return np.asarray(x, np.float32).view(np.uint32)
-
-
-def from_bits(u: Array) -> Array:
-    """uint32 bit pattern -> float32."""
-    if is_jax(u):
-        jax = sys.modules["jax"]
-        return jax.lax.bitcast_convert_type(u, jax.numpy.float32)
-    return np.asarray(u, np.uint32).view(np.float32)
-
-
-def f32(x: Array) -> Array:
-    """Integers (exact below 2^24) or float16 widened to float32."""
-    return x.astype(np.float32)
-
-
-def i32(x: Array) -> Array:
-    return x.astype(np.int32)
-
-
-def i16(x: Array) -> Array:
-    return x.astype(np.int16)
-
-
-def hidden_zero(witness: Array) -> Array:
-    """uint32 zeros shaped as the witness that no compiler can prove to be zero."""
-    return (bits(witness) == _ALIEN_NAN).astype(np.uint32)
-
-
-def _seal(value: Array, witness: Array) -> Array:
-    return from_bits(bits(value) ^ hidden_zero(witness))
 
 
 def _witness(a: Any, b: Any) -> Array:
@@ -64,7 +24,7 @@ def _witness(a: Any, b: Any) -> Array:
 def mul(a: Array, b: Array) -> Array:
     """a*b, rounded once, and never part of a fused multiply-add. Put the less predictable operand first."""
     if is_jax(a) or is_jax(b):
-        return _seal(a * b, _witness(a, b))
+        return seal(a * b, _witness(a, b))
     return a * b
 
 
@@ -96,34 +56,9 @@ def madd(a: Array, b: Array, c: Array) -> Array:
     return mul(a, b) + c
 
 
-# What by_hand says of the functions that are being traced.
-_by_hand: ContextVar[frozenset[str]] = ContextVar("by_hand", default=frozenset())
-
-
-@contextmanager
-def by_hand(operations: Iterable[str]) -> Iterator[None]:
-    """Within it, jax functions that are traced leave these operations to no back end.
-
-    "division", "square root" and "conversion", from and to binary16, are done in whole numbers (long_arithmetic);
-    "binary64 sums" by NumPy, which is called back.
-    """
-    token = _by_hand.set(frozenset(operations))
-    try:
-        yield
-    finally:
-        _by_hand.reset(token)
-
-
-def is_by_hand(operation: str) -> bool:
-    """Whether by_hand names this operation."""
-    return operation in _by_hand.get()
-
-
 def div(a: Array, b: Array) -> Array:
     """a/b, correctly rounded. a or b may be a Python number, not both."""
     if (is_jax(a) or is_jax(b)) and is_by_hand("division"):
-        from hifi_ref import long_arithmetic
-
         lib = library(_witness(a, b))
         return long_arithmetic.div(*lib.broadcast_arrays(lib.asarray(a, np.float32), lib.asarray(b, np.float32)))
     if is_jax(a) or is_jax(b):
@@ -142,11 +77,9 @@ def div(a: Array, b: Array) -> Array:
 def sqrt(x: Array) -> Array:
     """Square root, correctly rounded; sealed so that 1/sqrt(x) stays two operations."""
     if is_jax(x) and is_by_hand("square root"):
-        from hifi_ref import long_arithmetic
-
         return long_arithmetic.sqrt(x)
     if is_jax(x):
-        return _seal(library(x).sqrt(x), x)
+        return seal(library(x).sqrt(x), x)
     return np.sqrt(x)
 
 

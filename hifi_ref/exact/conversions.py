@@ -6,15 +6,15 @@ import sys
 
 import numpy as np
 
-from hifi_ref.exact.arithmetic import bits, f32, from_bits, is_by_hand
+from hifi_ref.exact import long_arithmetic
+from hifi_ref.exact.bit_patterns import bits, f32, from_bits
+from hifi_ref.exact.corrections import is_by_hand
 from hifi_ref.exact.lanes import Array, is_jax, library
 
 
 def widen_f16(h: Array) -> Array:
     """uint16 bits of binary16 -> float32, exact."""
     if is_jax(h) and is_by_hand("conversion"):
-        from hifi_ref import long_arithmetic
-
         return long_arithmetic.widen_f16(h)
     if is_jax(h):
         jax = sys.modules["jax"]
@@ -26,8 +26,6 @@ def narrow_f16(x: Array) -> Array:
     """float32 -> uint16 bits of binary16, nearest even, overflow to infinity; any NaN becomes 0x7E00 with its sign."""
     numpy_like = library(x)
     if is_jax(x) and is_by_hand("conversion"):
-        from hifi_ref import long_arithmetic
-
         half = long_arithmetic.narrow_f16(x)
     elif is_jax(x):
         jax = sys.modules["jax"]

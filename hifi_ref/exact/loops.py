@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hifi_ref.exact.arithmetic import hidden_zero
+from hifi_ref.exact.bit_patterns import hidden_zero
 from hifi_ref.exact.lanes import Array, is_for_cpu, is_jax
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hifi_ref.exact.arithmetic import bits, f32, i32
+from hifi_ref.exact.bit_patterns import bits, f32, i32
 from hifi_ref.exact.lanes import Array, is_for_cpu, is_jax, library
 
 

@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from hifi_ref.exact.arithmetic import f32, from_bits, hidden_zero, i16, i32, is_by_hand, mul
+from hifi_ref.exact import clean_thread
+from hifi_ref.exact.arithmetic import mul
+from hifi_ref.exact.bit_patterns import f32, from_bits, hidden_zero, i16, i32
+from hifi_ref.exact.corrections import is_by_hand
 from hifi_ref.exact.lanes import Array, is_jax, library
 from hifi_ref.exact.loops import fold, pair, unpair, wall
 
@@ -77,8 +80,6 @@ def float_dot(x: Array, y: Array) -> Array:
     """[rows, n] with [n] -> float32[rows]: float32 products, added first to last in binary64, the sum rounded once."""
     rows, n = x.shape
     if (is_jax(x) or is_jax(y)) and is_by_hand("binary64 sums"):
-        from hifi_ref import clean_thread
-
         return clean_thread.call(float_dot, (rows,), np.float32, x, y)
     if is_jax(x) or is_jax(y):
         jax = sys.modules["jax"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hifi_ref.exact.arithmetic import bits, from_bits, i32
+from hifi_ref.exact.bit_patterns import bits, from_bits, i32
 from hifi_ref.exact.lanes import Array, is_jax, library
 
 SMALLEST_NORMAL = np.float32(2.0**-126)

@@ -9,7 +9,7 @@ from importlib import import_module
 from types import MappingProxyType
 
 from hifi_ref.formats import hifi
-from hifi_ref.layout import Layout
+from hifi_ref.formats.layout import Layout
 
 
 @dataclass(frozen=True)

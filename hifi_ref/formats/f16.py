@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hifi_ref import exact
-from hifi_ref.layout import Field, Layout
+from hifi_ref.formats.layout import Field, Layout
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, UInt8

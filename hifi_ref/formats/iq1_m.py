@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import codebooks, grid_search, q8_k, split_search
+from hifi_ref.formats import codebooks, q8_k
+from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
-from hifi_ref.layout import Field, Layout
+from hifi_ref.formats.search import grid_search, split_search
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, Int32, UInt8, UInt16

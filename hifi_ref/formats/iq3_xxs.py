@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import codebooks, grid_search
-from hifi_ref.layout import Field, Layout
+from hifi_ref.formats import codebooks
+from hifi_ref.formats.layout import Field, Layout
+from hifi_ref.formats.search import grid_search
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, Int32, UInt8

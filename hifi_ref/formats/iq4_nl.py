@@ -17,9 +17,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hifi_ref import exact
-from hifi_ref.formats import codebooks, q8_0, step_search
+from hifi_ref.formats import codebooks, q8_0
+from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import join_nibbles, split_nibbles
-from hifi_ref.layout import Field, Layout
+from hifi_ref.formats.search import step_search
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, UInt8

@@ -26,8 +26,8 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.formats import codebooks, q8_0
+from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import join_nibbles, split_nibbles
-from hifi_ref.layout import Field, Layout
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, Int32, UInt8

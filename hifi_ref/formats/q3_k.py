@@ -22,9 +22,10 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.exact import div, f32, mul, nearest_int
-from hifi_ref.formats import row_importance, scale_search, single_steps, super_block
+from hifi_ref.formats import super_block
+from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
-from hifi_ref.layout import Field, Layout
+from hifi_ref.formats.search import row_importance, scale_search, single_steps
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, Int8, Int32, UInt8

@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import q8_0, row_importance, scale_search
+from hifi_ref.formats import q8_0
+from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import join_nibbles, split_nibbles
-from hifi_ref.layout import Field, Layout
+from hifi_ref.formats.search import row_importance, scale_search
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, UInt8

@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import q8_1, row_importance
+from hifi_ref.formats import q8_1
+from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import join_nibbles, split_nibbles
-from hifi_ref.layout import Field, Layout
+from hifi_ref.formats.search import row_importance
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, Int32, UInt8

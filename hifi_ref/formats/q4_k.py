@@ -24,8 +24,8 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.formats import k_scales, super_block
+from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
-from hifi_ref.layout import Field, Layout
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, UInt8

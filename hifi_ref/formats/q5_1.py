@@ -23,9 +23,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hifi_ref import exact
-from hifi_ref.formats import q4_1, q8_1, row_importance
+from hifi_ref.formats import q4_1, q8_1
+from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import join_five_bits, split_five_bits
-from hifi_ref.layout import Field, Layout
+from hifi_ref.formats.search import row_importance
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, UInt8

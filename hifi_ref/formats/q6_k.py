@@ -21,9 +21,10 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.exact import div, f32, mul, nearest_int
-from hifi_ref.formats import scale_search, super_block
+from hifi_ref.formats import super_block
+from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
-from hifi_ref.layout import Field, Layout
+from hifi_ref.formats.search import scale_search
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, Int8, UInt8

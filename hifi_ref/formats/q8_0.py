@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.layout import Field, Layout
+from hifi_ref.formats.layout import Field, Layout
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, Int32, UInt8

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import scale_search
-from hifi_ref.layout import Field, Layout
+from hifi_ref.formats.layout import Field, Layout
+from hifi_ref.formats.search import scale_search
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, UInt8

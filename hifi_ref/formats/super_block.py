@@ -12,7 +12,8 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.exact import div, f32, fold, mul, nearest_int
-from hifi_ref.formats import q8_k, row_importance, scale_and_min_search, single_steps
+from hifi_ref.formats import q8_k
+from hifi_ref.formats.search import row_importance, scale_and_min_search, single_steps
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, Int8, Int16, Int32, UInt8

@@ -20,8 +20,8 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.formats import q8_k, tq1_0
+from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
-from hifi_ref.layout import Field, Layout
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, Int8, UInt8

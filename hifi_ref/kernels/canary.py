@@ -14,11 +14,11 @@ import numpy as np
 from jax import numpy as jnp
 
 from hifi_ref import api
-from hifi_ref.canary import corrections, tracing
 from hifi_ref.formats import FORMATS
-from hifi_ref.hard_inputs import same_floats, usual_blocks
+from hifi_ref.formats.hard_inputs import same_floats, usual_blocks
 from hifi_ref.kernels import backends, fields, vec_dot
 from hifi_ref.kernels.plans import PLANS
+from hifi_ref.lanes.canary import corrections, tracing
 
 # Two tiles of rows, the second one short, by two columns: four programs. Two groups each.
 MORE_ROWS, COLUMNS, WEIGHTS = 8, 2, 512

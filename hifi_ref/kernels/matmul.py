@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hifi_ref import api, exact, numpy_lane
+from hifi_ref import api, exact
 from hifi_ref.formats import FORMATS, Format
+from hifi_ref.lanes import checks, numpy_lane
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float32, UInt8
@@ -46,14 +47,14 @@ def matmul(name: str, w: UInt8[Array, "rows row_bytes"], x: Float32[Array, "*n i
         NotImplementedError: the format has no dot product.
         RuntimeError: jax arrays on a back end that does not compute as IEEE-754 asks.
     """
-    f = api.format_offering(name, "dot")
+    f = checks.format_offering(name, "dot")
     partner = FORMATS[f.dot_with]
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
-    w, x = api.checked_array(w, np.uint8, "w"), api.checked_array(x, np.float32, "x")
+    w, x = checks.checked_array(w, np.uint8, "w"), checks.checked_array(x, np.float32, "x")
     if w.ndim != 2:
         raise ValueError(f"w must be uint8[rows, row_bytes], not of shape {w.shape}")
-    n = api.row_length(w, f.type_size, f"bytes a {name} block") // f.type_size * f.block_size
+    n = checks.row_length(w, f.type_size, f"bytes a {name} block") // f.type_size * f.block_size
     if x.shape[-1] != n:
         raise ValueError(f"a row of w holds {n} weights, but a row of x has {x.shape[-1]} values")
     columns = x if x.ndim == 2 else x.reshape(-1, n)
@@ -72,8 +73,8 @@ def matmul(name: str, w: UInt8[Array, "rows row_bytes"], x: Float32[Array, "*n i
 
 def _jax_is_exact_or_warn(f: Format, mode: str) -> bool:
     """Whether the default back end is exact, and so is the kernel that the product takes there."""
-    from hifi_ref.canary import is_exact_or_warn, platform_of
     from hifi_ref.kernels import columns
+    from hifi_ref.lanes.canary import is_exact_or_warn, platform_of
 
     if not is_exact_or_warn(None):
         return False
@@ -91,9 +92,9 @@ def _warn_once(why: str) -> None:
 def _in_jax(f: Format, partner: Format, w: Any, x: Any, mode: str) -> Any:
     from jax import numpy as jnp
 
-    from hifi_ref import jax_lane
-    from hifi_ref.canary import require_exact, tracing_anywhere
     from hifi_ref.kernels import columns
+    from hifi_ref.lanes import jax_lane
+    from hifi_ref.lanes.canary import require_exact, tracing_anywhere
 
     platform = require_exact(w if exact.is_jax(w) else x)
     if exact.is_traced(w) or exact.is_traced(x):
@@ -103,7 +104,7 @@ def _in_jax(f: Format, partner: Format, w: Any, x: Any, mode: str) -> Any:
         return _repaired_traced(f, partner, w, a, result, mode)
 
     x, rows = np.asarray(x), len(w)
-    api.check_finite(x, "x")
+    checks.check_finite(x, "x")
     multiply, encode_and_multiply = _compiled(f, partner, mode, platform)
     alone = columns.one_by_one(f, platform, len(x)) and _on_one_device(w)
     size = ROWS_OF_A_VECTOR if alone else ROWS
@@ -162,9 +163,9 @@ def _compiled(f: Format, partner: Format, mode: str, platform: str) -> tuple[Any
     """
     import jax
 
-    from hifi_ref import jax_lane
-    from hifi_ref.canary import corrections, tracing
     from hifi_ref.kernels import columns
+    from hifi_ref.lanes import jax_lane
+    from hifi_ref.lanes.canary import corrections, tracing
 
     def multiply(w: Any, a: Any, first: Any, rows: int) -> tuple[Any, Any]:
         if rows < len(w):
@@ -186,7 +187,7 @@ def _repaired_traced(f: Format, partner: Format, w: Any, a: Any, result: Any, mo
     """Part of the caller's computation: the NumPy lane is called back where a column is not clear of underflow."""
     import jax
 
-    from hifi_ref import clean_thread
+    from hifi_ref.exact import clean_thread
     from hifi_ref.kernels import columns
 
     if f.dot_clear is None:

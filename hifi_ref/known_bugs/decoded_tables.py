@@ -116,8 +116,10 @@ def _without_shift(name: str) -> Callable[[np.ndarray], np.ndarray]:
 
 def _magnitude_of_15_and_a_half(blocks: np.ndarray) -> np.ndarray:
     """IQ3_S with 62 quarters for 60."""
-    grid = decode("IQ3_S",
-        in_field("IQ3_S", "scales", lambda v: v * 0)(in_field("IQ3_S", "d", lambda v: v * 0 + [0, 0x3C])(blocks)))
+    grid = decode(
+        "IQ3_S",
+        in_field("IQ3_S", "scales", lambda v: v * 0)(in_field("IQ3_S", "d", lambda v: v * 0 + [0, 0x3C])(blocks)),
+    )
     values = decode("IQ3_S", blocks)
     with np.errstate(all="ignore"):
         return np.where(abs(grid) == 15, values / np.float32(15) * np.float32(15.5), values)
@@ -183,8 +185,11 @@ def _tq1_0(first_lowest: bool) -> Callable[[np.ndarray], np.ndarray]:
 def _carriers_first(blocks: np.ndarray) -> np.ndarray:
     """TQ1_0: the digits of a byte side by side."""
     values = decode("TQ1_0", blocks)
-    parts = [values[:, :160].reshape(-1, 5, 32), values[:, 160:240].reshape(-1, 5, 16),
-        values[:, 240:].reshape(-1, 4, 4)]
+    parts = [
+        values[:, :160].reshape(-1, 5, 32),
+        values[:, 160:240].reshape(-1, 5, 16),
+        values[:, 240:].reshape(-1, 4, 4),
+    ]
     return np.concatenate([part.transpose(0, 2, 1).reshape(len(blocks), -1) for part in parts], axis=1)
 
 

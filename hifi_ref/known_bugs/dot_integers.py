@@ -18,8 +18,9 @@ def bugs() -> Iterator[Bug]:
         says = "Negates activations where the code is negative, in 8 bits, so that -128 stays -128."
         yield bug("activation -128", name, "dot", "-128 negated", says, from_sums(name, _sign_trick))
     for name in ("Q4_0", "Q5_0", "Q8_0", "IQ4_NL", "TQ2_0"):
-        yield bug("integer overflow", name, "dot", "16-bit sums", "Keeps integer sums in 16 bits.",
-            from_sums(name, _wrapping))
+        yield bug(
+            "integer overflow", name, "dot", "16-bit sums", "Keeps integer sums in 16 bits.", from_sums(name, _wrapping)
+        )
     for name in ("Q8_0", "IQ4_NL"):
         says = "Adds 128 to the codes to make them unsigned, and pairs of products saturate at 16 bits."
         yield bug("integer overflow", name, "dot", "saturating pairs", says, from_sums(name, _saturating))

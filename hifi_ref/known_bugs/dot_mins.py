@@ -30,8 +30,9 @@ def bugs() -> Iterator[Bug]:
         says = "Leaves out the mins."
         yield bug("sign of min", name, "dot", "no mins", says, _with_min_of(name, lambda m, s, d: m * 0))
         says = "Multiplies the stored sum by the scale once more."
-        yield bug("activation sums", name, "dot", "sum scaled twice", says,
-            _with_min_of(name, lambda m, s, d: m * s * d))
+        yield bug(
+            "activation sums", name, "dot", "sum scaled twice", says, _with_min_of(name, lambda m, s, d: m * s * d)
+        )
         says = "Adds the mins' share after all blocks, not with each."
         yield bug("order of additions", name, "dot", "mins last", says, _mins_last(name))
 

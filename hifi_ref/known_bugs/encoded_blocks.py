@@ -71,8 +71,9 @@ def _shared_bugs() -> Iterator[Bug]:
             yield bug("f16 conversion", name, "encode", "overflow to the largest f16", says, _saturated(name, halves))
     for name in LLAMA_CPP:
         if name not in NO_IMPORTANCE:
-            yield bug("importance", name, "encode", "no importance", "Leaves the importance out.",
-                _without_importance(name))
+            yield bug(
+                "importance", name, "encode", "no importance", "Leaves the importance out.", _without_importance(name)
+            )
     for name in LLAMA_CPP:
         if LLAMA_CPP[name].row_scoped:
             says = "Takes the mean square of a block for that of the row."

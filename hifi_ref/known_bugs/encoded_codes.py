@@ -8,8 +8,9 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.exact import div, f32
-from hifi_ref.formats import FORMATS, q4_1, scale_search
+from hifi_ref.formats import FORMATS, q4_1
 from hifi_ref.formats.packing import join_five_bits, join_nibbles
+from hifi_ref.formats.search import scale_search
 from hifi_ref.known_bugs.bug import Bug, bug, encode
 from hifi_ref.known_bugs.rounding import (
     Rounding,
@@ -26,8 +27,11 @@ from hifi_ref.known_bugs.rounding import (
 
 
 def offset_codes(
-    name: str, scale: Callable | None = None, code: Callable | None = None, narrowed: bool = False,
-    top: int | None = None
+    name: str,
+    scale: Callable | None = None,
+    code: Callable | None = None,
+    narrowed: bool = False,
+    top: int | None = None,
 ) -> Callable:
     """The encoder without importance; scale(x) and code(x, d) stand in for the right ones."""
     half = 8 if name == "Q4_0" else 16

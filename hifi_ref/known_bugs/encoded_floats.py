@@ -69,8 +69,11 @@ def _ternary_bugs() -> Iterator[Bug]:
     for name in ("Q2_0", "TQ1_0", "TQ2_0"):
         for title, says, rounding in (
             ("half to even", "Rounds ties to even, so that half of the largest becomes 0.", half_even),
-            ("half away by adding", "Rounds by adding 1/2 and cutting off, which makes 1 of 0.49999997.",
-            half_away_by_adding),
+            (
+                "half away by adding",
+                "Rounds by adding 1/2 and cutting off, which makes 1 of 0.49999997.",
+                half_away_by_adding,
+            ),
             ("half up", "Rounds by the floor of x + 1/2.", half_up),
         ):
             yield bug("rounding", name, "encode", title, says, _ternary(name, rounding))

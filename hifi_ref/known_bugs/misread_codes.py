@@ -42,8 +42,15 @@ HIGH_PLANES = {
 D_FIRST = ("Q4_0", "Q5_0", "Q8_0", "Q1_0", "Q2_0", "IQ4_NL", "IQ1_S", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
 D_LAST = ("Q3_K", "Q6_K", "TQ1_0", "TQ2_0")
 # Fields of 6-bit numbers, and others of 16 bits
-WORDS = {"IQ1_S": "qh", "IQ2_XXS": "qs", "IQ2_XS": "qs", "IQ4_XS": "scales_h", "BF16": "w", "F16": "w",
-    "IQ1_M": "scales"}
+WORDS = {
+    "IQ1_S": "qh",
+    "IQ2_XXS": "qs",
+    "IQ2_XS": "qs",
+    "IQ4_XS": "scales_h",
+    "BF16": "w",
+    "F16": "w",
+    "IQ1_M": "scales",
+}
 
 
 def planes(table: dict[str, tuple[str, int, int, int]], back: bool = False) -> Callable[[str], Bytes]:

@@ -222,8 +222,11 @@ def _grids() -> Iterator[Bug]:
         return in_field(name, field, as_words(_swap_nine_bit_rows))
 
     yield from misread(
-        "code table", rows, "two rows of the grid swapped",
-        "Has two neighbouring rows of the grid in the wrong order.", swapped
+        "code table",
+        rows,
+        "two rows of the grid swapped",
+        "Has two neighbouring rows of the grid in the wrong order.",
+        swapped,
     )
     high = {"IQ1_S": "qh", "IQ2_S": "qh", "IQ3_S": "qh", "IQ1_M": "qh", "IQ2_XS": "qs"}
     masks = {"IQ1_S": 0xF000, "IQ2_S": 0, "IQ3_S": 0, "IQ1_M": 0x8888, "IQ2_XS": 0xFEFF}
@@ -243,8 +246,11 @@ def _grids() -> Iterator[Bug]:
         lambda name: in_part(name, *signs[name], reverse_bits),
     )  # fmt: skip
     yield from misread(
-        "sign codes", signs, "inverted signs", "Takes a 1 for plus.",
-        lambda name: in_part(name, *signs[name], xor(0xFF))
+        "sign codes",
+        signs,
+        "inverted signs",
+        "Takes a 1 for plus.",
+        lambda name: in_part(name, *signs[name], xor(0xFF)),
     )
     yield from misread(
         "sign codes", ("IQ2_XXS", "IQ3_XXS"), "reversed sign codes",

@@ -1,13 +1,13 @@
 """Reading and writing the files that models come in. Whatever is wrong with one ends in a sentence.
 
-    gguf_file         a GGUF, mapped and parsed: gguf_header reads, gguf_place holds the tensors against each other
-    gguf_model        what is then known of it
-    gguf_write        a new one, written whole or not at all
-    dialects          what type ids stand for, in llama.cpp and its forks; tensor_types what one of them says
-    resolve_dialect   which dialect a file is written in
-    file_types        what general.file_type stands for
-    source            weights that a file may have been made from: GGUF, or safetensors_file
-    imatrix           importance, in both of its forms
-    context           what an encoder was told besides the weights
-    files             files that cannot be used, and files that replace others
+gguf_file         a GGUF, mapped and parsed: gguf_header reads, gguf_place holds the tensors against each other
+gguf_model        what is then known of it
+gguf_write        a new one, written whole or not at all
+dialects          what type ids stand for, in llama.cpp and its forks; tensor_types what one of them says
+resolve_dialect   which dialect a file is written in
+file_types        what general.file_type stands for
+source            weights that a file may have been made from: GGUF, or safetensors_file
+imatrix           importance, in both of its forms
+context           what an encoder was told besides the weights
+files             files that cannot be used, and files that replace others
 """

@@ -1,8 +1,8 @@
 """What an encoder was told besides the weights, as a quantized file keeps it in its metadata.
 
-    hifi_ref.dialect        whose type ids the file uses, a key of DIALECTS
-    hifi_ref.model_params   f32, billions of parameters: given to formats that take their counts from it
-    hifi_ref.outliers       JSON, tensor -> outliers a block, where a policy chose a number
+hifi_ref.dialect        whose type ids the file uses, a key of DIALECTS
+hifi_ref.model_params   f32, billions of parameters: given to formats that take their counts from it
+hifi_ref.outliers       JSON, tensor -> outliers a block, where a policy chose a number
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hifi_ref.findings import Finding, Findings
 from hifi_ref.model_files.dialects import DIALECTS
+from hifi_ref.model_files.findings import Finding, Findings
 from hifi_ref.model_files.gguf_file import Gguf
 
 # general.file_type: its name, and the types that the reference quantizer may give most weights of such a file.

@@ -17,9 +17,9 @@ import mmap
 import os
 import stat
 
-from hifi_ref.findings import Findings
 from hifi_ref.model_files import gguf_header, gguf_place
 from hifi_ref.model_files.dialects import DIALECTS, REFERENCE
+from hifi_ref.model_files.findings import Findings
 from hifi_ref.model_files.gguf_header import MAX_ENTRIES
 from hifi_ref.model_files.gguf_model import Gguf, GgufError, Tensor, note, printable
 

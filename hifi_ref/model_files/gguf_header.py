@@ -6,7 +6,7 @@ import mmap
 import struct
 from typing import NamedTuple
 
-from hifi_ref.findings import Finding, Findings
+from hifi_ref.model_files.findings import Finding, Findings
 from hifi_ref.model_files.gguf_model import Gguf, Tensor, Value, above, note, printable
 
 VERSIONS = (2, 3)

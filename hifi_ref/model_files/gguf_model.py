@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hifi_ref.findings import Finding, Findings
 from hifi_ref.model_files.dialects import REFERENCE
 from hifi_ref.model_files.files import InputError
+from hifi_ref.model_files.findings import Finding, Findings
 from hifi_ref.model_files.tensor_types import TensorType
 
 DEFAULT_ALIGNMENT = 32

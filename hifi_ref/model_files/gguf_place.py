@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hifi_ref.findings import Finding, Findings
 from hifi_ref.model_files.dialects import DIALECTS, REFERENCE
+from hifi_ref.model_files.findings import Finding, Findings
 from hifi_ref.model_files.gguf_model import Gguf, Tensor, above, note, padded
 from hifi_ref.model_files.resolve_dialect import Claim, resolve
 from hifi_ref.model_files.tensor_types import nbytes
@@ -73,6 +73,7 @@ def _claims(gguf: Gguf, last_is_whole: bool) -> list[Claim]:
         bounds = (room - gguf.alignment + 1, room) if room > 0 else (None, None)
         claims.append(Claim(tensor.type_id, tensor.shape, *bounds))
     return claims
+
 
 def _measure(gguf: Gguf, tensor: Tensor, findings: Findings) -> None:
     """Set the tensor's type and size, where they make sense."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hifi_ref import policies
+from hifi_ref.model_files import policies
 from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import Gguf, Tensor
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from absl import flags
 
-from hifi_ref import command_line, policies
-from hifi_ref.command_line import FINE, UsageError
+from hifi_ref.commands import command_line
+from hifi_ref.commands.command_line import FINE, UsageError
 from hifi_ref.formats import FORMATS
+from hifi_ref.model_files import policies
 from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import open_gguf
 from hifi_ref.model_files.imatrix import read_imatrix

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from hifi_ref import policies
 from hifi_ref.formats import FORMATS
-from hifi_ref.model_files import context, gguf_write
+from hifi_ref.lanes.rows_encoder import choose_lanes, encode_rows
+from hifi_ref.model_files import context, gguf_write, policies
 from hifi_ref.model_files.dialects import DIALECTS, REFERENCE
 from hifi_ref.model_files.file_types import FILE_TYPES
 from hifi_ref.model_files.files import InputError, replacing
@@ -18,7 +18,6 @@ from hifi_ref.model_files.imatrix import Imatrix
 from hifi_ref.model_files.source import Weights, open_source
 from hifi_ref.quantize.choices import Choice
 from hifi_ref.quantize.plan import Plan, plan_of
-from hifi_ref.rows_encoder import choose_lanes, encode_rows
 
 # Weights that are encoded in one go.
 PIECE = 1 << 21

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hifi_ref import policies
 from hifi_ref.formats import FORMATS
 from hifi_ref.formats.hifi import importance as importance_of
+from hifi_ref.model_files import policies
 from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import Tensor
 from hifi_ref.model_files.imatrix import Imatrix

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hifi_ref import clean_thread, exact
-from hifi_ref.exact import div, mul
+from hifi_ref import exact
+from hifi_ref.exact import clean_thread, div, mul
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float32, Int32

@@ -36,7 +36,7 @@ from hifi_ref import exact
 from hifi_ref.exact import div, f32, mul
 from hifi_ref.formats.hifi import importance, residual
 from hifi_ref.formats.hifi import outliers as out
-from hifi_ref.layout import Field, Layout
+from hifi_ref.formats.layout import Field, Layout
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, UInt8

@@ -24,7 +24,7 @@ import numpy as np
 from hifi_ref.formats import q3_k
 from hifi_ref.formats.hifi import outliers as out
 from hifi_ref.formats.hifi import replaced
-from hifi_ref.layout import Field
+from hifi_ref.formats.layout import Field
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, UInt8

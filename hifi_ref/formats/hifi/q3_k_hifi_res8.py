@@ -33,7 +33,7 @@ from hifi_ref.exact import div, f32, mul, round_half_away
 from hifi_ref.formats import q3_k
 from hifi_ref.formats.hifi import outliers as out
 from hifi_ref.formats.hifi import residual
-from hifi_ref.layout import Field
+from hifi_ref.formats.layout import Field
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, UInt8

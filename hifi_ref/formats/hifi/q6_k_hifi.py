@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from hifi_ref.formats import q6_k
 from hifi_ref.formats.hifi import outliers as out
 from hifi_ref.formats.hifi import replaced
-from hifi_ref.layout import Field
+from hifi_ref.formats.layout import Field
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, UInt8

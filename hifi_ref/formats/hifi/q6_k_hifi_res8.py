@@ -34,7 +34,7 @@ from hifi_ref.exact import div, f32, mul
 from hifi_ref.formats import q6_k, q8_k
 from hifi_ref.formats.hifi import outliers as out
 from hifi_ref.formats.hifi import residual
-from hifi_ref.layout import Field
+from hifi_ref.formats.layout import Field
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, UInt8

@@ -17,7 +17,7 @@ from hifi_ref import exact
 from hifi_ref.exact import mul
 from hifi_ref.formats import q8_k
 from hifi_ref.formats.hifi import outliers
-from hifi_ref.layout import Field, Layout
+from hifi_ref.formats.layout import Field, Layout
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, Int32, UInt8

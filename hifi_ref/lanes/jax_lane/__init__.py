@@ -8,8 +8,8 @@
   larger tensor; decoding is one fusion written into a donated buffer.
 """
 
-from hifi_ref.jax_lane.compiling import CPU_OPTIONS as CPU_OPTIONS
-from hifi_ref.jax_lane.compiling import opaque as opaque
-from hifi_ref.jax_lane.decoding import decode as decode
-from hifi_ref.jax_lane.dots import dot as dot
-from hifi_ref.jax_lane.encoding import encode as encode
+from hifi_ref.lanes.jax_lane.compiling import CPU_OPTIONS as CPU_OPTIONS
+from hifi_ref.lanes.jax_lane.compiling import opaque as opaque
+from hifi_ref.lanes.jax_lane.decoding import decode as decode
+from hifi_ref.lanes.jax_lane.dots import dot as dot
+from hifi_ref.lanes.jax_lane.encoding import encode as encode

@@ -12,12 +12,11 @@ import numpy as np
 from hifi_ref import exact
 from hifi_ref.exact import div, fold, is_faint, mul
 from hifi_ref.formats.codebooks import STEPS_IQ4, nearest_step_iq4, take
-from hifi_ref.formats.row_importance import importance
-from hifi_ref.formats.scale_search import NOTHING, extreme
+from hifi_ref.formats.search.row_importance import importance
+from hifi_ref.formats.search.scale_search import NOTHING, extreme
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32
-
 
 
 def scales_of_least_error(

@@ -19,8 +19,8 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.exact import div, f32, fold, is_faint, mul, pair, running_sums, unpair, wall
-from hifi_ref.formats import grid_lists, grid_search
-from hifi_ref.formats.nearest_row import Target, nearest_rows
+from hifi_ref.formats.search import grid_lists, grid_search
+from hifi_ref.formats.search.nearest_row import Target, nearest_rows
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, Int32

@@ -64,7 +64,7 @@ def size_of(embedding: int, layers: int, feed_forward: int, vocabulary: int) -> 
 
 
 def kind_of(name: str) -> str:
-    """"attn_v" of "blk.3.attn_v.weight"; "output" and so on of tensors outside the layers."""
+    """ "attn_v" of "blk.3.attn_v.weight"; "output" and so on of tensors outside the layers."""
     return re.sub(r"^blk\.\d+\.|\.weight$", "", name).removesuffix("_exps")
 
 

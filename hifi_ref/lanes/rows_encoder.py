@@ -82,9 +82,7 @@ def choose_lanes(work: Iterable[tuple[str, bool, int]]) -> tuple[frozenset[tuple
     )
 
 
-def encode_rows(
-    name: str, x: np.ndarray, weights: np.ndarray | None, in_jax: bool, **context: Any
-) -> np.ndarray:
+def encode_rows(name: str, x: np.ndarray, weights: np.ndarray | None, in_jax: bool, **context: Any) -> np.ndarray:
     """f32[rows, n] -> uint8[rows, row bytes], as `hifi_ref.encode`; ``in_jax`` chooses the lane."""
     f = FORMATS[name]
     if not in_jax:
@@ -147,7 +145,7 @@ def _jax_is_exact() -> bool:
     try:
         import jax
 
-        from hifi_ref import canary
+        from hifi_ref.lanes import canary
     except ImportError:
         return False
     if jax.config.jax_compilation_cache_dir is None:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hifi_ref import exact
+from hifi_ref.exact.bit_patterns import bits, f32, from_bits, i32
+from hifi_ref.exact.lanes import library
+from hifi_ref.exact.loops import fold
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float32, Int32, UInt16, UInt32
@@ -25,15 +27,15 @@ SIGN = np.uint32(0x80000000)
 
 def div(a: Float32[Array, "*n"], b: Float32[Array, "*n"]) -> Float32[Array, "*n"]:
     """a / b."""
-    lib = exact.library(a)
-    size_a, size_b = exact.bits(a) & ~SIGN, exact.bits(b) & ~SIGN
-    sign = (exact.bits(a) ^ exact.bits(b)) & SIGN
+    lib = library(a)
+    size_a, size_b = bits(a) & ~SIGN, bits(b) & ~SIGN
+    sign = (bits(a) ^ bits(b)) & SIGN
     (rest, exponent_a), (divisor, exponent_b) = _normal(size_a), _normal(size_b)
 
     # 1 <= quotient < 2
     less = rest < divisor
     rest = lib.where(less, rest << np.uint32(1), rest)
-    exponent = exponent_a - exponent_b + np.int32(127) - exact.i32(less)
+    exponent = exponent_a - exponent_b + np.int32(127) - i32(less)
 
     # DIGITS: the first is a 1
     def digit(_, state):
@@ -43,7 +45,7 @@ def div(a: Float32[Array, "*n"], b: Float32[Array, "*n"]) -> Float32[Array, "*n"
         return digits, (rest - lib.where(fits, divisor, np.uint32(0))) << np.uint32(1)
 
     # A loop, and not 26 steps in a row: what XLA makes of these takes minutes to compile.
-    digits, rest = exact.fold(26, digit, (lib.zeros_like(rest), rest))
+    digits, rest = fold(26, digit, (lib.zeros_like(rest), rest))
     digits = digits | (rest != 0).astype(np.uint32)
 
     # Below 2^-126 fewer of them are kept
@@ -56,13 +58,13 @@ def div(a: Float32[Array, "*n"], b: Float32[Array, "*n"]) -> Float32[Array, "*n"
     result = lib.where((size_a == 0) | (size_b == INFINITY), np.uint32(0), result)
     result = lib.where((size_b == 0) | (size_a == INFINITY), INFINITY, result)
     none = (size_a > INFINITY) | (size_b > INFINITY) | (size_a == size_b) & ((size_a == 0) | (size_a == INFINITY))
-    return exact.from_bits(lib.where(none, QUIET_NAN, result | sign))
+    return from_bits(lib.where(none, QUIET_NAN, result | sign))
 
 
 def sqrt(x: Float32[Array, "*n"]) -> Float32[Array, "*n"]:
     """The square root of x."""
-    lib = exact.library(x)
-    u = exact.bits(x)
+    lib = library(x)
+    u = bits(x)
     mantissa, exponent = _normal(u & ~SIGN)
 
     # An even exponent; 26 binary places, taken two at a time
@@ -78,34 +80,34 @@ def sqrt(x: Float32[Array, "*n"]) -> Float32[Array, "*n"]:
         digits = digits << np.uint32(1) | fits.astype(np.uint32)
         return digits, rest - lib.where(fits, trial, np.uint32(0)), given << np.uint32(2)
 
-    digits, rest, _ = exact.fold(26, digit, (lib.zeros_like(given), lib.zeros_like(given), given))
+    digits, rest, _ = fold(26, digit, (lib.zeros_like(given), lib.zeros_like(given), given))
     result = _rounded(digits | (rest != 0).astype(np.uint32), ((exponent - odd) >> np.int32(1)) + np.int32(127))
 
     result = lib.where((u & ~SIGN == 0) | (u == INFINITY), u, result)
     none = (u > SIGN) | (u > INFINITY) & (u < SIGN)
-    return exact.from_bits(lib.where(none, QUIET_NAN, result))
+    return from_bits(lib.where(none, QUIET_NAN, result))
 
 
 def widen_f16(h: UInt16[Array, "*n"]) -> Float32[Array, "*n"]:
     """The bits of binary16 -> float32."""
-    lib = exact.library(h)
+    lib = library(h)
     u = h.astype(np.uint32)
     exponent, mantissa = u >> np.uint32(10) & np.uint32(31), u & np.uint32(0x3FF)
     normal = exponent + np.uint32(127 - 15) << np.uint32(23) | mantissa << np.uint32(13)
     # Multiples of 2^-24, normal numbers of float32
-    size = lib.where(exponent == 0, exact.bits(exact.f32(mantissa) * np.float32(2.0**-24)), normal)
+    size = lib.where(exponent == 0, bits(f32(mantissa) * np.float32(2.0**-24)), normal)
     size = lib.where(exponent == 31, lib.where(mantissa == 0, INFINITY, QUIET_NAN), size)
-    return exact.from_bits((u & np.uint32(0x8000)) << np.uint32(16) | size)
+    return from_bits((u & np.uint32(0x8000)) << np.uint32(16) | size)
 
 
 def narrow_f16(x: Float32[Array, "*n"]) -> UInt16[Array, "*n"]:
     """float32 -> the bits of binary16, nearest even."""
-    lib = exact.library(x)
-    u = exact.bits(x)
+    lib = library(x)
+    u = bits(x)
     size = u & ~SIGN
     # From 2^-14 on ten bits of the mantissa are kept, below it multiples of 2^-24
     exponent = size >> np.uint32(23)
-    lost = lib.clip(np.int32(126) - exact.i32(exponent), 13, 25).astype(np.uint32)
+    lost = lib.clip(np.int32(126) - i32(exponent), 13, 25).astype(np.uint32)
     normal = size >= np.uint32(113 << 23)
     given = lib.where(normal, size - np.uint32(112 << 23), size & np.uint32(0x007FFFFF) | np.uint32(1 << 23))
     kept = given >> lost
@@ -119,10 +121,10 @@ def narrow_f16(x: Float32[Array, "*n"]) -> UInt16[Array, "*n"]:
 
 def _normal(size: UInt32[Array, "*n"]) -> tuple[UInt32[Array, "*n"], Int32[Array, "*n"]]:
     """A magnitude's bits -> mantissa from 2^23 to 2^24 - 1, and exponent: mantissa * 2^(exponent - 23)."""
-    lib = exact.library(size)
+    lib = library(size)
     subnormal = size < np.uint32(1 << 23)
     mantissa = size & np.uint32(0x007FFFFF) | lib.where(subnormal, np.uint32(0), np.uint32(1 << 23))
-    exponent = lib.where(subnormal, np.int32(-126), exact.i32(size >> np.uint32(23)) - np.int32(127))
+    exponent = lib.where(subnormal, np.int32(-126), i32(size >> np.uint32(23)) - np.int32(127))
     for places in (16, 8, 4, 2, 1):
         small = mantissa < np.uint32(1 << (24 - places))
         mantissa = lib.where(small, mantissa << np.uint32(places), mantissa)

@@ -13,11 +13,10 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.exact import div, f32, fold, is_faint, mul, nearest_int, pair, rounded_code, running_sums, unpair, wall
-from hifi_ref.formats.scale_search import NOTHING, Fit, extreme, least_exponents
+from hifi_ref.formats.search.scale_search import NOTHING, Fit, extreme, least_exponents
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float32
-
 
 
 def least_square_error_by_single_steps(x: Float32[Array, "n subs"], top: int) -> Fit:

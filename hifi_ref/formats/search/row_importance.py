@@ -11,12 +11,11 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.exact import div, fold, is_faint, mul, wall
-from hifi_ref.formats.scale_and_min_search import FitWithMin, least_error_with_min
-from hifi_ref.formats.scale_search import Fit, least_exponents, least_weighted_square_error
+from hifi_ref.formats.search.scale_and_min_search import FitWithMin, least_error_with_min
+from hifi_ref.formats.search.scale_search import Fit, least_exponents, least_weighted_square_error
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32
-
 
 
 def importance(

@@ -19,7 +19,7 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.exact import mul, pair, unpair, wall
-from hifi_ref.formats.grid_lists import Book, Shelf
+from hifi_ref.formats.search.grid_lists import Book, Shelf
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float32, Int32

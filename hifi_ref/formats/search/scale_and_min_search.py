@@ -13,11 +13,10 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.exact import div, fold, rounded_code, running_sums, wall
-from hifi_ref.formats.scale_search import Weight, least_exponents
+from hifi_ref.formats.search.scale_search import Weight, least_exponents
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, Int32
-
 
 
 class FitWithMin(NamedTuple):

@@ -14,8 +14,8 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.exact import div, f32, fold, is_faint, mul, nearest_int, pair, running_sums, unpair, wall
-from hifi_ref.formats import grid_lists, row_importance
-from hifi_ref.formats.nearest_row import Target, nearest_rows
+from hifi_ref.formats.search import grid_lists, row_importance
+from hifi_ref.formats.search.nearest_row import Target, nearest_rows
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, Int32, UInt8

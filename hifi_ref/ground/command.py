@@ -9,14 +9,13 @@ because blocks that may meet one are sent to NumPy.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import numpy as np
 from absl import flags
 
-from hifi_ref import command_line
-from hifi_ref.command_line import FINE, FOUND, UsageError
+from hifi_ref.commands import command_line
+from hifi_ref.commands.command_line import FINE, FOUND, UsageError
 
 USAGE_TEXT = """\
 usage: python -m hifi_ref.ground [flags]
@@ -73,7 +72,7 @@ def report(platforms: list[str], kernels: bool) -> bool:
 
 def judge(platform: str) -> dict[str, str]:
     """Operation -> "exact", "by correction" or "refused"."""
-    from hifi_ref import canary
+    from hifi_ref.lanes import canary
 
     failed, corrected = canary.failures(platform), canary.corrections(platform)
     return {
@@ -146,7 +145,3 @@ def platforms_here() -> list[str]:
 
     found = {device.platform for device in jax.local_devices()} | {"cpu"}
     return sorted(found)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hifi_ref import clean_thread, exact, numpy_lane
-from hifi_ref.canary import corrections, require_exact, tracing, tracing_anywhere
+from hifi_ref import exact
+from hifi_ref.exact import clean_thread
 from hifi_ref.formats import Format
-from hifi_ref.jax_lane.compiling import CPU_OPTIONS, opaque
+from hifi_ref.lanes import numpy_lane
+from hifi_ref.lanes.canary import corrections, require_exact, tracing, tracing_anywhere
+from hifi_ref.lanes.jax_lane.compiling import CPU_OPTIONS, opaque
 
 # Weights a chunk.
 DECODE_CHUNK = 1 << 20

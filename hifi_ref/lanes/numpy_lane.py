@@ -12,18 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from hifi_ref.exact.clean_thread import keeps_subnormals
 from hifi_ref.formats import Format
 
 # Weights a chunk. Searches keep about twenty temporaries of one sub-block row each; decoding streams.
 ENCODE_CHUNK = 1 << 17
 DECODE_CHUNK = 1 << 18
 DOT_CHUNK = 1 << 20
-
-
-def keeps_subnormals() -> bool:
-    """Whether float32 arithmetic on this thread keeps numbers below 2^-126."""
-    tiny = np.full(4, 2.0**-120, np.float32)
-    return bool((tiny * np.float32(2.0**-20) != 0).all())
 
 
 def encode(f: Format, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:

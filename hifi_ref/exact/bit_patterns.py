@@ -1,0 +1,50 @@
+"""A float32 and its bits; small conversions that are exact; and the zero that no compiler can prove to be one."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from hifi_ref.exact.lanes import Array, is_jax
+
+# A quiet NaN with a payload that neither hardware nor a compiler's constant folding ever makes.
+ALIEN_NAN = np.uint32(0x7FABCDEF)
+
+
+def bits(x: Array) -> Array:
+    """float32 -> its uint32 bit pattern."""
+    if is_jax(x):
+        jax = sys.modules["jax"]
+        return jax.lax.bitcast_convert_type(x, jax.numpy.uint32)
+    return np.asarray(x, np.float32).view(np.uint32)
+
+
+def from_bits(u: Array) -> Array:
+    """uint32 bit pattern -> float32."""
+    if is_jax(u):
+        jax = sys.modules["jax"]
+        return jax.lax.bitcast_convert_type(u, jax.numpy.float32)
+    return np.asarray(u, np.uint32).view(np.float32)
+
+
+def f32(x: Array) -> Array:
+    """Integers (exact below 2^24) or float16 widened to float32."""
+    return x.astype(np.float32)
+
+
+def i32(x: Array) -> Array:
+    return x.astype(np.int32)
+
+
+def i16(x: Array) -> Array:
+    return x.astype(np.int16)
+
+
+def hidden_zero(witness: Array) -> Array:
+    """uint32 zeros shaped as the witness that no compiler can prove to be zero."""
+    return (bits(witness) == ALIEN_NAN).astype(np.uint32)
+
+
+def seal(value: Array, witness: Array) -> Array:
+    return from_bits(bits(value) ^ hidden_zero(witness))

@@ -1,0 +1,6 @@
+"""The two lanes in which the format files run: the definition over NumPy arrays, and its acceleration by jax.
+
+numpy_lane   the definition at work: chunks that fit a cache, on all cores
+jax_lane     the same text compiled by XLA, and what keeps it exact
+canary       whether a back end of jax computes as IEEE-754 asks
+"""
