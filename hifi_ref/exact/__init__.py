@@ -2,7 +2,7 @@
 
 Every function takes arrays of either library and answers in the same one: ``numpy.ndarray`` in, NumPy out (the
 definition: each operation rounds once, subnormals are kept, nothing is fused); ``jax.Array`` in, JAX out (the
-acceleration: the same bits, or a mask that says where they are not guaranteed). This module never imports jax.
+acceleration: the same bits, but where it marks that they are not guaranteed). This module never imports jax.
 
 Three things an optimising compiler does to exact arithmetic, and what stands against each:
 
@@ -13,15 +13,15 @@ Three things an optimising compiler does to exact arithmetic, and what stands ag
 * It turns ``a / b`` into ``a * (1/b)`` where b is a constant or a broadcast. ``div`` seals the divisor per element, and
   the quotient, so that chains such as ``(a/b)/c`` stay two divisions. GPUs and TPUs divide and take roots with an error
   of a unit or two: there ``by_hand`` puts whole-number arithmetic in their place.
-* It flushes subnormals to zero (XLA:CPU and TPU do). No seal helps; ``is_faint`` and ``least_magnitude`` let an
-  encoder prove that its arithmetic stayed clear of the range below 2^-126, and blocks that did not go to NumPy.
+* It flushes subnormals to zero (XLA:CPU and TPU do). No seal helps; products and quotients are watched (watch.py), and
+  blocks in which one came near the range below 2^-126 go to NumPy.
 
 Profiles: ``madd`` rounds twice ("strict"), as llama.cpp's x86-64 release does. Every ``a*b + c`` of the formats is
-written with it or with ``mul``, so that a fused profile has one seam.
+written with it, with ``mul`` or with ``product``, so that a fused profile has one seam.
 """
 
-from hifi_ref.exact.arithmetic import div, madd, mul, mul_int, reciprocal_or_zero, sealed_by, sqrt
-from hifi_ref.exact.bit_patterns import bits, f32, from_bits, hidden_zero, i16, i32
+from hifi_ref.exact.arithmetic import div, madd, mul, mul_int, product, reciprocal_or_zero, sealed_by, sqrt
+from hifi_ref.exact.bit_patterns import SMALLEST_NORMAL, bits, exponent, f32, from_bits, hidden_zero, i16, i32
 from hifi_ref.exact.corrections import by_hand, is_by_hand
 from hifi_ref.exact.conversions import (  # fmt: skip
     narrow_bf16,
@@ -32,17 +32,27 @@ from hifi_ref.exact.conversions import (  # fmt: skip
     widen_f16,
     widen_ue4m3_half,
 )
-from hifi_ref.exact.lanes import Array, is_for_cpu, is_jax, is_traced, library, made_for
-from hifi_ref.exact.loops import columns, fold, in_pieces, pair, repeat, rows, unpair, wall, where_needed, with_row
+from hifi_ref.exact.lanes import (  # fmt: skip
+    Array,
+    faster_texts,
+    has_faster_text,
+    is_for_cpu,
+    is_jax,
+    is_traced,
+    library,
+    made_for,
+)
+from hifi_ref.exact.loops import columns, fold, pair, rows, unpair, wall, with_row
 from hifi_ref.exact.rounding import as_int8, at_most, nearest_int, round_half_away, rounded_code, truncate
 from hifi_ref.exact.sums import float_dot, int_dot, running_sums, sum_in_order, sum_of_rows, zeros_to_add_to
-from hifi_ref.exact.underflow import (  # fmt: skip
-    SMALLEST_NORMAL,
-    exponent,
-    is_comfortable,
-    is_faint,
-    least_magnitude,
-    poison,
-    rank,
-    unrank,
+from hifi_ref.exact.watch import (  # fmt: skip
+    FAINT,
+    FLOOR,
+    any_of,
+    blocks_marked,
+    is_watching,
+    mark,
+    unwatched,
+    watched_input,
+    watching,
 )

@@ -12,6 +12,7 @@ from hifi_ref.exact import long_arithmetic
 from hifi_ref.exact.bit_patterns import bits, f32, from_bits, hidden_zero, i32, seal
 from hifi_ref.exact.corrections import is_by_hand
 from hifi_ref.exact.lanes import Array, is_jax, is_traced, library
+from hifi_ref.exact.watch import mark_faint
 
 
 def _witness(a: Any, b: Any) -> Array:
@@ -22,18 +23,37 @@ def _witness(a: Any, b: Any) -> Array:
 
 
 def mul(a: Array, b: Array) -> Array:
-    """a*b, rounded once, and never part of a fused multiply-add. Put the less predictable operand first."""
+    """a*b, rounded once, never part of a fused multiply-add, and watched. Put the less predictable operand first."""
+    if is_jax(a) or is_jax(b):
+        result = a * b
+        mark_faint(result, a, b)
+        return seal(result, _witness(a, b))
+    return a * b
+
+
+def product(a: Array, b: Array) -> Array:
+    """``mul``, not watched: for a product that cannot be faint, or may be.
+
+    It cannot where a factor is a whole number, or where both are numbers that were binary16; it may where all that is
+    done with it is to round it to a whole number, or to add it to one. tests/unsealed.py proves which it is.
+    """
     if is_jax(a) or is_jax(b):
         return seal(a * b, _witness(a, b))
     return a * b
 
 
-def sealed_by(x: Array) -> Callable[[Array, Array], Array]:
-    """A ``mul`` for loops: every product is sealed with one hidden zero, taken from finite x once, not per operand."""
+def sealed_by(x: Array) -> tuple[Callable[[Array, Array], Array], Callable[[Array, Array], Array]]:
+    """``mul`` and ``product`` for loops: sealed with one hidden zero, taken from finite x once, not per operand."""
     if not is_jax(x):
-        return np.multiply
+        return np.multiply, np.multiply
     zero = hidden_zero(x)
-    return lambda a, b: from_bits(bits(a * b) ^ zero)
+
+    def watched(a: Array, b: Array) -> Array:
+        result = a * b
+        mark_faint(result, a, b)
+        return from_bits(bits(result) ^ zero)
+
+    return watched, lambda a, b: from_bits(bits(a * b) ^ zero)
 
 
 def mul_int(d: Array, q: Array) -> Array:
@@ -52,26 +72,32 @@ def mul_int(d: Array, q: Array) -> Array:
 
 
 def madd(a: Array, b: Array, c: Array) -> Array:
-    """a*b + c in the strict profile: the product rounds, then the sum."""
-    return mul(a, b) + c
+    """a*b + c in the strict profile: the product rounds, then the sum. The product is not watched: see ``product``."""
+    return product(a, b) + c
 
 
 def div(a: Array, b: Array) -> Array:
-    """a/b, correctly rounded. a or b may be a Python number, not both."""
-    if (is_jax(a) or is_jax(b)) and is_by_hand("division"):
+    """a/b, correctly rounded, and watched. a or b may be a Python number, not both."""
+    if not is_jax(a) and not is_jax(b):
+        return np.divide(a, b, dtype=np.float32)
+    quotient = _div(a, b)
+    mark_faint(quotient, a)
+    return quotient
+
+
+def _div(a: Array, b: Array) -> Array:
+    if is_by_hand("division"):
         lib = library(_witness(a, b))
         return long_arithmetic.div(*lib.broadcast_arrays(lib.asarray(a, np.float32), lib.asarray(b, np.float32)))
-    if is_jax(a) or is_jax(b):
-        if is_traced(b) and not is_traced(a) and np.ndim(a):
-            # A table of constants hides no zero, and that of a broadcast is known once for many quotients.
-            a, b = sys.modules["jax"].lax.optimization_barrier((library(b).asarray(a, np.float32), b))
-        witness = _witness(a, b)
-        numpy_like = library(witness)
-        zero = hidden_zero(witness)
-        shape = np.broadcast_shapes(np.shape(a), np.shape(b))
-        divisor = from_bits(bits(numpy_like.asarray(b, np.float32)) ^ numpy_like.broadcast_to(zero, shape))
-        return from_bits(bits(a / divisor) ^ zero)
-    return np.divide(a, b, dtype=np.float32)
+    if is_traced(b) and not is_traced(a) and np.ndim(a):
+        # A table of constants hides no zero, and that of a broadcast is known once for many quotients.
+        a, b = sys.modules["jax"].lax.optimization_barrier((library(b).asarray(a, np.float32), b))
+    witness = _witness(a, b)
+    numpy_like = library(witness)
+    zero = hidden_zero(witness)
+    shape = np.broadcast_shapes(np.shape(a), np.shape(b))
+    divisor = from_bits(bits(numpy_like.asarray(b, np.float32)) ^ numpy_like.broadcast_to(zero, shape))
+    return from_bits(bits(a / divisor) ^ zero)
 
 
 def sqrt(x: Array) -> Array:

@@ -10,6 +10,7 @@ from hifi_ref.exact.lanes import Array, is_jax
 
 # A quiet NaN with a payload that neither hardware nor a compiler's constant folding ever makes.
 ALIEN_NAN = np.uint32(0x7FABCDEF)
+SMALLEST_NORMAL = np.float32(2.0**-126)
 
 
 def bits(x: Array) -> Array:
@@ -39,6 +40,11 @@ def i32(x: Array) -> Array:
 
 def i16(x: Array) -> Array:
     return x.astype(np.int16)
+
+
+def exponent(x: Array) -> Array:
+    """int32 e with 2^e <= abs(x) < 2^(e+1) for normal x; -127 for zero and subnormals, 128 for infinities and NaN."""
+    return i32((bits(x) >> np.uint32(23)) & np.uint32(0xFF)) - np.int32(127)
 
 
 def hidden_zero(witness: Array) -> Array:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from hifi_ref.exact import watch
 from hifi_ref.exact.bit_patterns import hidden_zero
-from hifi_ref.exact.lanes import Array, is_for_cpu, is_jax
+from hifi_ref.exact.lanes import Array, is_jax, library
 
 
 def fold(n: int, body: Callable[[Any, Any], Any], init: Any, unroll: int = 1) -> Any:
@@ -20,26 +22,33 @@ def fold(n: int, body: Callable[[Any, Any], Any], init: Any, unroll: int = 1) ->
     """
     leaves = init if isinstance(init, tuple) else (init,)
     if any(is_jax(leaf) for leaf in leaves):
-        return sys.modules["jax"].lax.fori_loop(0, n, body, init, unroll=min(unroll, n))
+        fori_loop = functools.partial(sys.modules["jax"].lax.fori_loop, 0, n, unroll=min(unroll, n))
+        shapes = _shapes_of_marks(lambda: body(np.int32(0), init))
+        if not shapes:
+            return fori_loop(body, init)
+        # One array of marks is carried, that of the fewest axes.
+        shape = min(shapes, key=len)
+
+        def watched_body(i: Any, state: Any) -> Any:
+            with watch.watching() as found:
+                after = body(i, state[1])
+            return state[0] | watch.any_of(found, shape), after
+
+        marked, state = fori_loop(watched_body, (library(leaves[0]).zeros(shape, bool), init))
+        watch.mark(marked)
+        return state
     for i in range(n):
         init = body(i, init)
     return init
 
 
-def repeat(most: int, body: Callable[[Any], Any], state: Any, going_on: Callable[[Any], Any]) -> Any:
-    """body(body(... state)), at most ``most`` times, while going_on(state). It must be the identity from then on."""
-    if is_jax(going_on(state)):
-        jax = sys.modules["jax"]
-
-        def more(counted: Any) -> Any:
-            return (counted[0] < most) & going_on(counted[1])
-
-        return jax.lax.while_loop(more, lambda counted: (counted[0] + 1, body(counted[1])), (np.int32(0), state))[1]
-    for _ in range(most):
-        if not going_on(state):
-            break
-        state = body(state)
-    return state
+def _shapes_of_marks(work: Callable[[], Any]) -> list[tuple[int, ...]]:
+    """The shapes of the marks that a piece of work makes."""
+    if not watch.is_watching():
+        return []
+    with watch.watching() as found:
+        sys.modules["jax"].eval_shape(work)
+    return [mark.shape for mark in found]
 
 
 def with_row(x: Array, i: Any, row: Array) -> Array:
@@ -48,29 +57,6 @@ def with_row(x: Array, i: Any, row: Array) -> Array:
         return x.at[i].set(row)
     x[i] = row
     return x
-
-
-def where_needed(needed: Array, work: Callable[..., Any], given: tuple[Any, ...], state: tuple[Any, ...]) -> Any:
-    """work(*given, *state) in those lanes (last axis) where it is needed, state elsewhere.
-
-    The JAX lane gathers the lanes in batches of a fixed size, an eighth of them all, until none is left.
-    """
-    if not is_jax(needed):
-        lanes = np.flatnonzero(needed)
-        for v, done in zip(state, work(*(v[..., lanes] for v in (*given, *state))), strict=True):
-            v[..., lanes] = done
-        return state
-    jax = sys.modules["jax"]
-    room = -(-needed.size // 8)
-
-    def batch(left_and_state: Any) -> Any:
-        left, state = left_and_state
-        (lanes,) = jax.numpy.nonzero(left, size=room, fill_value=left.size)
-        done = work(*(v.at[..., lanes].get(mode="clip") for v in (*given, *state)))
-        state = tuple(v.at[..., lanes].set(d, mode="drop") for v, d in zip(state, done, strict=True))
-        return left.at[lanes].set(False, mode="drop"), state
-
-    return jax.lax.while_loop(lambda left_and_state: left_and_state[0].any(), batch, (needed, state))[1]
 
 
 def pair(a: Array, b: Array) -> Any:
@@ -111,31 +97,6 @@ def wall(*values: Array) -> Any:
 
     held = jax.lax.while_loop(more, body, (jax.numpy.uint32(0), *values))[1:]
     return held if len(held) > 1 else held[0]
-
-
-# Blocks at a time where there are more cores than a CPU has, and less memory for each.
-MANY_BLOCKS = 1 << 16
-
-
-def in_pieces(work: Callable[..., Any], size: int, x: Array, weights: Array | None) -> Any:
-    """work(x, weights) on [rows, blocks, n] and [blocks, n]; on a CPU the JAX lane takes ``size`` blocks at a time.
-
-    The arrays of a search then stay in the second-level cache. Elsewhere pieces are equal ones of MANY_BLOCKS at most.
-    work answers arrays that begin with [rows, blocks].
-    """
-    if not is_jax(x):
-        return work(x, weights)
-    jax = sys.modules["jax"]
-    rows, blocks, n = x.shape
-    count = rows * blocks
-    size = max(1, min(size, count) if is_for_cpu() else -(-count // max(1, -(-count // MANY_BLOCKS))))
-    given = [x.reshape(count, n)]
-    if weights is not None:
-        given.append(jax.numpy.broadcast_to(weights, x.shape).reshape(count, n))
-    missing = -count % size
-    pieces = [jax.numpy.pad(a, [(0, missing), (0, 0)]).reshape(-1, 1, size, n) for a in given]
-    done = jax.lax.map(lambda piece: work(piece[0], piece[1][0] if len(piece) > 1 else None), pieces)
-    return tuple(a.reshape(-1, *a.shape[3:])[:count].reshape(rows, blocks, *a.shape[3:]) for a in done)
 
 
 def columns(x: Array, n: int) -> Array:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hifi_ref.exact import clean_thread
-from hifi_ref.exact.arithmetic import mul
+from hifi_ref.exact import clean_thread, watch
+from hifi_ref.exact.arithmetic import product
 from hifi_ref.exact.bit_patterns import f32, from_bits, hidden_zero, i16, i32
 from hifi_ref.exact.corrections import is_by_hand
 from hifi_ref.exact.lanes import Array, is_jax, library
@@ -45,21 +45,33 @@ def sum_of_rows(terms: Array) -> Array:
 def running_sums(n: int, terms: Callable[[Any], tuple[Array, ...]], unroll: int = 8) -> tuple[Array, ...]:
     """Several ordered float32 sums at once: the j-th is ((0 + terms(0)[j]) + terms(1)[j]) + ... + terms(n-1)[j].
 
-    They are carried as pairs, so put next to each other those that share most.
+    They are carried as pairs, so put next to each other those that share most. In the JAX lane the first sum is NaN
+    where a product in the terms is to be marked, so that the mark needs no array of its own in the loop.
     """
-    lib = library(terms(0)[0])
-    zeros = tuple(zeros_to_add_to(first) for first in terms(0))
+    with watch.unwatched():
+        zeros = tuple(zeros_to_add_to(first) for first in terms(0))
+    if not is_jax(zeros[0]):
+        return fold(n, lambda i, total: tuple(t + v for t, v in zip(total, terms(i), strict=True)), zeros)
+    marked = []
 
     def paired(values: tuple[Array, ...]) -> tuple[Any, ...]:
         rest = values[len(values) // 2 * 2 :]
         return (*(pair(values[j], values[j + 1]) for j in range(0, len(values) - 1, 2)), *rest)
 
-    if not is_jax(zeros[0]):
-        return fold(n, lambda i, total: tuple(t + v for t, v in zip(total, terms(i), strict=True)), zeros)
-    totals = fold(
-        n, lambda i, total: tuple(t + v for t, v in zip(total, paired(terms(i)), strict=True)), paired(zeros), unroll
-    )
-    return tuple(part for t in totals for part in (unpair(t) if lib.iscomplexobj(t) else (t,)))
+    def add(i: Any, total: Any) -> Any:
+        with watch.watching() as found:
+            first, *rest = terms(i)
+        if found:
+            first = library(first).where(watch.any_of(found, first.shape), np.float32(np.nan), first)
+            marked[:] = [True]
+        return tuple(t + v for t, v in zip(total, paired((first, *rest)), strict=True))
+
+    with watch.unwatched():
+        totals = fold(n, add, paired(zeros), unroll)
+    sums = tuple(part for t in totals for part in (unpair(t) if library(t).iscomplexobj(t) else (t,)))
+    if marked:
+        watch.mark(sums[0] != sums[0])
+    return sums
 
 
 def int_dot(q: Array, p: Array) -> Array:
@@ -83,7 +95,7 @@ def float_dot(x: Array, y: Array) -> Array:
         return clean_thread.call(float_dot, (rows,), np.float32, x, y)
     if is_jax(x) or is_jax(y):
         jax = sys.modules["jax"]
-        products = wall(mul(x, y).T)
+        products = wall(product(x, y).T)
         # Binary64 exists only inside this context, whatever jax_enable_x64 says outside of it.
         with jax.enable_x64(True):
 

@@ -18,10 +18,8 @@ class Format:
 
     decode(blocks u8[n, type_size]) -> f32, in weight order, of any shape whose elements are n * block_size
     encode(x f32[rows, blocks, block_size], weights f32[blocks, block_size] or None)
-        -> (u8[rows, blocks, type_size], bool[rows, blocks]): the blocks, and where they are clear of underflow
+        -> u8[rows, blocks, type_size]
     dot(w u8[rows, blocks, type_size], a u8[blocks, type_size of dot_with]) -> f32[rows]
-    decode_clear(blocks) -> bool[n]; dot_clear(w, a) -> bool or bool[rows]: where these are clear of underflow; None
-        where they always are
 
     An operation that the format does not offer is None. ``requires_weights``: encode needs importance, as
     ggml_quantize_requires_imatrix says. ``row_scoped``: with importance a block's bytes depend on the rest of its row.
@@ -33,11 +31,9 @@ class Format:
     decode: Callable
     encode: Callable | None
     dot: Callable | None
-    dot_clear: Callable | None
     requires_weights: bool = False
     row_scoped: bool = False
     dialect: str = "llama.cpp"
-    decode_clear: Callable | None = None
     outliers: range | None = None
     by_model_size: bool = False
 
@@ -99,19 +95,14 @@ _FILES = """
 
 def _format(file: str, dialect: str = "llama.cpp") -> Format:
     module = import_module(f"{__name__}.{file}")
-    dot_clear = getattr(module, "dot_clear", None)
-    if dot_clear is None and module.LAYOUT.dot_with == "Q8_K":
-        dot_clear = import_module(f"{__name__}.q8_k").dot_clear
     return Format(
         layout=module.LAYOUT,
         decode=module.decode,
         encode=getattr(module, "encode", None),
         dot=getattr(module, "dot", None),
-        dot_clear=dot_clear,
         requires_weights=getattr(module, "REQUIRES_WEIGHTS", False),
         row_scoped=getattr(module, "ROW_SCOPED", False),
         dialect=dialect,
-        decode_clear=getattr(module, "decode_clear", None),
         outliers=getattr(module, "OUTLIERS", None),
         by_model_size=getattr(module, "BY_MODEL_SIZE", False),
     )

@@ -16,11 +16,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hifi_ref import exact
-from hifi_ref.formats import f32
 from hifi_ref.formats.layout import Field, Layout
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Float32, UInt8
 
 
 LAYOUT = Layout(
@@ -39,13 +38,9 @@ def decode(blocks: UInt8[Array, "n 2"]) -> Float32[Array, "n"]:
 
 def encode(
     x: Float32[Array, "rows blocks 1"], weights: Float32[Array, "blocks 1"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 2"], Bool[Array, "rows blocks"]]:
-    return LAYOUT.pack(w=exact.narrow_bf16(x[..., 0])), exact.library(x).ones(x.shape[:2], bool)
+) -> UInt8[Array, "rows blocks 2"]:
+    return LAYOUT.pack(w=exact.narrow_bf16(x[..., 0]))
 
 
 def dot(w: UInt8[Array, "rows blocks 2"], a: UInt8[Array, "blocks 2"]) -> Float32[Array, "rows"]:
-    return exact.float_dot(decode(w), decode(a))
-
-
-def dot_clear(w: UInt8[Array, "rows blocks 2"], a: UInt8[Array, "blocks 2"]) -> Bool[Array, "rows"]:
-    return f32.is_dot_clear(decode(w), decode(a))
+    return exact.float_dot(exact.watched_input(decode(w)), exact.watched_input(decode(a)))

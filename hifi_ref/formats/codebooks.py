@@ -149,9 +149,9 @@ def dot_with_q8_k(
     a: UInt8[Array, "blocks 292"],
 ) -> Float32[Array, "rows"]:
     """Block after block, (d * d_a) * the integer sum of scale * code * q."""
-    da, qa, _ = q8_k.LAYOUT.unpack(a)
+    da, qa, _ = q8_k.unpack(a)
     total = scaled_sum(scales, codes, qa)
-    return exact.sum_of_rows(exact.mul(d * da, exact.f32(total)))
+    return exact.sum_of_rows(exact.product(d * da, exact.f32(total)))
 
 
 def scaled_sum(

@@ -19,7 +19,7 @@ from hifi_ref import exact
 from hifi_ref.formats.layout import Field, Layout
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Float32, UInt8
 
 
 LAYOUT = Layout(
@@ -38,9 +38,9 @@ def decode(blocks: UInt8[Array, "n 2"]) -> Float32[Array, "n"]:
 
 def encode(
     x: Float32[Array, "rows blocks 1"], weights: Float32[Array, "blocks 1"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 2"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 2"]:
     # Subnormal float32 numbers round to a zero of their sign, as do those that were flushed to one.
-    return LAYOUT.pack(w=x[..., 0]), exact.library(x).ones(x.shape[:2], bool)
+    return LAYOUT.pack(w=x[..., 0])
 
 
 def dot(w: UInt8[Array, "rows blocks 2"], a: UInt8[Array, "blocks 2"]) -> Float32[Array, "rows"]:

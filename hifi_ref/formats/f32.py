@@ -17,7 +17,7 @@ from hifi_ref import exact
 from hifi_ref.formats.layout import Field, Layout
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Float32, UInt8
 
 
 LAYOUT = Layout(
@@ -36,24 +36,10 @@ def decode(blocks: UInt8[Array, "n 4"]) -> Float32[Array, "n"]:
 
 def encode(
     x: Float32[Array, "rows blocks 1"], weights: Float32[Array, "blocks 1"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 4"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 4"]:
     # The bits themselves, subnormals among them.
-    return LAYOUT.pack(w=x[..., 0]), exact.library(x).ones(x.shape[:2], bool)
+    return LAYOUT.pack(w=x[..., 0])
 
 
 def dot(w: UInt8[Array, "rows blocks 4"], a: UInt8[Array, "blocks 4"]) -> Float32[Array, "rows"]:
-    return exact.float_dot(decode(w), decode(a))
-
-
-def dot_clear(w: UInt8[Array, "rows blocks 4"], a: UInt8[Array, "blocks 4"]) -> Bool[Array, "rows"]:
-    return is_dot_clear(decode(w), decode(a))
-
-
-def is_dot_clear(w: Float32[Array, "rows n"], a: Float32[Array, "n"]) -> Bool[Array, "rows"]:
-    """Whether no operand is subnormal, and products and sums are 0 or at least 2^-126.
-
-    A product of at least 2^-103 is a multiple of 2^-126, hence so is every sum of such products.
-    """
-    ew = exact.exponent(exact.least_magnitude(w, axis=-1))
-    ea = exact.exponent(exact.least_magnitude(a, axis=-1))
-    return (ew >= -126) & (ea >= -126) & (ew + ea >= -103)
+    return exact.float_dot(exact.watched_input(decode(w)), exact.watched_input(decode(a)))

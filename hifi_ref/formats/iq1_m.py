@@ -28,7 +28,7 @@ from hifi_ref.formats.packing import gather, spread
 from hifi_ref.formats.search import grid_search, split_search
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32, UInt8, UInt16
+    from jaxtyping import Array, Float32, Int32, UInt8, UInt16
 
 
 LAYOUT = Layout(
@@ -73,19 +73,14 @@ def decode(blocks: UInt8[Array, "n 56"]) -> Float32[Array, "n 16 2 8"]:
 
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 56"], Bool[Array, "rows blocks"]]:
-    return exact.in_pieces(_encode, split_search.PIECE, x, weights)
-
-
-def _encode(x, weights):
+) -> UInt8[Array, "rows blocks 56"]:
     lib = exact.library(x)
     shape = x.shape[:2]
 
     # SUB-BLOCKS
-    columns, w, _, clear = grid_search.sub_columns(x, weights, 16)
+    columns, w, _ = grid_search.sub_columns(x, weights, 16)
     w = exact.mul(columns, columns) if w is None else w
     found = split_search.best_split(columns, w, 1e-7, halves=True)
-    clear = (found.clear & clear).reshape(*shape, 16).all(axis=-1)
     index = found.index.T.reshape(*shape, 16, 2)
 
     # SCALES OF THE SCALES: their own scale is fitted to all weights, and then a little enlarged
@@ -108,15 +103,15 @@ def _encode(x, weights):
     stored = lib.stack([word >> shift & 255 for word in words for shift in (0, 8)], axis=-1)
     nibbles = index >> 8 | down.astype(np.int32) << 3
     qh = gather(nibbles[..., None], 4)[..., 0]
-    return LAYOUT.pack(qs=(index & 255).reshape(*shape, 32), qh=qh, scales=stored), clear
+    return LAYOUT.pack(qs=(index & 255).reshape(*shape, 32), qh=qh, scales=stored)
 
 
 def dot(w: UInt8[Array, "rows blocks 56"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
     d, index, scales, shift = fields(*LAYOUT.unpack(w))
-    da, qa, _ = q8_k.LAYOUT.unpack(a)
+    da, qa, _ = q8_k.unpack(a)
     # INTEGER PARTIAL SUMS of eight times the shifted rows: exact, below 2^24, and so is an eighth of them
     rows = codebooks.take(codebooks.grid("IQ1_S"), index)
     shifted = np.int8(8) * rows + shift[..., None].astype(np.int8)
     total = codebooks.scaled_sum(scales, shifted.reshape(*d.shape, 16, 16), qa)
     # FLOAT: (d * d_a) * sum, block after block
-    return exact.sum_of_rows(exact.mul(d * da, exact.f32(total) * np.float32(0.125)))
+    return exact.sum_of_rows(exact.product(d * da, exact.f32(total) * np.float32(0.125)))

@@ -27,7 +27,7 @@ from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.search import grid_search, split_search
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32, UInt8, UInt16
+    from jaxtyping import Array, Float32, Int32, UInt8, UInt16
 
 
 LAYOUT = Layout(
@@ -68,18 +68,13 @@ def decode(blocks: UInt8[Array, "n 50"]) -> Float32[Array, "n 8 4 8"]:
 
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"]
-) -> tuple[UInt8[Array, "rows blocks 50"], Bool[Array, "rows blocks"]]:
-    return exact.in_pieces(_encode, split_search.PIECE, x, weights)
-
-
-def _encode(x, weights):
+) -> UInt8[Array, "rows blocks 50"]:
     lib = exact.library(x)
     shape = x.shape[:2]
 
     # SUB-BLOCKS
-    columns, w, _, clear = grid_search.sub_columns(x, weights, 32)
+    columns, w, _ = grid_search.sub_columns(x, weights, 32)
     found = split_search.best_split(columns, w, 1e-12, halves=False)
-    clear = (found.clear & clear).reshape(*shape, 8).all(axis=-1)
 
     # SCALES OF THE SCALES, a little above what the largest asks for
     d, scales, empty = grid_search.store_scales(found.scale.reshape(*shape, 8), 7)
@@ -87,12 +82,12 @@ def _encode(x, weights):
     down = lib.where(empty[..., None], False, found.down[0].reshape(*shape, 8))
     high = sum((index[..., i] >> 8) << (3 * i) for i in range(4)) | scales << 12 | down.astype(np.int32) << 15
     qs = (index & 255).reshape(*shape, 32)
-    return LAYOUT.pack(d=exact.mul(d, np.float32(1.125)), qs=qs, qh=high), clear
+    return LAYOUT.pack(d=exact.mul(d, np.float32(1.125)), qs=qs, qh=high)
 
 
 def dot(w: UInt8[Array, "rows blocks 50"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
     d, qs, qh = LAYOUT.unpack(w)
-    da, qa, bsums = q8_k.LAYOUT.unpack(a)
+    da, qa, bsums = q8_k.unpack(a)
     index, scales, shift = fields(qs, qh)
     # INTEGER PARTIAL SUMS: eight times rows, plus shifts, which take the stored sums; exact, below 2^24
     rows = codebooks.take(codebooks.grid("IQ1_S"), index).reshape(*d.shape, 8, 32)
@@ -100,4 +95,4 @@ def dot(w: UInt8[Array, "rows blocks 50"], a: UInt8[Array, "blocks 292"]) -> Flo
     shifts = (scales * shift * pairs).sum(axis=-1, dtype=np.int32)
     total = exact.f32(8 * codebooks.scaled_sum(scales, rows, qa) + shifts) * np.float32(0.125)
     # FLOAT: (d * d_a) * sum, block after block
-    return exact.sum_of_rows(exact.mul(d * da, total))
+    return exact.sum_of_rows(exact.product(d * da, total))

@@ -27,9 +27,10 @@ from hifi_ref.formats import codebooks
 from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
 from hifi_ref.formats.search import grid_search
+from hifi_ref.formats.search.grid_lists import Lists
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32, UInt8, UInt16
+    from jaxtyping import Array, Float32, Int32, UInt8, UInt16
 
 
 LAYOUT = Layout(
@@ -45,7 +46,7 @@ LAYOUT = Layout(
     ),
 )
 
-SEARCH = grid_search.Search("IQ2_S", 1, grid_search.trial_steps(9, 0.1, 2), again="strays", piece=64, few=16)
+SEARCH = grid_search.Search(Lists("IQ2_S", 1), grid_search.trial_steps(9, 0.1, 2), again="strays")
 
 
 def fields(
@@ -69,29 +70,25 @@ def decode(blocks: UInt8[Array, "n 82"]) -> Float32[Array, "n 16 2 8"]:
 
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 82"], Bool[Array, "rows blocks"]]:
-    return exact.in_pieces(_encode, SEARCH.piece, x, weights)
-
-
-def _encode(x, weights):
+) -> UInt8[Array, "rows blocks 82"]:
     lib = exact.library(x)
     shape = x.shape[:2]
 
     # SUB-BLOCKS
-    columns, w, mean_square, clear = grid_search.sub_columns(x, weights, 16)
+    columns, w, mean_square = grid_search.sub_columns(x, weights, 16)
     if w is None:
         w = mean_square * np.float32(0.25) + exact.mul(columns, columns)
     size, signs = grid_search.split_signs(columns, w, even=False)
     nothing = lib.max(size, axis=0) < np.float32(1e-8)
     fit = grid_search.fit_from_peak(SEARCH, size, w, nothing)
-    found = grid_search.choose(SEARCH, fit, signs, nothing, clear, shape)
+    found = grid_search.choose(SEARCH, fit, signs, nothing, shape)
 
     # SCALES OF THE SCALES, a little below what the largest asks for
     d, scales, _ = grid_search.store_scales(found.scale, 15)
     qs = lib.concatenate([found.index & 255, found.signs], axis=-1)
     qh = gather((found.index >> 8).reshape(*shape, 8, 4, 1), 2)[..., 0]
     nibbles = gather(scales.reshape(*shape, 8, 2, 1), 4)[..., 0]
-    return LAYOUT.pack(d=exact.mul(d, np.float32(0.9875)), qs=qs, qh=qh, scales=nibbles), found.clear
+    return LAYOUT.pack(d=exact.mul(d, np.float32(0.9875)), qs=qs, qh=qh, scales=nibbles)
 
 
 def dot(w: UInt8[Array, "rows blocks 82"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:

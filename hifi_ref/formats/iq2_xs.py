@@ -26,9 +26,10 @@ from hifi_ref.formats import codebooks
 from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
 from hifi_ref.formats.search import grid_search, scale_search
+from hifi_ref.formats.search.grid_lists import Lists
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32, UInt8, UInt16
+    from jaxtyping import Array, Float32, Int32, UInt8, UInt16
 
 
 LAYOUT = Layout(
@@ -46,7 +47,7 @@ LAYOUT = Layout(
 # Without importance the search would have no measure of error.
 REQUIRES_WEIGHTS = True
 
-SEARCH = grid_search.Search("IQ2_XS", 2, grid_search.trial_steps(9, 0.1, 2), again="strays", piece=64, few=24)
+SEARCH = grid_search.Search(Lists("IQ2_XS", 2), grid_search.trial_steps(9, 0.1, 2), again="strays")
 
 
 def fields(
@@ -68,26 +69,22 @@ def decode(blocks: UInt8[Array, "n 74"]) -> Float32[Array, "n 16 2 8"]:
 
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"]
-) -> tuple[UInt8[Array, "rows blocks 74"], Bool[Array, "rows blocks"]]:
-    return exact.in_pieces(_encode, SEARCH.piece, x, weights)
-
-
-def _encode(x, weights):
+) -> UInt8[Array, "rows blocks 74"]:
     lib = exact.library(x)
     shape = x.shape[:2]
 
     # SUB-BLOCKS
-    columns, w, _, clear = grid_search.sub_columns(x, weights, 16, doubled=False)
+    columns, w, _ = grid_search.sub_columns(x, weights, 16, doubled=False)
     size, signs = grid_search.split_signs(columns, w, even=True)
     nothing = lib.max(size, axis=0) < scale_search.NOTHING
     fit = grid_search.fit_from_peak(SEARCH, size, w, nothing)
-    found = grid_search.choose(SEARCH, fit, signs, nothing, clear, shape)
+    found = grid_search.choose(SEARCH, fit, signs, nothing, shape)
 
     # SCALES OF THE SCALES, and all bytes 0 where there are none
     d, scales, empty = grid_search.store_scales(found.scale, 15)
     words = lib.where(empty[..., None], 0, found.index | (found.signs & 127) << 9)
     nibbles = gather(scales.reshape(*shape, 8, 2, 1), 4)[..., 0]
-    return LAYOUT.pack(d=d, qs=words, scales=nibbles), found.clear
+    return LAYOUT.pack(d=d, qs=words, scales=nibbles)
 
 
 def dot(w: UInt8[Array, "rows blocks 74"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:

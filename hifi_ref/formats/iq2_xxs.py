@@ -24,9 +24,10 @@ from hifi_ref import exact
 from hifi_ref.formats import codebooks
 from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.search import grid_search, scale_search, single_steps
+from hifi_ref.formats.search.grid_lists import Lists
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32, UInt8, UInt16, UInt32
+    from jaxtyping import Array, Float32, Int32, UInt8, UInt16, UInt32
 
 
 LAYOUT = Layout(
@@ -43,7 +44,7 @@ LAYOUT = Layout(
 # Without importance the search would have no measure of error.
 REQUIRES_WEIGHTS = True
 
-SEARCH = grid_search.Search("IQ2_XXS", 2, grid_search.trial_steps(6, 0.1, 2), again="all", piece=64, few=24)
+SEARCH = grid_search.Search(Lists("IQ2_XXS", 2), grid_search.trial_steps(6, 0.1, 2), again="all")
 
 
 def fields(
@@ -68,16 +69,12 @@ def decode(blocks: UInt8[Array, "n 66"]) -> Float32[Array, "n 8 4 8"]:
 
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"]
-) -> tuple[UInt8[Array, "rows blocks 66"], Bool[Array, "rows blocks"]]:
-    return exact.in_pieces(_encode, SEARCH.piece, x, weights)
-
-
-def _encode(x, weights):
+) -> UInt8[Array, "rows blocks 66"]:
     lib = exact.library(x)
     shape = x.shape[:2]
 
     # SUB-BLOCKS: the trials surround the scale that codes 0 to 4 of equal steps would take
-    columns, w, _, clear = grid_search.sub_columns(x, weights, 32, doubled=False)
+    columns, w, _ = grid_search.sub_columns(x, weights, 32, doubled=False)
     size, signs = grid_search.split_signs(columns, w, even=True)
     equal = single_steps.least_weighted_square_error_from_zero(size, w, 4)
     peak = exact.mul(equal.scale, np.float32(3))
@@ -85,7 +82,7 @@ def _encode(x, weights):
     nothing = small | (peak <= 0)
     peak = lib.where(nothing, np.float32(1), peak)
     fit = grid_search.fit(SEARCH, size, w, equal.scale, peak)
-    found = grid_search.choose(SEARCH, fit, signs, nothing, clear & (equal.clear | small), shape)
+    found = grid_search.choose(SEARCH, fit, signs, nothing, shape)
 
     # SCALES OF THE SCALES, and all bytes 0 where there are none
     d, scales, empty = grid_search.store_scales(found.scale, 15)
@@ -94,7 +91,7 @@ def _encode(x, weights):
     low = sum(rows[..., i] << np.uint32(8 * i) for i in range(4))
     high = sum(codes[..., i] << np.uint32(7 * i) for i in range(4)) | scales.astype(np.uint32) << np.uint32(28)
     words = lib.stack([low & 0xFFFF, low >> 16, high & 0xFFFF, high >> 16], axis=-1).reshape(*shape, 32)
-    return LAYOUT.pack(d=d, qs=lib.where(empty[..., None], np.uint32(0), words)), found.clear
+    return LAYOUT.pack(d=d, qs=lib.where(empty[..., None], np.uint32(0), words))
 
 
 def dot(w: UInt8[Array, "rows blocks 66"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:

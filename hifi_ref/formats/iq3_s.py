@@ -32,9 +32,10 @@ from hifi_ref.formats import codebooks
 from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
 from hifi_ref.formats.search import grid_search
+from hifi_ref.formats.search.grid_lists import Lists
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32, UInt8, UInt16
+    from jaxtyping import Array, Float32, Int32, UInt8, UInt16
 
 
 LAYOUT = Layout(
@@ -51,7 +52,7 @@ LAYOUT = Layout(
     ),
 )
 
-SEARCH = grid_search.Search("IQ3_S", 3, grid_search.trial_steps(9, 0.2, 7), again="all if strays", piece=32, few=8)
+SEARCH = grid_search.Search(Lists("IQ3_S", 3), grid_search.trial_steps(9, 0.2, 7), again="all if strays")
 
 
 def fields(
@@ -75,21 +76,17 @@ def decode(blocks: UInt8[Array, "n 110"]) -> Float32[Array, "n 8 4 8"]:
 
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 110"], Bool[Array, "rows blocks"]]:
-    return exact.in_pieces(_encode, SEARCH.piece, x, weights)
-
-
-def _encode(x, weights):
+) -> UInt8[Array, "rows blocks 110"]:
     lib = exact.library(x)
     shape = x.shape[:2]
 
     # SUB-BLOCKS
-    columns, w, _, clear = grid_search.sub_columns(x, weights, 32)
+    columns, w, _ = grid_search.sub_columns(x, weights, 32)
     w = exact.mul(columns, columns) if w is None else w
     size, signs = grid_search.split_signs(columns, w, even=False)
     nothing = exact.bits(lib.max(size, axis=0)) & np.uint32(0x7FFFFFFF) == 0
     fit = grid_search.fit_from_peak(SEARCH, size, w, nothing)
-    found = grid_search.choose(SEARCH, fit, signs, nothing, clear, shape)
+    found = grid_search.choose(SEARCH, fit, signs, nothing, shape)
 
     # A sub-block of zeros takes no room: those after it move up, with their row numbers' low bits and signs
     order = lib.argsort(nothing.reshape(*shape, 8), axis=-1, stable=True)[..., None]
@@ -101,7 +98,7 @@ def _encode(x, weights):
     qh = gather((found.index >> 8).reshape(*shape, 8, 8, 1), 1)[..., 0]
     nibbles = gather(scales.reshape(*shape, 4, 2, 1), 4)[..., 0]
     d = exact.mul(d, np.float32(1.033))
-    return LAYOUT.pack(d=d, qs=qs, qh=qh, signs=signs, scales=nibbles), found.clear
+    return LAYOUT.pack(d=d, qs=qs, qh=qh, signs=signs, scales=nibbles)
 
 
 def dot(w: UInt8[Array, "rows blocks 110"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:

@@ -25,9 +25,10 @@ from hifi_ref import exact
 from hifi_ref.formats import codebooks
 from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.search import grid_search
+from hifi_ref.formats.search.grid_lists import Lists
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32, UInt8
+    from jaxtyping import Array, Float32, Int32, UInt8
 
 
 LAYOUT = Layout(
@@ -41,7 +42,7 @@ LAYOUT = Layout(
     ),
 )
 
-SEARCH = grid_search.Search("IQ3_XXS", 2, grid_search.trial_steps(15, 0.2, 7), again="strays", piece=32, few=8)
+SEARCH = grid_search.Search(Lists("IQ3_XXS", 2), grid_search.trial_steps(15, 0.2, 7), again="strays")
 
 
 def fields(
@@ -69,21 +70,17 @@ def decode(blocks: UInt8[Array, "n 98"]) -> Float32[Array, "n 8 4 8"]:
 
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 98"], Bool[Array, "rows blocks"]]:
-    return exact.in_pieces(_encode, SEARCH.piece, x, weights)
-
-
-def _encode(x, weights):
+) -> UInt8[Array, "rows blocks 98"]:
     lib = exact.library(x)
     shape = x.shape[:2]
 
     # SUB-BLOCKS
-    columns, w, _, clear = grid_search.sub_columns(x, weights, 32)
+    columns, w, _ = grid_search.sub_columns(x, weights, 32)
     w = exact.mul(columns, columns) if w is None else w
     size, signs = grid_search.split_signs(columns, w, even=True)
     nothing = lib.max(size, axis=0) < np.float32(1e-8)
     fit = grid_search.fit_from_peak(SEARCH, size, w, nothing)
-    found = grid_search.choose(SEARCH, fit, signs, nothing, clear, shape)
+    found = grid_search.choose(SEARCH, fit, signs, nothing, shape)
 
     # SCALES OF THE SCALES, a little above what the largest asks for; all bytes 0 where there are none
     d, scales, empty = grid_search.store_scales(found.scale, 15)
@@ -92,7 +89,7 @@ def _encode(x, weights):
     quads = lib.stack([words >> np.uint32(8 * i) & np.uint32(255) for i in range(4)], axis=-1).reshape(*shape, 32)
     qs = lib.concatenate([found.index, quads.astype(np.int32)], axis=-1)
     qs = lib.where(empty[..., None], 0, qs)
-    return LAYOUT.pack(d=exact.mul(d, np.float32(1.0125)), qs=qs), found.clear
+    return LAYOUT.pack(d=exact.mul(d, np.float32(1.0125)), qs=qs)
 
 
 def dot(w: UInt8[Array, "rows blocks 98"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:

@@ -23,7 +23,7 @@ from hifi_ref.formats.packing import join_nibbles, split_nibbles
 from hifi_ref.formats.search import step_search
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Float32, UInt8
 
 
 LAYOUT = Layout(
@@ -46,12 +46,12 @@ def decode(blocks: UInt8[Array, "n 18"]) -> Float32[Array, "n 2 16"]:
 
 def encode(
     x: Float32[Array, "rows blocks 32"], weights: Float32[Array, "blocks 32"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 18"], Bool[Array, "rows blocks"]]:
-    scales, clear = step_search.scales_of_least_error(x, weights)
+) -> UInt8[Array, "rows blocks 18"]:
+    scales = step_search.scales_of_least_error(x, weights)
     d = scales[..., 0]
     # CODES anew, for the scale found, before it is narrowed
-    codes = codebooks.nearest_step_iq4(exact.mul(x, exact.reciprocal_or_zero(d)[..., None]))
-    return LAYOUT.pack(d=d, qs=join_nibbles(codes)), clear
+    codes = codebooks.nearest_step_iq4(exact.product(x, exact.reciprocal_or_zero(d)[..., None]))
+    return LAYOUT.pack(d=d, qs=join_nibbles(codes))
 
 
 def dot(w: UInt8[Array, "rows blocks 18"], a: UInt8[Array, "blocks 34"]) -> Float32[Array, "rows"]:
@@ -60,4 +60,4 @@ def dot(w: UInt8[Array, "rows blocks 18"], a: UInt8[Array, "blocks 34"]) -> Floa
     # INTEGER PARTIAL SUMS: exact, at most 32 * 127 * 128
     partial = exact.int_dot(codebooks.take_step(codebooks.STEPS_IQ4, split_nibbles(qs)), qa.reshape(-1, 2, 16))
     # FLOAT: (d_a * d_w) * sum, block after block
-    return exact.sum_of_rows(exact.mul(exact.mul(dw, da), exact.f32(partial)))
+    return exact.sum_of_rows(exact.product(exact.product(dw, da), exact.f32(partial)))

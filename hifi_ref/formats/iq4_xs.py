@@ -27,7 +27,7 @@ from hifi_ref.formats.packing import gather, spread
 from hifi_ref.formats.search import scale_search, step_search
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32, UInt8, UInt16
+    from jaxtyping import Array, Float32, Int32, UInt8, UInt16
 
 
 LAYOUT = Layout(
@@ -60,37 +60,35 @@ def decode(blocks: UInt8[Array, "n 136"]) -> Float32[Array, "n 8 2 16"]:
 
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 136"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 136"]:
     lib = exact.library(x)
     shape = x.shape[:-1]
-    sub_scales, clear = step_search.scales_of_least_error(x, weights)
+    sub_scales = step_search.scales_of_least_error(x, weights)
 
     # SCALES OF THE SCALES: the one of largest magnitude, sign kept, becomes -32
     peak = scale_search.extreme(sub_scales, axis=-1)
     d = exact.mul(-peak, np.float32(1 / 32))
-    shares = exact.mul(sub_scales, exact.reciprocal_or_zero(d)[..., None])
+    shares = exact.product(sub_scales, exact.reciprocal_or_zero(d)[..., None])
     scales = lib.clip(exact.nearest_int(shares), -32, 31)
 
     # CODES anew, for the scales that are stored, but with d before it is narrowed
-    inverse = exact.reciprocal_or_zero(exact.mul(d[..., None], exact.f32(scales)))
-    codes = codebooks.nearest_step_iq4(exact.mul(x.reshape(*shape, 8, 32), inverse[..., None]))
+    inverse = exact.reciprocal_or_zero(exact.product(d[..., None], exact.f32(scales)))
+    codes = codebooks.nearest_step_iq4(exact.product(x.reshape(*shape, 8, 32), inverse[..., None]))
 
     stored = scales + 32
     high = (stored >> 4 << np.arange(0, 16, 2, dtype=np.int32)).sum(axis=-1)
     low = gather((stored & 15).reshape(*shape, 4, 2, 1), 4)[..., 0]
     qs = gather(codes.reshape(*shape, 8, 2, 16), 4).reshape(*shape, 128)
-    # Clear: sub-scales are; of their share, and of shares of them, those that underflow round to 0 or its step
-    clear = clear & ((peak == 0) | (abs(peak) >= np.float32(2.0**-100)))
-    return LAYOUT.pack(d=d, scales_h=high, scales_l=low, qs=qs), clear
+    return LAYOUT.pack(d=d, scales_h=high, scales_l=low, qs=qs)
 
 
 def dot(w: UInt8[Array, "rows blocks 136"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
     d, high, low, qs = LAYOUT.unpack(w)
-    da, qa, _ = q8_k.LAYOUT.unpack(a)
+    da, qa, _ = q8_k.unpack(a)
     rows, blocks = d.shape
     # INTEGER PARTIAL SUMS: exact, at most 32 * 127 * 128
     steps = codebooks.take_step(codebooks.STEPS_IQ4, spread(qs.reshape(rows, blocks * 8, 16), 4))
     partial = exact.int_dot(steps, qa.reshape(-1, 2, 16))
     # FLOAT: ((d * d_a) * scale) * sum, sub-block after sub-block
     scale = (d * da)[..., None] * exact.f32(unpack_scales(high, low))
-    return exact.sum_of_rows(exact.mul(scale, exact.f32(partial.reshape(rows, blocks, 8))))
+    return exact.sum_of_rows(exact.product(scale, exact.f32(partial.reshape(rows, blocks, 8))))

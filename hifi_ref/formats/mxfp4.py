@@ -30,7 +30,7 @@ from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import join_nibbles, split_nibbles
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32, UInt8
+    from jaxtyping import Array, Float32, Int32, UInt8
 
 
 LAYOUT = Layout(
@@ -55,14 +55,14 @@ def decode(blocks: UInt8[Array, "n 17"]) -> Float32[Array, "n 2 16"]:
 
 def encode(
     x: Float32[Array, "rows blocks 32"], weights: Float32[Array, "blocks 32"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 17"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 17"]:
     # SCALE: two below the exponent of the largest magnitude, since the largest step stands for 6
     largest = abs(x).max(axis=-1)
     e = exact.library(x).where(largest > 0, _floor_log2(largest) - 2 + 127, 0).astype(np.uint8)
     # CODES
     half = exact.from_bits(exact.widen_e8m0_half(e))
     codes = codebooks.nearest_step_fp4(x, half)
-    return LAYOUT.pack(e=e, qs=join_nibbles(codes)), exact.is_comfortable(x)
+    return LAYOUT.pack(e=e, qs=join_nibbles(codes))
 
 
 def _floor_log2(x: Float32[Array, "*n"]) -> Int32[Array, "*n"]:
@@ -87,16 +87,10 @@ def dot(w: UInt8[Array, "rows blocks 17"], a: UInt8[Array, "blocks 34"]) -> Floa
     e, qs = LAYOUT.unpack(w)
     da, qa = q8_0.LAYOUT.unpack(a)
     half = exact.from_bits(exact.widen_e8m0_half(e))
+    # Beside codes that are all 0 no scale matters
+    some = (qs & np.uint8(0x77) != 0).any(axis=-1)
+    half = exact.watched_input(exact.library(half).where(some, half, np.float32(0)))
     # INTEGER PARTIAL SUMS: exact, at most 32 * 12 * 128
     partial = exact.int_dot(codebooks.take_step(codebooks.STEPS_FP4, split_nibbles(qs)), qa.reshape(-1, 2, 16))
     # FLOAT: (d_a * scale) * sum, block after block
-    return exact.sum_of_rows(exact.mul(exact.mul(half, da), exact.f32(partial)))
-
-
-def dot_clear(w: UInt8[Array, "rows blocks 17"], a: UInt8[Array, "blocks 34"]) -> Bool[Array, "rows"]:
-    """Rows whose blocks each have a scale so large that products with an f16, multiples of 2^-24, are multiples of
-
-    2^-126, and hence all sums too; or codes that are all zero, whose share is zero either way.
-    """
-    e, qs = LAYOUT.unpack(w)
-    return ((e >= 26) | ((qs & np.uint8(0x77)) == 0).all(axis=-1)).all(axis=-1)
+    return exact.sum_of_rows(exact.product(exact.product(half, da), exact.f32(partial)))

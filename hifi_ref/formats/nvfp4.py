@@ -28,7 +28,7 @@ from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import join_nibbles, split_nibbles
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int8, UInt8
+    from jaxtyping import Array, Float32, Int8, UInt8
 
 
 LAYOUT = Layout(
@@ -55,15 +55,14 @@ def decode(blocks: UInt8[Array, "n 36"]) -> Float32[Array, "n 4 2 8"]:
 
 def encode(
     x: Float32[Array, "rows blocks 64"], weights: Float32[Array, "blocks 64"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 36"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 36"]:
     parts = x.reshape(*x.shape[:-1], 4, 16)
     # SCALES: the largest magnitude becomes the largest step, which stands for 6
     d = _narrow_ue4m3(exact.div(abs(parts).max(axis=-1), np.float32(6)))
     # CODES
     codes = codebooks.nearest_step_fp4(parts, exact.widen_ue4m3_half(d))
     qs = join_nibbles(codes).reshape(*x.shape[:-1], 32)
-    # Clear always: scales are 0 or at least 2^-9, and whatever underflows is far below half of one.
-    return LAYOUT.pack(d=d, qs=qs), exact.library(x).ones(x.shape[:-1], bool)
+    return LAYOUT.pack(d=d, qs=qs)
 
 
 def _narrow_ue4m3(x: Float32[Array, "*n"]) -> UInt8[Array, "*n"]:
@@ -85,5 +84,5 @@ def dot(w: UInt8[Array, "rows blocks 36"], a: UInt8[Array, "2*blocks 34"]) -> Fl
     # INTEGER PARTIAL SUMS of 16: exact, at most 16 * 12 * 128; a block of activations serves two of them
     partial = exact.int_dot(_steps(qs).reshape(rows, blocks * 4, 2, 8), qa.reshape(-1, 2, 8))
     # FLOAT: (d_a * d) * sum, sub-block after sub-block
-    scale = exact.mul(exact.widen_ue4m3_half(d).reshape(rows, -1), lib.repeat(da, 2))
-    return exact.sum_of_rows(exact.mul(scale, exact.f32(partial)))
+    scale = exact.product(exact.widen_ue4m3_half(d).reshape(rows, -1), lib.repeat(da, 2))
+    return exact.sum_of_rows(exact.product(scale, exact.f32(partial)))

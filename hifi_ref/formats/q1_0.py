@@ -24,7 +24,7 @@ from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather_stream, spread_stream
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Float32, UInt8
 
 
 LAYOUT = Layout(
@@ -48,14 +48,12 @@ def decode(blocks: UInt8[Array, "n 18"]) -> Float32[Array, "n 4 32"]:
 
 def encode(
     x: Float32[Array, "rows blocks 128"], weights: Float32[Array, "blocks 128"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 18"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 18"]:
     # SCALE
     d = exact.div(exact.sum_in_order(exact.library(x).moveaxis(abs(x), -1, 0)), np.float32(128))
     # CODES: x >= 0, read from the bits so that -0 and subnormals are what they are
     plus = exact.bits(x) <= np.uint32(0x80000000)
-    # A sum of normal numbers is normal; where a 128th of it is not, binary16 holds 0 either way.
-    clear = exact.least_magnitude(x, axis=-1) >= exact.SMALLEST_NORMAL
-    return LAYOUT.pack(d=d, qs=gather_stream(exact.i32(plus), 1)), clear
+    return LAYOUT.pack(d=d, qs=gather_stream(exact.i32(plus), 1))
 
 
 def dot(w: UInt8[Array, "rows blocks 18"], a: UInt8[Array, "blocks*4 34"]) -> Float32[Array, "rows"]:
@@ -66,6 +64,6 @@ def dot(w: UInt8[Array, "rows blocks 18"], a: UInt8[Array, "blocks*4 34"]) -> Fl
     signs = exact.i32(spread_stream(qs, 1, word=4)) * 2 - 1
     partial = exact.f32(exact.int_dot(signs.reshape(rows, blocks * 4, 32), qa))
     # FLOAT: d_w * (the four sums, each times its d_a), block after block
-    quarters = exact.mul(partial, da).reshape(rows, blocks, 4)
+    quarters = exact.product(partial, da).reshape(rows, blocks, 4)
     inner = exact.sum_in_order(exact.library(quarters).moveaxis(quarters, -1, 0))
-    return exact.sum_of_rows(exact.mul(dw, inner))
+    return exact.sum_of_rows(exact.product(dw, inner))

@@ -28,7 +28,7 @@ from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather_stream, spread_stream
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Float32, UInt8
 
 
 LAYOUT = Layout(
@@ -51,14 +51,14 @@ def decode(blocks: UInt8[Array, "n 18"]) -> Float32[Array, "n 4 16"]:
 
 def encode(
     x: Float32[Array, "rows blocks 64"], weights: Float32[Array, "blocks 64"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 18"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 18"]:
     # SCALE
     d = abs(x).max(axis=-1)
     inverse = exact.reciprocal_or_zero(d)
     # CODES
-    rounded = exact.round_half_away(exact.mul(x, inverse[..., None]))
+    rounded = exact.round_half_away(exact.product(x, inverse[..., None]))
     codes = exact.library(x).clip(exact.truncate(rounded) + 1, 0, 3)
-    return LAYOUT.pack(d=d, qs=gather_stream(codes, 2)), exact.is_comfortable(x)
+    return LAYOUT.pack(d=d, qs=gather_stream(codes, 2))
 
 
 def dot(w: UInt8[Array, "rows blocks 18"], a: UInt8[Array, "blocks*2 34"]) -> Float32[Array, "rows"]:
@@ -69,6 +69,6 @@ def dot(w: UInt8[Array, "rows blocks 18"], a: UInt8[Array, "blocks*2 34"]) -> Fl
     codes = exact.i32(spread_stream(qs, 2, word=4)) - 1
     partial = exact.f32(exact.int_dot(codes.reshape(rows, blocks * 2, 32), qa))
     # FLOAT: d_w * (the two sums, each times its d_a), block after block
-    halves = exact.mul(partial, da).reshape(rows, blocks, 2)
+    halves = exact.product(partial, da).reshape(rows, blocks, 2)
     inner = exact.sum_in_order(exact.library(halves).moveaxis(halves, -1, 0))
-    return exact.sum_of_rows(exact.mul(dw, inner))
+    return exact.sum_of_rows(exact.product(dw, inner))

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import f32, mul
+from hifi_ref.exact import f32, product
 from hifi_ref.formats import q8_k, super_block
 from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32, UInt8
+    from jaxtyping import Array, Float32, Int32, UInt8
 
 
 LAYOUT = Layout(
@@ -68,10 +68,10 @@ def decode(blocks: UInt8[Array, "n 84"]) -> Float32[Array, "n 2 4 2 16"]:
 
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 84"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 84"]:
     fit = super_block.fit_with_mins(x, weights, 16, 3, 15, _pack_scales, unpack_scales, trials=(-0.5, 0.1, 15))
     qs = gather(fit.codes.reshape(*x.shape[:2], 2, 4, 32), 2).reshape(*x.shape[:2], 64)
-    return LAYOUT.pack(scales=fit.scales, qs=qs, d=fit.d, dmin=fit.dmin), fit.clear
+    return LAYOUT.pack(scales=fit.scales, qs=qs, d=fit.d, dmin=fit.dmin)
 
 
 def dot(
@@ -81,7 +81,7 @@ def dot(
 ) -> Float32[Array, "rows"]:
     """corrections: terms that the sum takes after that of their block."""
     packed, qs, d, dmin = LAYOUT.unpack(w)
-    da, qa, bsums = q8_k.LAYOUT.unpack(a)
+    da, qa, bsums = q8_k.unpack(a)
     scales, mins = unpack_scales(packed)
 
     def codes(s: int) -> UInt8[Array, "rows blocks 16"]:
@@ -92,5 +92,5 @@ def dot(
     partial = super_block.int_sixteenths(scales, codes, qa).sum(axis=-1)
     share = super_block.sums_of_mins(mins, bsums)
     # FLOAT: (d d_a) * sum - (dmin d_a) * share, super-block after super-block
-    terms = mul(d * da, f32(partial)) - mul(dmin * da, f32(share))
+    terms = product(d * da, f32(partial)) - product(dmin * da, f32(share))
     return exact.sum_of_rows(super_block.followed_by(terms, corrections))

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import div, f32, mul, nearest_int
+from hifi_ref.exact import div, f32, mul, nearest_int, product
 from hifi_ref.formats import super_block
 from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
-from hifi_ref.formats.search import row_importance, scale_search, single_steps
+from hifi_ref.formats.search import scale_search, single_steps
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int8, Int32, UInt8
+    from jaxtyping import Array, Float32, Int8, Int32, UInt8
 
 
 LAYOUT = Layout(
@@ -80,7 +80,7 @@ def decode(blocks: UInt8[Array, "n 110"]) -> Float32[Array, "n 2 4 2 16"]:
 
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None, thorough: bool = False
-) -> tuple[UInt8[Array, "rows blocks 110"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 110"]:
     """thorough: the searches of an encoding with importance also where there is none; x^2 then stands for it."""
     lib = exact.library(x)
     shape = x.shape[:2]
@@ -89,25 +89,23 @@ def encode(
     # SUB-BLOCKS, then the scale of the scales and their codes 0..63
     if weights is None and not thorough:
         fit = single_steps.least_square_error_by_single_steps(columns, top=4)
-        clear = fit.clear.reshape(-1, 16).all(axis=1)
         sub_scales = fit.scale.reshape(-1, 16).T
         peak = scale_search.extreme(sub_scales)
         some = peak != 0
         inverse = div(np.float32(-32), lib.where(some, peak, np.float32(1)))
-        nearest = exact.as_int8(nearest_int(mul(sub_scales, inverse)))
+        nearest = exact.as_int8(nearest_int(product(sub_scales, inverse)))
         scales = lib.where(some, lib.clip(nearest, -32, 31) + 32, 0)
         d = lib.where(some, div(np.float32(1), inverse), np.float32(0))
     else:
         if weights is None:
-            w, clear = exact.wall(mul(columns, columns)), row_importance.squares_clear(columns)
+            w = exact.wall(mul(columns, columns))
         else:
             mean_square = super_block.super_block_mean_square(x, times=2)
-            w, clear = super_block.importance_columns(x, weights, 16, mean_square)
+            w = super_block.importance_columns(x, weights, 16, mean_square)
         fit = scale_search.least_weighted_square_error(columns, w.__getitem__, top=4)
         sub_scales = fit.scale.reshape(-1, 16).T
         sums = exact.sum_in_order(w).reshape(-1, 16).T
-        d, scales, clear_scales = scale_search.least_weighted_square_error(sub_scales, sums.__getitem__, top=32)
-        clear = (clear & fit.clear).reshape(-1, 16).all(axis=1) & clear_scales
+        d, scales = scale_search.least_weighted_square_error(sub_scales, sums.__getitem__, top=32)
 
     # CODES anew, for the scales that are stored
     packed = _pack_scales(scales.T)
@@ -115,8 +113,7 @@ def encode(
     codes = super_block.codes_for_scale(columns, scale, -4, 3, otherwise=fit.codes, shape=(*shape, 2, 4, 32))
     qs = gather(codes & 3, 2).reshape(*shape, 64)
     hmask = gather((codes >> 2).reshape(*shape, 8, 32), 1)
-    blocks = LAYOUT.pack(hmask=hmask, qs=qs, scales=packed.reshape(*shape, 12), d=d.reshape(shape))
-    return blocks, clear.reshape(shape)
+    return LAYOUT.pack(hmask=hmask, qs=qs, scales=packed.reshape(*shape, 12), d=d.reshape(shape))
 
 
 def dot(

@@ -29,7 +29,7 @@ from hifi_ref.formats.packing import join_nibbles, split_nibbles
 from hifi_ref.formats.search import row_importance, scale_search
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Float32, UInt8
 
 
 LAYOUT = Layout(
@@ -54,17 +54,17 @@ def decode(blocks: UInt8[Array, "n 18"]) -> Float32[Array, "n 2 16"]:
 
 def encode(
     x: Float32[Array, "rows blocks 32"], weights: Float32[Array, "blocks 32"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 18"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 18"]:
     if weights is not None:
         fit = row_importance.least_error_in_rows(x, weights, top=8)
-        return LAYOUT.pack(d=fit.scale, qs=join_nibbles(fit.codes)), fit.clear
+        return LAYOUT.pack(d=fit.scale, qs=join_nibbles(fit.codes))
     # SCALE: the first weight of largest magnitude decides, so the sign of a tie is that of the earlier one
     d = exact.div(scale_search.extreme(x, axis=-1), np.float32(-8))
     inverse = exact.reciprocal_or_zero(d)
     # CODES: shifted by 8.5 and truncated towards zero, which rounds halves up; the byte kept is the low one
     shifted = exact.madd(x, inverse[..., None], np.float32(8.5))
     codes = exact.as_int8(exact.truncate(shifted))
-    return LAYOUT.pack(d=d, qs=join_nibbles(exact.at_most(15, codes))), exact.is_comfortable(x)
+    return LAYOUT.pack(d=d, qs=join_nibbles(exact.at_most(15, codes)))
 
 
 def dot(w: UInt8[Array, "rows blocks 18"], a: UInt8[Array, "blocks 34"]) -> Float32[Array, "rows"]:
@@ -73,4 +73,4 @@ def dot(w: UInt8[Array, "rows blocks 18"], a: UInt8[Array, "blocks 34"]) -> Floa
     # INTEGER PARTIAL SUMS: exact, at most 32 * 8 * 128
     partial = exact.int_dot(split_nibbles(qs).astype(np.int8) - np.int8(8), qa.reshape(-1, 2, 16))
     # FLOAT: (sum * d_w) * d_a, block after block
-    return exact.sum_of_rows(exact.mul(exact.mul(dw, exact.f32(partial)), da))
+    return exact.sum_of_rows(exact.product(exact.product(dw, exact.f32(partial)), da))

@@ -31,7 +31,7 @@ from hifi_ref.formats.packing import join_nibbles, split_nibbles
 from hifi_ref.formats.search import row_importance
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32, UInt8
+    from jaxtyping import Array, Float32, Int32, UInt8
 
 LAYOUT = Layout(
     name="Q4_1",
@@ -56,22 +56,18 @@ def decode(blocks: UInt8[Array, "n 20"]) -> Float32[Array, "n 2 16"]:
 
 def encode(
     x: Float32[Array, "rows blocks 32"], weights: Float32[Array, "blocks 32"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 20"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 20"]:
     if weights is not None:
         fit = row_importance.least_error_with_min_in_rows(x, weights, top=15)
-        return LAYOUT.pack(d=fit.scale, m=-fit.min, qs=join_nibbles(fit.codes)), fit.clear
+        return LAYOUT.pack(d=fit.scale, m=-fit.min, qs=join_nibbles(fit.codes))
     d, m, codes = scale_min_and_codes(x, top=15)
-    return LAYOUT.pack(d=d, m=m, qs=join_nibbles(exact.at_most(15, exact.as_int8(codes)))), exact.is_comfortable(x)
+    return LAYOUT.pack(d=d, m=m, qs=join_nibbles(exact.at_most(15, exact.as_int8(codes))))
 
 
 def scale_min_and_codes(
     x: Float32[Array, "*n 32"], top: int
 ) -> tuple[Float32[Array, "*n"], Float32[Array, "*n"], Int32[Array, "*n 32"]]:
-    """Scale and min before narrowing, and the codes; Q5_1 shares them.
-
-    Clear where x is comfortable: a difference from the min underflows only beside a range of more than 2^-91, and
-    divided by the scale it is then far below the half that is added.
-    """
+    """Scale and min before narrowing, and the codes; Q5_1 shares them."""
     m = first_smallest(x)
     # The magnitude, because zeros of both signs may differ by -0.
     d = exact.div(abs(x.max(axis=-1) - m), np.float32(top))
@@ -93,4 +89,4 @@ def dot(w: UInt8[Array, "rows blocks 20"], a: UInt8[Array, "blocks 36"]) -> Floa
     # INTEGER PARTIAL SUMS: exact, at most 32 * 15 * 128
     partial = exact.f32(exact.int_dot(split_nibbles(qs), qa.reshape(-1, 2, 16)))
     # FLOAT: (d_w * d_a) * sum + m * s, block after block
-    return exact.sum_of_rows(exact.madd(partial, exact.mul(dw, da), exact.mul(m, s)))
+    return exact.sum_of_rows(exact.madd(partial, exact.product(dw, da), exact.product(m, s)))

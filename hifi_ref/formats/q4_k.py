@@ -28,7 +28,7 @@ from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Float32, UInt8
 
 
 LAYOUT = Layout(
@@ -60,7 +60,7 @@ def decode(blocks: UInt8[Array, "n 144"]) -> Float32[Array, "n 4 2 32"]:
 
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None, thorough: bool = False
-) -> tuple[UInt8[Array, "rows blocks 144"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 144"]:
     """thorough: the searches of an encoding with importance also where there is none."""
     pack = k_scales.pack_capped if weights is None and not thorough else k_scales.pack
     fit = super_block.fit_with_mins(
@@ -68,7 +68,7 @@ def encode(
     )
     # CODES: sub-blocks in pairs
     qs = gather(fit.codes.reshape(*x.shape[:2], 4, 2, 32), 4).reshape(*x.shape[:2], 128)
-    return LAYOUT.pack(d=fit.d, dmin=fit.dmin, scales=fit.scales, qs=qs), fit.clear
+    return LAYOUT.pack(d=fit.d, dmin=fit.dmin, scales=fit.scales, qs=qs)
 
 
 def dot(

@@ -30,7 +30,7 @@ from hifi_ref.formats.packing import join_five_bits, split_five_bits
 from hifi_ref.formats.search import row_importance, scale_search
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Float32, UInt8
 
 
 LAYOUT = Layout(
@@ -56,10 +56,10 @@ def decode(blocks: UInt8[Array, "n 22"]) -> Float32[Array, "n 2 16"]:
 
 def encode(
     x: Float32[Array, "rows blocks 32"], weights: Float32[Array, "blocks 32"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 22"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 22"]:
     if weights is not None:
         fit = row_importance.least_error_in_rows(x, weights, top=16)
-        d, codes, clear = fit.scale, fit.codes, fit.clear
+        d, codes = fit.scale, fit.codes
     else:
         # SCALE: the first weight of largest magnitude decides, so the sign of a tie is that of the earlier one
         d = exact.div(scale_search.extreme(x, axis=-1), np.float32(-16))
@@ -67,9 +67,8 @@ def encode(
         # CODES: shifted by 16.5 and truncated towards zero, which rounds halves up; the byte kept is the low one
         shifted = exact.madd(x, inverse[..., None], np.float32(16.5))
         codes = exact.at_most(31, exact.as_int8(exact.truncate(shifted)))
-        clear = exact.is_comfortable(x)
     qh, qs = join_five_bits(codes)
-    return LAYOUT.pack(d=d, qh=qh, qs=qs), clear
+    return LAYOUT.pack(d=d, qh=qh, qs=qs)
 
 
 def dot(w: UInt8[Array, "rows blocks 22"], a: UInt8[Array, "blocks 34"]) -> Float32[Array, "rows"]:
@@ -78,4 +77,4 @@ def dot(w: UInt8[Array, "rows blocks 22"], a: UInt8[Array, "blocks 34"]) -> Floa
     # INTEGER PARTIAL SUMS: exact, at most 32 * 16 * 128
     partial = exact.f32(exact.int_dot(split_five_bits(qh, qs) - 16, qa.reshape(-1, 2, 16)))
     # FLOAT: (d_w * d_a) * sum, block after block
-    return exact.sum_of_rows(exact.mul(exact.mul(dw, da), partial))
+    return exact.sum_of_rows(exact.product(exact.product(dw, da), partial))

@@ -29,7 +29,7 @@ from hifi_ref.formats.packing import join_five_bits, split_five_bits
 from hifi_ref.formats.search import row_importance
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Float32, UInt8
 
 
 LAYOUT = Layout(
@@ -56,15 +56,14 @@ def decode(blocks: UInt8[Array, "n 24"]) -> Float32[Array, "n 2 16"]:
 
 def encode(
     x: Float32[Array, "rows blocks 32"], weights: Float32[Array, "blocks 32"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 24"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 24"]:
     if weights is not None:
         fit = row_importance.least_error_with_min_in_rows(x, weights, top=31)
-        d, m, codes, clear = fit.scale, -fit.min, fit.codes, fit.clear
+        d, m, codes = fit.scale, -fit.min, fit.codes
     else:
         d, m, codes = q4_1.scale_min_and_codes(x, top=31)
-        clear = exact.is_comfortable(x)
     qh, qs = join_five_bits(codes)
-    return LAYOUT.pack(d=d, m=m, qh=qh, qs=qs), clear
+    return LAYOUT.pack(d=d, m=m, qh=qh, qs=qs)
 
 
 def dot(w: UInt8[Array, "rows blocks 24"], a: UInt8[Array, "blocks 36"]) -> Float32[Array, "rows"]:
@@ -73,4 +72,4 @@ def dot(w: UInt8[Array, "rows blocks 24"], a: UInt8[Array, "blocks 36"]) -> Floa
     # INTEGER PARTIAL SUMS: exact, at most 32 * 31 * 128
     partial = exact.f32(exact.int_dot(split_five_bits(qh, qs), qa.reshape(-1, 2, 16)))
     # FLOAT: (d_w * d_a) * sum + m * s, block after block
-    return exact.sum_of_rows(exact.madd(partial, exact.mul(dw, da), exact.mul(m, s)))
+    return exact.sum_of_rows(exact.madd(partial, exact.product(dw, da), exact.product(m, s)))

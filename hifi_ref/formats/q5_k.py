@@ -26,7 +26,7 @@ from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Float32, UInt8
 
 
 LAYOUT = Layout(
@@ -65,7 +65,7 @@ def decode(blocks: UInt8[Array, "n 176"]) -> Float32[Array, "n 4 2 32"]:
 
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 176"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 176"]:
     fit = super_block.fit_with_mins(
         x, weights, 32, 31, 63, k_scales.pack_capped, k_scales.unpack, trials=(-0.5, 0.1, 15)
     )
@@ -73,7 +73,7 @@ def encode(
     shape = x.shape[:2]
     qs = gather((fit.codes & 15).reshape(*shape, 4, 2, 32), 4).reshape(*shape, 128)
     qh = gather(fit.codes >> 4, 1)
-    return LAYOUT.pack(d=fit.d, dmin=fit.dmin, scales=fit.scales, qh=qh, qs=qs), fit.clear
+    return LAYOUT.pack(d=fit.d, dmin=fit.dmin, scales=fit.scales, qh=qh, qs=qs)
 
 
 def dot(

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import div, f32, mul, nearest_int
+from hifi_ref.exact import div, f32, mul, nearest_int, product
 from hifi_ref.formats import super_block
 from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
 from hifi_ref.formats.search import scale_search
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int8, UInt8
+    from jaxtyping import Array, Float32, Int8, UInt8
 
 
 LAYOUT = Layout(
@@ -68,7 +68,7 @@ def decode(blocks: UInt8[Array, "n 210"]) -> Float32[Array, "n 2 2 2 2 16"]:
 
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 210"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 210"]:
     lib = exact.library(x)
     shape = x.shape[:2]
     columns = exact.columns(x, 16)
@@ -79,14 +79,13 @@ def encode(
     else:
         importance = exact.columns(lib.broadcast_to(weights, x.shape), 16)
         fit = scale_search.least_weighted_square_error(columns, importance.__getitem__, top=32)
-    clear = fit.clear.reshape(-1, 16).all(axis=1)
 
     # SCALES OF THE SCALES: a super-block without any keeps all its bytes 0
     sub_scales = fit.scale.reshape(-1, 16).T
     peak = scale_search.extreme(sub_scales)
     some = abs(peak) >= scale_search.NOTHING
     inverse = div(np.float32(-128), lib.where(some, peak, np.float32(1)))
-    scales = lib.where(some, exact.as_int8(exact.at_most(127, nearest_int(mul(sub_scales, inverse)))), 0).T
+    scales = lib.where(some, exact.as_int8(exact.at_most(127, nearest_int(product(sub_scales, inverse)))), 0).T
     d = lib.where(some, div(np.float32(1), inverse), np.float32(0))
 
     # CODES anew, for the scales that are stored
@@ -95,8 +94,7 @@ def encode(
     codes = super_block.codes_for_scale(columns, scale, -32, 31, otherwise=kept, shape=(*shape, 2, 4, 32))
     ql = gather((codes & 15).reshape(*shape, 2, 2, 64), 4).reshape(*shape, 128)
     qh = gather(codes >> 4, 2).reshape(*shape, 64)
-    blocks = LAYOUT.pack(ql=ql, qh=qh, scales=scales.reshape(*shape, 16), d=d.reshape(shape))
-    return blocks, clear.reshape(shape)
+    return LAYOUT.pack(ql=ql, qh=qh, scales=scales.reshape(*shape, 16), d=d.reshape(shape))
 
 
 def dot(

@@ -25,7 +25,7 @@ from hifi_ref import exact
 from hifi_ref.formats.layout import Field, Layout
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32, UInt8
+    from jaxtyping import Array, Float32, Int32, UInt8
 
 
 LAYOUT = Layout(
@@ -48,16 +48,16 @@ def decode(blocks: UInt8[Array, "n 34"]) -> Float32[Array, "n 32"]:
 
 def encode(
     x: Float32[Array, "rows blocks 32"], weights: Float32[Array, "blocks 32"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 34"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 34"]:
     d, codes = scale_and_codes(x)
-    return LAYOUT.pack(d=d, qs=codes), exact.is_comfortable(x)
+    return LAYOUT.pack(d=d, qs=codes)
 
 
 def scale_and_codes(x: Float32[Array, "*n 32"]) -> tuple[Float32[Array, "*n"], Int32[Array, "*n 32"]]:
     """The scale before narrowing, and the codes; Q8_1 shares them."""
     d = exact.div(abs(x).max(axis=-1), np.float32(127))
     inverse = exact.reciprocal_or_zero(d)
-    rounded = exact.round_half_away(exact.mul(x, inverse[..., None]))
+    rounded = exact.round_half_away(exact.product(x, inverse[..., None]))
     return d, exact.truncate(rounded)
 
 
@@ -67,4 +67,4 @@ def dot(w: UInt8[Array, "rows blocks 34"], a: UInt8[Array, "blocks 34"]) -> Floa
     # INTEGER PARTIAL SUMS: exact, at most 32 * 128 * 128
     partial = exact.int_dot(qw, qa)
     # FLOAT: sum * (d_w * d_a), block after block
-    return exact.sum_of_rows(exact.mul(exact.mul(dw, da), exact.f32(partial)))
+    return exact.sum_of_rows(exact.product(exact.product(dw, da), exact.f32(partial)))

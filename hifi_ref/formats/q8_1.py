@@ -25,7 +25,7 @@ from hifi_ref.formats import q8_0
 from hifi_ref.formats.layout import Field, Layout
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Float32, UInt8
 
 
 LAYOUT = Layout(
@@ -48,9 +48,9 @@ def decode(blocks: UInt8[Array, "n 36"]) -> Float32[Array, "n 32"]:
 
 def encode(
     x: Float32[Array, "rows blocks 32"], weights: Float32[Array, "blocks 32"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 36"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 36"]:
     d, codes = q8_0.scale_and_codes(x)
     codes = exact.as_int8(codes)
-    # SUM: where x is comfortable the scale is 0 or at least 2^-97, so an integer times it does not underflow
-    s = exact.mul(exact.f32(codes.sum(axis=-1)), d)
-    return LAYOUT.pack(d=d, s=s, qs=codes), exact.is_comfortable(x)
+    # SUM
+    s = exact.product(exact.f32(codes.sum(axis=-1)), d)
+    return LAYOUT.pack(d=d, s=s, qs=codes)

@@ -28,7 +28,7 @@ from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.search import scale_search
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Float32, UInt8
 
 
 LAYOUT = Layout(
@@ -50,7 +50,7 @@ def decode(blocks: UInt8[Array, "n 292"]) -> Float32[Array, "n 256"]:
 
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 292"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 292"]:
     lib = exact.library(x)
     # SCALE
     peak = scale_search.extreme(x, axis=-1)
@@ -58,14 +58,15 @@ def encode(
     inverse = exact.div(np.float32(-127), lib.where(some, peak, np.float32(1)))
     d = lib.where(some, exact.div(np.float32(1), inverse), np.float32(0))
     # CODES
-    codes = exact.nearest_int(exact.mul(x, inverse[..., None]))
+    codes = exact.nearest_int(exact.product(x, inverse[..., None]))
     codes = lib.where(some[..., None], exact.as_int8(exact.at_most(127, codes)), 0)
     sums = codes.reshape(*codes.shape[:-1], 16, 16).sum(axis=-1)
-    return LAYOUT.pack(d=d, qs=codes, bsums=sums), exact.is_comfortable(x)
+    return LAYOUT.pack(d=d, qs=codes, bsums=sums)
 
 
-def dot_clear(w: UInt8[Array, "rows blocks bytes"], a: UInt8[Array, "blocks 292"]) -> Bool[Array, ""]:
-    """Whether a dot with these activations is clear of underflow; the other factors are at least 2^-24 or integers."""
-    d, _, _ = LAYOUT.unpack(a)
-    size = exact.bits(d) & np.uint32(0x7FFFFFFF)
-    return ((size == 0) | (size >= exact.bits(np.float32(2.0**-60)))).all()
+def unpack(
+    a: UInt8[Array, "blocks 292"],
+) -> tuple[Float32[Array, "blocks"], Int8[Array, "blocks 256"], Int16[Array, "blocks 16"]]:
+    """Scale, codes and sums of the activations in a dot product. All other scales there were binary16."""
+    d, qs, bsums = LAYOUT.unpack(a)
+    return exact.watched_input(d), qs, bsums

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import div, f32, fold, mul, nearest_int
+from hifi_ref.exact import div, f32, fold, mul, nearest_int, product
 from hifi_ref.formats import q8_k
 from hifi_ref.formats.search import row_importance, scale_and_min_search, single_steps
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int8, Int16, Int32, UInt8
+    from jaxtyping import Array, Float32, Int8, Int16, Int32, UInt8
 
 
 # FITTING
@@ -29,7 +29,6 @@ class SuperFit(NamedTuple):
     dmin: Float32[Array, "rows blocks"]
     scales: UInt8[Array, "rows blocks bytes"]
     codes: Int32[Array, "rows blocks subs n"]
-    clear: Bool[Array, "rows blocks"]
 
 
 def fit_with_mins(
@@ -64,17 +63,13 @@ def fit_with_mins(
             return abs(columns[i]) if sub == 16 else rms + abs(columns[i])
 
         fit = scale_and_min_search.least_error_with_min(columns, weight, top, *trials, absolute=sub == 16)
-        clear = fit.clear
     else:
         mean_square = super_block_mean_square(x, times=1 if sub == 16 else 2)
         if weights is None:
             w = exact.wall(lib.repeat(exact.sqrt(mean_square), subs) + abs(columns))
-            clear = row_importance.squares_clear(columns)
         else:
-            w, clear = importance_columns(x, weights, sub, mean_square)
+            w = importance_columns(x, weights, sub, mean_square)
         fit = scale_and_min_search.least_error_with_min(columns, w.__getitem__, top, -0.9, 0.05, 36)
-        clear = clear & fit.clear
-    clear = clear.reshape(-1, subs).all(axis=1)
     sub_scales, sub_mins = fit.scale.reshape(-1, subs).T, fit.min.reshape(-1, subs).T
 
     # SCALES OF THE SCALES
@@ -85,11 +80,12 @@ def fit_with_mins(
         sw = exact.sum_in_order(w).reshape(-1, subs).T
         # One search for the scales and the mins, side by side
         both = single_steps.least_weighted_square_error_from_zero(
-            lib.concatenate([sub_scales, sub_mins], axis=1), lib.concatenate([sw, sw], axis=1), scale_top
+            lib.stack([sub_scales, sub_mins], axis=2).reshape(subs, -1),
+            lib.stack([sw, sw], axis=2).reshape(subs, -1),
+            scale_top,
         )
-        d, dmin = lib.split(both.scale, 2)
-        scales, mins = lib.split(both.codes, 2, axis=1)
-        clear = clear & both.clear.reshape(2, -1).all(axis=0)
+        d, dmin = both.scale.reshape(-1, 2).T
+        scales, mins = both.codes[:, 0::2], both.codes[:, 1::2]
     packed = pack(scales.T, mins.T)
 
     # CODES anew, for the scales that are stored
@@ -104,7 +100,6 @@ def fit_with_mins(
         dmin.reshape(rows, blocks),
         packed.reshape(rows, blocks, -1),
         codes,
-        clear.reshape(rows, blocks),
     )
 
 
@@ -114,7 +109,7 @@ def _share_of_largest(values, top):
     largest = lib.maximum(lib.max(values, axis=0), np.float32(0))
     some = largest > 0
     inverse = lib.where(some, div(np.float32(top), lib.where(some, largest, np.float32(1))), np.float32(0))
-    return div(largest, np.float32(top)), nearest_int(mul(values, inverse))
+    return div(largest, np.float32(top)), nearest_int(product(values, inverse))
 
 
 def super_block_mean_square(x: Float32[Array, "rows blocks 256"], times: int) -> Float32[Array, "n"]:
@@ -129,7 +124,7 @@ def importance_columns(
     weights: Float32[Array, "blocks 256"],
     sub: int,
     mean_square: Float32[Array, "n"],
-) -> tuple[Float32[Array, "sub subs"], Bool[Array, "subs"]]:
+) -> Float32[Array, "sub subs"]:
     """row_importance.importance for every sub-block of x, elements on the leading axis."""
     lib = exact.library(x)
     qw = exact.columns(lib.broadcast_to(weights, x.shape), sub)
@@ -204,8 +199,8 @@ def dot_with_mins(
 
     The corrections of a super-block follow its mins' share.
     """
-    da, _, bsums = q8_k.LAYOUT.unpack(a)
-    share = mul(dmin * da, f32(sums_of_mins(mins, bsums)))
+    da, _, bsums = q8_k.unpack(a)
+    share = product(dmin * da, f32(sums_of_mins(mins, bsums)))
     return _add_eighths(exact.sum_of_rows(followed_by(-share, corrections)), d, scales, codes, a)
 
 
@@ -220,11 +215,11 @@ def followed_by(
 
 
 def _add_eighths(start, d, scales, codes, a):
-    da, qa, _ = q8_k.LAYOUT.unpack(a)
+    da, qa, _ = q8_k.unpack(a)
     sums, scale = int_sixteenths(scales, codes, qa), d * da
 
     def add(i, total):
-        return total + mul(scale[:, i, None], f32(sums[:, i, :8] + sums[:, i, 8:]))
+        return total + product(scale[:, i, None], f32(sums[:, i, :8] + sums[:, i, 8:]))
 
     zeros = exact.library(d).broadcast_to(exact.zeros_to_add_to(d[:, :1]), (len(d), 8))
     eighths = fold(d.shape[1], add, zeros, unroll=8)

@@ -30,7 +30,7 @@ from hifi_ref.formats import q8_k
 from hifi_ref.formats.layout import Field, Layout
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int8, Int32, UInt8
+    from jaxtyping import Array, Float32, Int8, Int32, UInt8
 
 
 LAYOUT = Layout(
@@ -67,20 +67,20 @@ def decode(blocks: UInt8[Array, "n 54"]) -> Float32[Array, "n 16 16"]:
 
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 54"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 54"]:
     d, codes = ternary(x)
     # DIGITS: the last four bytes have no fifth
     shape = x.shape[:-1]
     qs = [fraction(codes[..., :160].reshape(*shape, 5, 32)), fraction(codes[..., 160:240].reshape(*shape, 5, 16))]
     qh = fraction(codes[..., 240:].reshape(*shape, 4, 4))
-    return LAYOUT.pack(qs=exact.library(x).concatenate(qs, axis=-1), qh=qh, d=d), exact.is_comfortable(x)
+    return LAYOUT.pack(qs=exact.library(x).concatenate(qs, axis=-1), qh=qh, d=d)
 
 
 def ternary(x: Float32[Array, "*n 256"]) -> tuple[Float32[Array, "*n"], Int32[Array, "*n 256"]]:
     """The largest magnitude, and codes 0, 1, 2 for the nearest of its negative, 0 and itself; halves away from 0."""
     lib = exact.library(x)
     d = lib.max(abs(x), axis=-1)
-    shares = exact.mul(x, exact.reciprocal_or_zero(d)[..., None])
+    shares = exact.product(x, exact.reciprocal_or_zero(d)[..., None])
     return d, lib.where(abs(shares) < np.inf, exact.truncate(exact.round_half_away(shares)), 0) + 1
 
 
@@ -92,8 +92,8 @@ def fraction(digits: Int32[Array, "*n count run"]) -> Int32[Array, "*n run"]:
 
 def dot(w: UInt8[Array, "rows blocks 54"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
     qs, qh, d = LAYOUT.unpack(w)
-    da, qa, _ = q8_k.LAYOUT.unpack(a)
+    da, qa, _ = q8_k.unpack(a)
     # INTEGER PARTIAL SUMS: exact, at most 256 * 128
     partial = exact.int_dot(_codes(qs, qh), qa.reshape(-1, 16, 16))
     # FLOAT: sum * (d * d_a), block after block
-    return exact.sum_of_rows(exact.mul(d * da, exact.f32(partial)))
+    return exact.sum_of_rows(exact.product(d * da, exact.f32(partial)))

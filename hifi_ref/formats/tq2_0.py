@@ -24,7 +24,7 @@ from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int8, UInt8
+    from jaxtyping import Array, Float32, Int8, UInt8
 
 
 LAYOUT = Layout(
@@ -51,16 +51,16 @@ def decode(blocks: UInt8[Array, "n 66"]) -> Float32[Array, "n 2 4 32"]:
 
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 66"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 66"]:
     d, codes = tq1_0.ternary(x)
     qs = gather(codes.reshape(*x.shape[:-1], 2, 4, 32), 2).reshape(*x.shape[:-1], 64)
-    return LAYOUT.pack(qs=qs, d=d), exact.is_comfortable(x)
+    return LAYOUT.pack(qs=qs, d=d)
 
 
 def dot(w: UInt8[Array, "rows blocks 66"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
     qs, d = LAYOUT.unpack(w)
-    da, qa, _ = q8_k.LAYOUT.unpack(a)
+    da, qa, _ = q8_k.unpack(a)
     # INTEGER PARTIAL SUMS: exact, at most 256 * 2 * 128
     partial = exact.int_dot(_codes(qs), qa.reshape(-1, 2, 4, 32))
     # FLOAT: sum * (d * d_a), block after block
-    return exact.sum_of_rows(exact.mul(d * da, exact.f32(partial)))
+    return exact.sum_of_rows(exact.product(d * da, exact.f32(partial)))

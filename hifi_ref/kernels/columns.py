@@ -13,6 +13,7 @@ from hifi_ref.formats import Format
 from hifi_ref.kernels import backends, canary, fields, gemm, places, unpack, vec_dot
 from hifi_ref.kernels.matmul import FEW_COLUMNS
 from hifi_ref.kernels.plans import PLANS
+from hifi_ref.lanes.jax_lane import watched
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, UInt8
@@ -64,15 +65,15 @@ def refusal(f: Format, mode: str, platform: str) -> str | None:
     return None if canary.is_exact(f.name, backend) else f"the {backend} kernel of {f.name} gives other bits"
 
 
-def clear(
+def marked(
     f: Format, partner: Format, w: UInt8[Array, "rows row_bytes"], a: UInt8[Array, "batch a_bytes"]
 ) -> Bool[Array, "batch"]:
-    """Which columns no underflow can have touched."""
-    if f.dot_clear is None:
-        return jnp.ones(len(a), bool)
+    """Which columns underflow may have touched. Of the format's dot, which marks them, nothing else is computed."""
+    if not watched.may_multiply_again(f, partner):
+        return jnp.zeros(len(a), bool)
     w = w.reshape(len(w), -1, f.type_size)
     a = a.reshape(len(a), -1, partner.type_size)
-    return jax.vmap(lambda column: jnp.all(f.dot_clear(w, column)))(a)
+    return jax.vmap(lambda column: watched.dot(f, w, column)[1])(a)
 
 
 def _values(f, blocks):

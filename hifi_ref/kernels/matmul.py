@@ -112,28 +112,28 @@ def _in_jax(f: Format, partner: Format, w: Any, x: Any, mode: str) -> Any:
     def product(x: np.ndarray) -> tuple[Any, Any]:
         if platform == "cpu" and rows > size and _on_one_device(w):
             return _in_pieces(multiply, w, api.encode(partner.name, x, lane="jax"), size)
-        result, clear, encoded = encode_and_multiply(w, x)
-        if np.asarray(encoded).all():
-            return result, clear
+        result, marked, not_encoded = encode_and_multiply(w, x)
+        if not np.asarray(not_encoded).any():
+            return result, marked
         return multiply(w, api.encode(partner.name, x, lane="numpy"), 0, rows)
 
     if alone and len(x) > 1:
         # A call for each column: inside one call XLA:CPU would keep a loop over them to one core.
         found = zip(*map(product, np.split(x, len(x))), strict=True)
-        result, clear = (np.concatenate(part) for part in found)
+        result, marked = (np.concatenate(part) for part in found)
     else:
-        result, clear = product(x)
-    clear = np.asarray(clear)
-    if not clear.all():
+        result, marked = product(x)
+    marked = np.asarray(marked)
+    if marked.any():
         result = np.array(result)
-        for column in np.flatnonzero(~clear):
+        for column in np.flatnonzero(marked):
             a = api.encode(partner.name, x[column], lane="numpy")
             result[column] = numpy_lane.dot(f, partner, np.asarray(w), a)
     return result if exact.is_jax(result) else jnp.asarray(result)
 
 
 def _in_pieces(multiply: Any, w: Any, a: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The product, and which columns are clear, so many rows a call, two calls at a time."""
+    """The product, and which columns are marked, so many rows a call, two calls at a time."""
     import jax
 
     # The last piece begins within the one before.
@@ -142,7 +142,7 @@ def _in_pieces(multiply: Any, w: Any, a: np.ndarray, size: int) -> tuple[np.ndar
     result = np.empty((len(a), len(w)), np.float32)
     for first, (part, _) in zip(firsts, parts, strict=True):
         result[:, first : first + size] = part
-    return result, np.all([clear for _, clear in parts], axis=0)
+    return result, np.any([marked for _, marked in parts], axis=0)
 
 
 @functools.cache
@@ -159,22 +159,23 @@ def _on_one_device(w: Any) -> bool:
 def _compiled(f: Format, partner: Format, mode: str, platform: str) -> tuple[Any, Any]:
     """The product with blocks, of some rows; and that with floats, which says also whether all are encoded rightly.
 
-    Both say which columns are clear. One call for encoding and multiplying costs less than two.
+    Both say which columns are marked. One call for encoding and multiplying costs less than two.
     """
     import jax
 
     from hifi_ref.kernels import columns
     from hifi_ref.lanes import jax_lane
     from hifi_ref.lanes.canary import corrections, tracing
+    from hifi_ref.lanes.jax_lane import watched
 
     def multiply(w: Any, a: Any, first: Any, rows: int) -> tuple[Any, Any]:
         if rows < len(w):
             w = jax.lax.dynamic_slice_in_dim(w, first, rows)
-        return columns.product(f, partner, w, a, mode, platform), columns.clear(f, partner, w, a)
+        return columns.product(f, partner, w, a, mode, platform), columns.marked(f, partner, w, a)
 
     def encode_and_multiply(w: Any, x: Any) -> tuple[Any, Any, Any]:
-        a, encoded = partner.encode(x.reshape(len(x), -1, partner.block_size))
-        return *multiply(w, a.reshape(len(x), -1), 0, len(w)), encoded.all(axis=1)
+        a, not_encoded = watched.encode(partner, x.reshape(len(x), -1, partner.block_size), None)
+        return *multiply(w, a.reshape(len(x), -1), 0, len(w)), not_encoded.any(axis=1)
 
     def compiled(work: Any, **arguments: Any) -> Any:
         options = jax_lane.CPU_OPTIONS if platform == "cpu" else None
@@ -189,18 +190,19 @@ def _repaired_traced(f: Format, partner: Format, w: Any, a: Any, result: Any, mo
 
     from hifi_ref.exact import clean_thread
     from hifi_ref.kernels import columns
+    from hifi_ref.lanes.jax_lane import watched
 
-    if f.dot_clear is None:
+    if not watched.may_multiply_again(f, partner):
         return result
-    clear = columns.clear(f, partner, w, a)
+    marked = columns.marked(f, partner, w, a)
 
-    def again(w: Any, a: Any, result: Any, clear: Any) -> np.ndarray:
+    def again(w: Any, a: Any, result: Any, marked: Any) -> np.ndarray:
         result = result.copy()
-        for column in np.flatnonzero(~clear):
+        for column in np.flatnonzero(marked):
             result[column] = numpy_lane.dot(f, partner, w, a[column])
         return result
 
-    def call(w: Any, a: Any, result: Any, clear: Any) -> Any:
-        return clean_thread.call(again, result.shape, result.dtype, w, a, result, clear)
+    def call(w: Any, a: Any, result: Any, marked: Any) -> Any:
+        return clean_thread.call(again, result.shape, result.dtype, w, a, result, marked)
 
-    return jax.lax.cond(clear.all(), lambda w, a, result, clear: result, call, w, a, result, clear)
+    return jax.lax.cond(marked.any(), call, lambda w, a, result, marked: result, w, a, result, marked)

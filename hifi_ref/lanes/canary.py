@@ -39,7 +39,7 @@ def _rounding(a, b, c):
     return (
         exact.nearest_int(product),
         exact.round_half_away(product),
-        exact.i32(exact.rounded_code(exact.sealed_by(a)(a, b), -32, 31)),
+        exact.i32(exact.rounded_code(exact.sealed_by(a)[1](a, b), -32, 31)),
     )
 
 
@@ -69,11 +69,23 @@ def _integers(a, b, c):
     found = exact.fold(len(a), nearer, exact.pair(a[0], code[0]))
     carried = exact.unpair(exact.wall(found))[1]
     return (
-        exact.is_comfortable(a),
         exact.mul_int(a * np.float32(2.0**-10), exact.nearest_int(b)),
         exact.bits(carried),
         exact.bits(exact.rows(exact.columns(code, 256))),
     )
+
+
+def _watch(a, b, c):
+    """Marks of products and quotients on both sides of where these become faint, down to what is flushed."""
+    found = []
+    for less in (2.0**-60, 2.0**-70, 2.0**-85):
+        x, y = a * np.float32(less), b * np.float32(2.0**-58)
+        with exact.watching() as marks:
+            product, quotient = exact.mul(x, y), exact.div(x, np.float32(1) / (np.float32(2.0**-58) + abs(y)))
+        if not marks:
+            marks = [abs(result) < exact.FAINT for result in (product, quotient)]
+        found += [exact.i32(mark) for mark in marks]
+    return tuple(found)
 
 
 PROBE: Probe = {
@@ -87,6 +99,7 @@ PROBE: Probe = {
     "rounding": _rounding,
     "conversion": _conversion,
     "integers": _integers,
+    "watch": _watch,
 }  # fmt: skip
 OPERATIONS = tuple(PROBE)
 # What can be taken from a back end that gets it wrong.

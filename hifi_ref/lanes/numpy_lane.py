@@ -32,7 +32,7 @@ def encode(f: Format, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
         step = max(1, ENCODE_CHUNK // f.block_size)
 
         def part(i: int) -> None:
-            out[:, i : i + step] = f.encode(x[:, i : i + step], None)[0]
+            out[:, i : i + step] = f.encode(x[:, i : i + step], None)
 
         _each(part, range(0, x.shape[1], step))
         return out
@@ -41,7 +41,7 @@ def encode(f: Format, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     step = max(1, ENCODE_CHUNK // n)
 
     def rows(i: int) -> None:
-        out[i : i + step] = f.encode(x[i : i + step], weights)[0]
+        out[i : i + step] = f.encode(x[i : i + step], weights)
 
     _each(rows, range(0, len(x), step))
     return out

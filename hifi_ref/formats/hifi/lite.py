@@ -33,13 +33,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import div, f32, mul
+from hifi_ref.exact import div, f32, product
 from hifi_ref.formats.hifi import importance, residual
 from hifi_ref.formats.hifi import outliers as out
 from hifi_ref.formats.layout import Field, Layout
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Float32, UInt8
 
 
 class Lite(NamedTuple):
@@ -74,7 +74,7 @@ def over(base: ModuleType, name: str, type_id: int, slots: int) -> Lite:
 
     def decode(blocks: UInt8[Array, "n bytes"]) -> Float32[Array, "n 256"]:
         own, count, at, values, _, scale = out.cut(blocks, base.LAYOUT, extension)
-        corrections = mul(f32(values), scale[..., None])
+        corrections = product(f32(values), scale[..., None])
         return out.add(base.decode(own).reshape(-1, 256), at, corrections, out.slots_in_use(count, slots))
 
     def encode(
@@ -82,34 +82,32 @@ def over(base: ModuleType, name: str, type_id: int, slots: int) -> Lite:
         weights: Float32[Array, "blocks 256"] | None = None,
         outliers: int | None = None,
         model_params: float | None = None,
-    ) -> tuple[UInt8[Array, "rows blocks bytes"], Bool[Array, "rows blocks"]]:
+    ) -> UInt8[Array, "rows blocks bytes"]:
         lib = exact.library(x)
-        own, clear = base.encode(x)
+        own = base.encode(x)
         lost = x - base.decode(own.reshape(-1, own.shape[-1])).reshape(x.shape)
-        score, clear_score = out.score_of(lost, weights)
-        clear = clear & clear_score
+        score = out.score_of(lost, weights)
         if outliers is not None or weights is None:
             budget = lib.asarray(slots if outliers is None else outliers)
         else:
             row = weights.reshape(-1)
             budget = outlier_count(importance.of_tensor(row), slots, 4.0 if model_params is None else model_params)
-            clear = clear & out.is_normal(row)
         at = out.largest(score, slots)
         active = out.slots_in_use(lib.broadcast_to(budget, x.shape[:2]).astype(np.uint8), slots)
         lost = lib.where(active, out.take(lost, at), np.float32(0))
         largest = out.peak_of(lost)
-        some, clear = largest > 0, clear & residual.loss_clear(x, largest)
+        some = largest > 0
         values = residual.multiples(lost, lib.where(some, largest, np.float32(1)))
         packed = extension.pack(
             count=lib.where(some, budget, 0), at=lib.where(active & some[..., None], at, 0), values=values,
             pad=out.zero_bytes(largest), scale=div(largest, np.float32(127)),
         )  # fmt: skip
-        return out.join(own, packed), clear
+        return out.join(own, packed)
 
     def dot(w: UInt8[Array, "rows blocks bytes"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
         own, count, at, values, _, scale = out.cut(w, base.LAYOUT, extension)
         d, q = out.activations_at(a, at)
-        terms = mul(mul(mul(scale[..., None], d), f32(values)), q)
+        terms = product(product(product(scale[..., None], d), f32(values)), q)
         return base.dot(own, a, out.where_active(terms, out.slots_in_use(count, slots)))
 
     return Lite(layout, range(0, slots + 1), decode, encode, dot)

@@ -99,14 +99,9 @@ def _ordered(score: Float32[Array, "*n"]) -> Int32[Array, "*n"]:
 
 def score_of(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None
-) -> tuple[Float32[Array, "rows blocks 256"], Any]:
-    """|x|, times the importance where there is one; and for each block, whether no product underflowed."""
-    size = abs(x)
-    if weights is None:
-        return size, True
-    score = mul(size, weights)
-    lost = exact.is_faint(score) & (bits(size) != 0) & (bits(weights) & np.uint32(0x7FFFFFFF) != 0)
-    return score, ~lost.any(axis=-1)
+) -> Float32[Array, "rows blocks 256"]:
+    """|x|, times the importance where there is one."""
+    return abs(x) if weights is None else mul(abs(x), weights)
 
 
 def peak_of(values: Float32[Array, "*n slots"]) -> Float32[Array, "*n"]:
@@ -117,12 +112,6 @@ def peak_of(values: Float32[Array, "*n slots"]) -> Float32[Array, "*n"]:
         size = abs(values[..., r])
         peak = lib.where(size > peak, size, peak)
     return peak
-
-
-def is_normal(x: Float32[Array, "*n k"]) -> Bool[Array, "*n"]:
-    """Whether no number of a block is subnormal, which some back ends take for 0."""
-    size = bits(x) & np.uint32(0x7FFFFFFF)
-    return ~((size > 0) & (size < np.uint32(0x00800000))).any(axis=-1)
 
 
 # PLACES
@@ -212,7 +201,7 @@ def first_of_each(at: UInt8[Array, "*n slots"]) -> Bool[Array, "*n slots"]:
 def activations_at(a: UInt8[Array, "blocks 292"], at: UInt8[Array, "rows blocks slots"]) -> tuple[Array, Array]:
     """The scales of the activations' blocks, as [blocks, 1], and their codes at those positions as float32."""
     lib = exact.library(a)
-    d, q, _ = q8_k.LAYOUT.unpack(a)
+    d, q, _ = q8_k.unpack(a)
     return d[:, None], exact.f32(take(lib.broadcast_to(q, (len(at), *q.shape)), at))
 
 

@@ -27,14 +27,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import mul
 from hifi_ref.formats import q2_k
 from hifi_ref.formats.hifi import outliers as out
 from hifi_ref.formats.hifi import replaced
 from hifi_ref.formats.layout import Field
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Float32, UInt8
 
 
 LAYOUT, EXTENSION = out.extended(
@@ -56,21 +55,20 @@ def decode(blocks: UInt8[Array, "n 96"]) -> Float32[Array, "n 256"]:
 
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 96"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 96"]:
     if weights is None:
-        base, at, values, clear = replaced.encode(x, None, 3, q2_k.encode)
+        base, at, values = replaced.encode(x, None, 3, q2_k.encode)
     else:
-        base, clear = q2_k.encode(x, weights)
+        base = q2_k.encode(x, weights)
         lost = x - q2_k.decode(base.reshape(-1, base.shape[-1])).reshape(x.shape)
-        score, clear_score = out.score_of(lost, weights)
-        at = out.largest(score, 3)
-        values, clear = out.take(lost, at), clear & clear_score & out.is_normal(x)
+        at = out.largest(out.score_of(lost, weights), 3)
+        values = out.take(lost, at)
     count = exact.library(x).full(x.shape[:2], 0x03 if weights is None else 0x83, np.uint8)
-    return out.join(base, EXTENSION.pack(count=count, at=at, values=values, pad=out.zero_bytes(count, 2))), clear
+    return out.join(base, EXTENSION.pack(count=count, at=at, values=values, pad=out.zero_bytes(count, 2)))
 
 
 def dot(w: UInt8[Array, "rows blocks 96"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
     base, count, at, values, _ = out.cut(w, q2_k.LAYOUT, EXTENSION)
     d, q = out.activations_at(a, at)
-    corrections = out.where_active(mul(mul(values, q), d), out.slots_in_use(count & np.uint8(127), 3))
+    corrections = out.where_active(product(product(values, q), d), out.slots_in_use(count & np.uint8(127), 3))
     return q2_k.dot(base, a, corrections)

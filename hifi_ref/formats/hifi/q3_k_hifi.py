@@ -27,7 +27,7 @@ from hifi_ref.formats.hifi import replaced
 from hifi_ref.formats.layout import Field
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Float32, UInt8
 
 
 LAYOUT, EXTENSION = out.extended(
@@ -61,15 +61,15 @@ def encode(
     weights: Float32[Array, "blocks 256"] | None = None,
     outliers: int | None = None,
     model_params: float | None = None,
-) -> tuple[UInt8[Array, "rows blocks 136"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 136"]:
     count = outlier_count(model_params) if outliers is None else outliers
     thorough = weights is not None and count > 0
-    base, at, values, clear = replaced.encode(
+    base, at, values = replaced.encode(
         x, weights, count, lambda rest: q3_k.encode(rest, thorough=thorough), in_order=True
     )
     at = replaced.padded(at, 8, 255 if count else 0)
-    extension = EXTENSION.pack(at=at, values=replaced.padded(values, 8, 0), pad=out.zero_bytes(clear, 2))
-    return out.join(base, extension), clear
+    extension = EXTENSION.pack(at=at, values=replaced.padded(values, 8, 0), pad=out.zero_bytes(x[..., 0], 2))
+    return out.join(base, extension)
 
 
 def dot(w: UInt8[Array, "rows blocks 136"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:

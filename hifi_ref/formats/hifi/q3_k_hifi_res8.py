@@ -29,14 +29,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import div, f32, mul, round_half_away
+from hifi_ref.exact import div, f32, round_half_away
 from hifi_ref.formats import q3_k
 from hifi_ref.formats.hifi import outliers as out
-from hifi_ref.formats.hifi import residual
 from hifi_ref.formats.layout import Field
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Float32, UInt8
 
 
 LAYOUT, EXTENSION = out.extended(
@@ -52,19 +51,15 @@ LAYOUT, EXTENSION = out.extended(
 
 def decode(blocks: UInt8[Array, "n 132"]) -> Float32[Array, "n 256"]:
     base, count, _, at, values, scale = out.cut(blocks, q3_k.LAYOUT, EXTENSION)
-    corrections = mul(f32(values), scale[..., None])
+    corrections = product(f32(values), exact.watched_input(scale)[..., None])
     return out.add(q3_k.decode(base).reshape(-1, 256), at, corrections, out.slots_in_use(count, 8))
-
-
-def decode_clear(blocks: UInt8[Array, "n 132"]) -> Bool[Array, "n"]:
-    return residual.scale_clear(out.cut(blocks, q3_k.LAYOUT, EXTENSION)[-1])
 
 
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 132"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 132"]:
     lib = exact.library(x)
-    base, clear = q3_k.encode(x)
+    base = q3_k.encode(x)
     lost = x - q3_k.decode(base.reshape(-1, base.shape[-1])).reshape(x.shape)
     at = out.largest(abs(lost), 8)
     lost = out.take(lost, at)
@@ -77,4 +72,4 @@ def encode(
         count=lib.full(x.shape[:2], 8, np.uint8), pad=out.zero_bytes(scale), at=lib.where(some, at, 0),
         values=lib.where(some, values, 0), scale=scale,
     )  # fmt: skip
-    return out.join(base, extension), clear & residual.loss_clear(x, largest)
+    return out.join(base, extension)

@@ -41,7 +41,7 @@ from hifi_ref.formats.hifi import outliers as out
 from hifi_ref.formats.layout import Field
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Float32, UInt8
 
 
 LAYOUT, EXTENSION = out.extended(
@@ -59,7 +59,7 @@ _UNIT = np.float32(1) / np.float32(127)
 
 def decode(blocks: UInt8[Array, "n 196"]) -> Float32[Array, "n 256"]:
     base, count, at, values, scale, _ = out.cut(blocks, q5_k.LAYOUT, EXTENSION)
-    corrections = mul(f32(values), mul(e4m3.widen(scale), _UNIT)[..., None])
+    corrections = product(f32(values), product(e4m3.widen(scale), _UNIT)[..., None])
     active = out.slots_in_use(count, 8) & out.first_of_each(at)
     return out.add(q5_k.decode(base).reshape(-1, 256), at, corrections, active)
 
@@ -69,39 +69,36 @@ def encode(
     weights: Float32[Array, "blocks 256"] | None = None,
     outliers: int | None = None,
     model_params: float | None = None,
-) -> tuple[UInt8[Array, "rows blocks 196"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 196"]:
     lib = exact.library(x)
     model_params = 4.0 if model_params is None else model_params
     fit = residual.of_outliers(x, weights, outliers or 8, model_params, q5_k.encode, q5_k.decode)
     largest = lib.where(fit.largest == 0, np.float32(1e-8), fit.largest)
-    kept, clear = lib.ones(x.shape[:2], bool), fit.clear
+    kept = lib.ones(x.shape[:2], bool)
     if weights is not None:
-        deviation, clear_deviation = _deviation(x)
+        deviation = _deviation(x)
         size = np.float32(model_params)
         share = np.float32(0.22 if size < 2 else 0.18 if size < 8 else 0.15)
         many = (fit.active & (abs(fit.lost) > mul(largest, np.float32(0.1))[..., None])).sum(axis=-1) >= 3
         kept = many & (largest >= mul(deviation, share))
-        clear = clear & clear_deviation
     values = residual.multiples(fit.lost, largest)
     extension = EXTENSION.pack(
         count=lib.where(kept, fit.count, 0), at=lib.where(kept[..., None], fit.at, 0),
         values=lib.where(kept[..., None], values, 0), scale=lib.where(kept, e4m3.narrow(largest), np.uint8(0)),
         pad=out.zero_bytes(kept, 2),
     )  # fmt: skip
-    return out.join(fit.base, extension), clear
+    return out.join(fit.base, extension)
 
 
-def _deviation(x: Float32[Array, "rows blocks 256"]) -> tuple[Float32[Array, "*n"], Bool[Array, "*n"]]:
-    """The standard deviation of each block, sums first to last; and where no square underflowed."""
+def _deviation(x: Float32[Array, "rows blocks 256"]) -> Float32[Array, "*n"]:
+    """The standard deviation of each block, sums first to last."""
     columns = exact.library(x).moveaxis(x, -1, 0)
     mean = div(exact.sum_in_order(columns), np.float32(256))
     away = columns - mean
-    squares = mul(away, away)
-    clear = ~(exact.is_faint(squares) & (away != 0)).any(axis=0)
-    return exact.sqrt(div(exact.sum_in_order(squares), np.float32(256))), clear
+    return exact.sqrt(div(exact.sum_in_order(mul(away, away)), np.float32(256)))
 
 
 def dot(w: UInt8[Array, "rows blocks 196"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
     base, count, at, values, scale, _ = out.cut(w, q5_k.LAYOUT, EXTENSION)
-    unit = mul(e4m3.widen(scale), _UNIT)
+    unit = product(e4m3.widen(scale), _UNIT)
     return q5_k.dot(base, a, residual.dot_corrections(values, unit, at, a, out.slots_in_use(count, 8)))

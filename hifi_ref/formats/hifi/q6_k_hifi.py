@@ -26,7 +26,7 @@ from hifi_ref.formats.hifi import replaced
 from hifi_ref.formats.layout import Field
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Float32, UInt8
 
 
 LAYOUT, EXTENSION = out.extended(
@@ -43,9 +43,9 @@ def decode(blocks: UInt8[Array, "n 222"]) -> Float32[Array, "n 256"]:
 
 def encode(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None = None
-) -> tuple[UInt8[Array, "rows blocks 222"], Bool[Array, "rows blocks"]]:
-    base, at, values, clear = replaced.encode(x, weights, 4, q6_k.encode)
-    return out.join(base, EXTENSION.pack(at=at, values=values)), clear
+) -> UInt8[Array, "rows blocks 222"]:
+    base, at, values = replaced.encode(x, weights, 4, q6_k.encode)
+    return out.join(base, EXTENSION.pack(at=at, values=values))
 
 
 def dot(w: UInt8[Array, "rows blocks 222"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:

@@ -35,7 +35,7 @@ from hifi_ref.formats.hifi import replaced
 from hifi_ref.formats.layout import Field
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Float32, UInt8
 
 
 LAYOUT, EXTENSION = out.extended(
@@ -57,14 +57,14 @@ def encode(
     x: Float32[Array, "rows blocks 256"],
     weights: Float32[Array, "blocks 256"] | None = None,
     outliers: int | None = None,
-) -> tuple[UInt8[Array, "rows blocks 236"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 236"]:
     count = 6 if outliers is None else outliers
-    base, at, values, clear = replaced.encode(x, weights, count, q6_k.encode)
+    base, at, values = replaced.encode(x, weights, count, q6_k.encode)
     extension = EXTENSION.pack(
         count=exact.library(x).full(x.shape[:2], count, np.uint8),
-        at=replaced.padded(at, 8, 0), pad=out.zero_bytes(clear), values=replaced.padded(values, 8, 0),
+        at=replaced.padded(at, 8, 0), pad=out.zero_bytes(x[..., 0]), values=replaced.padded(values, 8, 0),
     )  # fmt: skip
-    return out.join(base, extension), clear
+    return out.join(base, extension)
 
 
 def dot(w: UInt8[Array, "rows blocks 236"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:

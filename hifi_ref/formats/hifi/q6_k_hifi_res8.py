@@ -31,13 +31,13 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.exact import div, f32, mul
-from hifi_ref.formats import q6_k, q8_k
+from hifi_ref.formats import q6_k
 from hifi_ref.formats.hifi import outliers as out
 from hifi_ref.formats.hifi import residual
 from hifi_ref.formats.layout import Field
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Array, Float32, UInt8
 
 
 LAYOUT, EXTENSION = out.extended(
@@ -58,16 +58,12 @@ def decode(blocks: UInt8[Array, "n 232"]) -> Float32[Array, "n 256"]:
     return out.add(q6_k.decode(base).reshape(-1, 256), at, corrections, out.slots_in_use(count, 8))
 
 
-def decode_clear(blocks: UInt8[Array, "n 232"]) -> Bool[Array, "n"]:
-    return residual.scale_clear(out.cut(blocks, q6_k.LAYOUT, EXTENSION)[-1])
-
-
 def encode(
     x: Float32[Array, "rows blocks 256"],
     weights: Float32[Array, "blocks 256"] | None = None,
     outliers: int | None = None,
     model_params: float | None = None,
-) -> tuple[UInt8[Array, "rows blocks 232"], Bool[Array, "rows blocks"]]:
+) -> UInt8[Array, "rows blocks 232"]:
     fit = residual.of_outliers(
         x, weights, outliers or 8, 1.0 if model_params is None else model_params, q6_k.encode, q6_k.decode
     )
@@ -75,14 +71,10 @@ def encode(
     extension = EXTENSION.pack(
         count=fit.count, at=fit.at, values=residual.multiples(fit.lost, scale), pad=out.zero_bytes(scale), scale=scale
     )
-    return out.join(fit.base, extension), fit.clear
+    return out.join(fit.base, extension)
 
 
 def dot(w: UInt8[Array, "rows blocks 232"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
     base, count, at, values, _, scale = out.cut(w, q6_k.LAYOUT, EXTENSION)
-    unit = mul(scale, np.float32(1) / np.float32(127))
+    unit = product(exact.watched_input(scale), np.float32(1) / np.float32(127))
     return q6_k.dot(base, a, residual.dot_corrections(values, unit, at, a, out.slots_in_use(count, 8)))
-
-
-def dot_clear(w: UInt8[Array, "rows blocks 232"], a: UInt8[Array, "blocks 292"]) -> Bool[Array, ""]:
-    return q8_k.dot_clear(w, a) & decode_clear(w).all()

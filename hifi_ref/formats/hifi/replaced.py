@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import mul
+from hifi_ref.exact import product
 from hifi_ref.formats import q8_k
 from hifi_ref.formats.hifi import outliers
 from hifi_ref.formats.layout import Field, Layout
@@ -27,19 +27,19 @@ def encode(
     x: Float32[Array, "rows blocks 256"],
     weights: Float32[Array, "blocks 256"] | None,
     count: int,
-    encode_base: Callable[[Array], tuple[Array, Array]],
+    encode_base: Callable[[Array], Array],
     in_order: bool = False,
-) -> tuple[UInt8[Array, "rows blocks bytes"], Int32[Array, "..."], Float32[Array, "..."], Bool[Array, "rows blocks"]]:
-    """The base's blocks of x without its ``count`` outliers, their positions and values, and where this is clear.
+) -> tuple[UInt8[Array, "rows blocks bytes"], Int32[Array, "..."], Float32[Array, "..."]]:
+    """The base's blocks of x without its ``count`` outliers, their positions and values.
 
     in_order: by position, not by size.
     """
-    score, clear = outliers.score_of(x, weights)
+    score = outliers.score_of(x, weights)
     at = outliers.largest(score, count, once=in_order) if count else exact.i32(x[..., :0])
     if in_order and count:
         at = exact.library(x).sort(at, axis=-1)
-    base, clear_base = encode_base(exact.wall(outliers.without(x, at)))
-    return base, at, outliers.take(x, at), clear & clear_base
+    base = encode_base(exact.wall(outliers.without(x, at)))
+    return base, at, outliers.take(x, at)
 
 
 def padded(values: Array, slots: int, filler: int) -> Array:
@@ -60,11 +60,11 @@ def dot_one_by_one(
     Where two slots share a position the base's weight is subtracted twice, which decoding does not do.
     """
     lib = exact.library(base)
-    d, q, _ = q8_k.LAYOUT.unpack(a)
+    d, q, _ = q8_k.unpack(a)
     w = decode_base(base.reshape(-1, base.shape[-1])).reshape(*base.shape[:2], 256)
-    products = mul(mul(w, exact.f32(q)), d[:, None])
+    products = product(product(w, exact.f32(q)), d[:, None])
     dd, qa = outliers.activations_at(a, at)
-    corrections = mul(mul(values - outliers.take(w, at), qa), dd)
+    corrections = product(product(values - outliers.take(w, at), qa), dd)
     terms = lib.concatenate([products, corrections], axis=-1)
     return exact.sum_of_rows(exact.sum_in_order(lib.moveaxis(terms, -1, 0)))
 
@@ -77,7 +77,7 @@ def dot_corrections(
 ) -> Float32[Array, "rows blocks slots"]:
     """(value q) d of each slot in use, but only where |q| > 4: smaller activations see no outlier."""
     d, q = outliers.activations_at(a, at)
-    return outliers.where_active(mul(mul(values, q), d), (abs(q) > np.float32(4)) & active)
+    return outliers.where_active(product(product(values, q), d), (abs(q) > np.float32(4)) & active)
 
 
 def dot_true_corrections(
@@ -95,7 +95,7 @@ def dot_true_corrections(
     again = ((at[..., :, None] == at[..., None, :]) & active[..., None, :] & later).any(axis=-1)
     w = decode_base(base.reshape(-1, base.shape[-1])).reshape(*base.shape[:2], 256)
     d, q = outliers.activations_at(a, at)
-    return outliers.where_active(mul(mul(values - outliers.take(w, at), q), d), active & ~again)
+    return outliers.where_active(product(product(values - outliers.take(w, at), q), d), active & ~again)
 
 
 class Counted(NamedTuple):
@@ -126,14 +126,14 @@ def over(base: ModuleType, name: str, slots: int, default: Callable[[float | Non
         weights: Float32[Array, "blocks 256"] | None = None,
         outliers: int | None = None,
         model_params: float | None = None,
-    ) -> tuple[UInt8[Array, "rows blocks bytes"], Bool[Array, "rows blocks"]]:
+    ) -> UInt8[Array, "rows blocks bytes"]:
         count = default(model_params) if outliers is None else outliers
-        own, at, values, clear = encode(x, weights, count, lambda rest: base.encode(rest, weights))
+        own, at, values = encode(x, weights, count, lambda rest: base.encode(rest, weights))
         packed = extension.pack(
             count=exact.library(x).full(x.shape[:2], count, np.uint8),
             at=padded(at, slots, 0), values=padded(values, slots, 0),
         )  # fmt: skip
-        return exact.library(x).concatenate([own, packed], axis=-1), clear
+        return exact.library(x).concatenate([own, packed], axis=-1)
 
     def dot(w: UInt8[Array, "rows blocks bytes"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
         own, count, at, values = outliers.cut(w, base.LAYOUT, extension)

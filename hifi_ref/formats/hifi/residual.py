@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import div, f32, mul, round_half_away
+from hifi_ref.exact import div, f32, product, round_half_away
 from hifi_ref.formats.hifi import importance
 from hifi_ref.formats.hifi import outliers as out
 
@@ -27,7 +27,6 @@ class Residuals(NamedTuple):
     largest: Float32[Array, "rows blocks"]
     count: Int32[Array, "rows blocks"]
     active: Bool[Array, "rows blocks 8"]
-    clear: Bool[Array, "rows blocks"]
 
 
 def of_outliers(x, weights, count, model_params, encode_base, decode_base) -> Residuals:
@@ -36,33 +35,23 @@ def of_outliers(x, weights, count, model_params, encode_base, decode_base) -> Re
     With importance the count depends on that of the block; model_params, in billions, says how much.
     """
     lib = exact.library(x)
-    score, clear = out.score_of(x, weights)
-    at = out.largest(score, 8)
+    at = out.largest(out.score_of(x, weights), 8)
     counts = lib.full(x.shape[:2], count, np.int32)
     if weights is not None:
         own = importance.outlier_count(importance.of_block(weights), count, model_params)
         counts = lib.broadcast_to(own, counts.shape)
-        clear = clear & out.is_normal(weights)
     active = out.slots_in_use(counts.astype(np.uint8), 8)
-    base, clear_base = encode_base(exact.wall(out.without(x, at, active)))
+    base = encode_base(exact.wall(out.without(x, at, active)))
     decoded = decode_base(base.reshape(-1, base.shape[-1])).reshape(x.shape)
     lost = lib.where(active, out.take(x, at) - out.take(decoded, at), np.float32(0))
     at = lib.where(active, at, 0)
     largest = out.peak_of(lost)
-    return Residuals(base, at, lost, largest, counts, active, clear & clear_base & loss_clear(x, largest))
-
-
-def loss_clear(x: Float32[Array, "*n 256"], largest: Float32[Array, "*n"]) -> Bool[Array, "*n"]:
-    """Whether losses and the largest of them, divided by 127, are clear of underflow.
-
-    A base's weights are multiples of 2^-24 or 0, so a loss is subnormal only where a weight is.
-    """
-    return out.is_normal(x) & ((largest == 0) | (largest >= np.float32(2.0**-100)))
+    return Residuals(base, at, lost, largest, counts, active)
 
 
 def multiples(lost: Float32[Array, "*n 8"], largest: Float32[Array, "*n"]) -> Int32[Array, "*n 8"]:
     """lost in units of largest / 127, halves away from zero."""
-    return exact.as_int8(exact.truncate(round_half_away(mul(div(lost, largest[..., None]), np.float32(127)))))
+    return exact.as_int8(exact.truncate(round_half_away(product(div(lost, largest[..., None]), np.float32(127)))))
 
 
 def dot_corrections(
@@ -71,11 +60,5 @@ def dot_corrections(
 ) -> Float32[Array, "rows blocks slots"]:  # fmt: skip
     """(value (factor d)) q of each slot in use, but only where |q| > least: smaller activations go without."""
     d, q = out.activations_at(a, at)
-    terms = mul(mul(f32(values), mul(factor[..., None], d)), q)
+    terms = product(product(f32(values), product(factor[..., None], d)), q)
     return out.where_active(terms, (abs(q) > np.float32(least)) & active)
-
-
-def scale_clear(scale: Float32[Array, "*n"]) -> Bool[Array, "*n"]:
-    """Whether products with a stored binary32 scale stay clear of underflow: 0, or at least 2^-60."""
-    size = exact.bits(scale) & np.uint32(0x7FFFFFFF)
-    return (size == 0) | (size >= exact.bits(np.float32(2.0**-60)))

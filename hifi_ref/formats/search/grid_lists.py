@@ -1,14 +1,9 @@
-"""Which rows of a grid an encoder looks at: for every point a list of the rows near it, and a shorter list beside it.
+"""Which rows of a grid an encoder looks at: for every point a list of the rows near it.
 
 A group of 8 or 4 magnitudes is first rounded to a **point**: a digit a magnitude, of 2 bits (steps 1, 3, 5) or 3 bits
 (1, 3 to 15), packed into one integer. Few points are rows of the grid. For every other point a list holds the rows near
 it: all at the smallest distance, then all at the next, as many different distances as the format asks for, each in grid
 order.
-
-**Short lists.** Let the errors of each digit grow, or stay, with every step away from the point's digit. Then a row
-that strays from the point in all that another row of the list does, as far or farther and to the same side, has errors
-at least as large in every digit. Rounded addition is monotonic, so its sum is at least as large too; and its distance
-is larger, so it stands later in the list. Such a row never is the first of the least, and the short list goes without.
 
 Source: iq2xs_init_impl, iq3xs_init_impl (ggml-quants.c, v0.5.0).
 """
@@ -23,7 +18,7 @@ import numpy as np
 from hifi_ref.formats import codebooks
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Int32, UInt16
+    from jaxtyping import Array, Int32, UInt16
 
 
 class Book(NamedTuple):
@@ -75,52 +70,12 @@ def book(name: str, distances: int) -> Book:
     return Book(width, bits, len(values) - 1, start, count, row_points[of_row[order]].astype(np.uint16), index)
 
 
-class Shelf(NamedTuple):
-    """Both lists of each point, by its number: its digits read in base top + 1, the first digit lowest."""
+class Lists(NamedTuple):
+    """Which lists a format asks for: those of a grid, with the rows at so many different distances of each point."""
 
-    first: UInt16[np.ndarray, "numbers few"]  # the first rows of the short lists, the last one repeated
-    long: Bool[np.ndarray, "numbers"]  # whether the short list goes on
-    start: Int32[np.ndarray, "2 numbers"]  # of the full lists, then of the short ones
-    count: Int32[np.ndarray, "2 numbers"]
-    rows: UInt16[np.ndarray, "entries"]  # with room to read eight entries beyond the last
+    grid: str
+    distances: int
 
-
-@functools.cache
-def shelf(name: str, distances: int, few: int) -> Shelf:
-    """The lists of book(name, distances), laid out for reading a few rows of many points at once."""
-    lists = book(name, distances)
-    base = lists.top + 1
-    points = lists.pack([*np.indices((base,) * lists.width).reshape(lists.width, -1)[::-1].astype(np.int32)])
-    count = lists.count[points]
-    start = np.cumsum(count) - count
-    owner = np.repeat(np.arange(len(points)), count)
-    rows = lists.rows[np.arange(len(owner)) + (lists.start[points] - start)[owner]]
-    kept = ~_outdone(lists, points[owner].astype(np.int32), rows.astype(np.int32), owner, start, count)
-    short = rows[kept]
-    short_count = np.bincount(owner[kept], minlength=len(points))
-    short_start = np.cumsum(short_count) - short_count
-    first = short[short_start[:, None] + np.minimum(np.arange(few), short_count[:, None] - 1)]
-    return Shelf(
-        first,
-        short_count > few,
-        np.stack([start, short_start + len(rows)]).astype(np.int32),
-        np.stack([count, short_count]).astype(np.int32),
-        np.concatenate([rows, short, np.zeros(8, np.uint16)]),
-    )
-
-
-def _outdone(lists, points, rows, owner, start, count):
-    """Which entries stray from their point in all that another of the same list does, to the same side, as far."""
-    # A bit for each step away: bit j where the digit is more than j above or below that of the point
-    steps = lists.top
-    strayed = np.zeros(len(rows), np.uint64)
-    for i, (digit, own) in enumerate(zip(lists.digits(rows), lists.digits(points), strict=True)):
-        for j in range(steps):
-            strayed |= (digit - own > j).astype(np.uint64) << np.uint64(2 * steps * i + j)
-            strayed |= (own - digit > j).astype(np.uint64) << np.uint64(2 * steps * i + steps + j)
-    outdone = np.zeros(len(rows), bool)
-    for k in range(count.max()):
-        # Entry k of each list against all of that list
-        against = strayed[start + np.minimum(k, count - 1)][owner]
-        outdone |= (against & ~strayed == 0) & (against != strayed)
-    return outdone
+    @property
+    def book(self) -> Book:
+        return book(self.grid, self.distances)

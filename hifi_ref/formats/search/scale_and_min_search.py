@@ -1,6 +1,6 @@
 """The search for a scale and a min, over many sub-blocks at once: weighted linear regression on trial codes.
 
-Layout, order of sums and ``clear`` are those of scale_search.
+Layout and order of sums are those of scale_search.
 
 Sources: make_qkx2_quants, make_qkx3_quants (ggml-quants.c, v0.5.0).
 """
@@ -13,10 +13,10 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.exact import div, fold, rounded_code, running_sums, wall
-from hifi_ref.formats.search.scale_search import Weight, least_exponents
+from hifi_ref.formats.search.scale_search import Weight
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32
+    from jaxtyping import Array, Float32, Int32
 
 
 class FitWithMin(NamedTuple):
@@ -25,7 +25,6 @@ class FitWithMin(NamedTuple):
     scale: Float32[Array, "subs"]
     min: Float32[Array, "subs"]
     codes: Int32[Array, "n subs"]
-    clear: Bool[Array, "subs"]
 
 
 def least_error_with_min(
@@ -43,15 +42,11 @@ def least_error_with_min(
     and min that minimise sum w (scale*code - min - x)^2 given these codes; the error that decides between trials is
     that sum, or sum w |...| where ``absolute``. A min that would be negative becomes 0. Each trial starts from the
     best min so far.
-
-    Clear: no trial reaches beyond 2^21 parts, where rounded_code parts from C; and with every nonzero abs(x), scale and
-    min at least 2^e, and w at least 2^f, the smallest products are diff*diff >= 2^(2(e - 23)), however large w is, then
-    w*diff*diff >= 2^(f + 2(e - 23)), and the cross products of sums, whose difference is at least 2^(2f + e - 47).
     """
     lib = exact.library(x)
     n = x.shape[0]
     zero = lib.zeros(x.shape[1:], np.float32)
-    mul = exact.sealed_by(x[0])
+    mul, product = exact.sealed_by(x[0])
 
     def totals(i, state):
         low, high, sum_w, sum_x = state
@@ -72,8 +67,8 @@ def least_error_with_min(
 
     def error_of(scale, minimum, inverse, base):
         def terms(i):
-            code = rounded_code(mul(x[i] - base, inverse), 0, top)
-            diff = mul(scale, code) + minimum - x[i]
+            code = rounded_code(product(x[i] - base, inverse), 0, top)
+            diff = product(scale, code) + minimum - x[i]
             return (mul(w(i), abs(diff) if absolute else mul(diff, diff)),)
 
         return running_sums(n, terms)[0]
@@ -83,17 +78,16 @@ def least_error_with_min(
     best = error_of(scale, low, inverse, low)
     steps_float = np.float32(step) * np.arange(steps + 1, dtype=np.float32)
     parts = lib.asarray((np.float32(first) + steps_float) + np.float32(top))
-    lightest = lib.minimum(scale, np.float32(np.inf))
 
     def attempt(k, state):
-        scale, low, best, best_inverse, best_base, lightest, farthest = state
+        scale, low, best, best_inverse, best_base, farthest = state
         inverse = div(parts[k], lib.where(flat, np.float32(1), high - low))
         reach = abs(inverse) * lib.maximum(abs(high - low), abs(lowest - low))
 
         def terms(i):
-            code = rounded_code(mul(x[i] - low, inverse), 0, top)
-            wl = mul(w(i), code)
-            return mul(wl, code), mul(x[i], wl), wl
+            code = rounded_code(product(x[i] - low, inverse), 0, top)
+            wl = product(w(i), code)
+            return product(wl, code), mul(x[i], wl), wl
 
         l2, xl, l1 = running_sums(n, terms)
         det = mul(sum_w, l2) - mul(l1, l1)
@@ -109,26 +103,19 @@ def least_error_with_min(
         trial_scale, trial_min = wall(trial_scale, trial_min)
         error = error_of(trial_scale, trial_min, inverse, low)
         better = wall(solvable & (error < best))
-        # A quotient that is faint although its dividend is not counts as magnitude 0, which clears nothing.
-        watched = lib.minimum(
-            lib.where(lib.where(positive, xl, scale_part) != 0, abs(trial_scale), np.float32(np.inf)),
-            lib.where(positive | (min_part == 0), np.float32(np.inf), abs(trial_min)),
-        )
         return (
             lib.where(better, trial_scale, scale),
             lib.where(better, trial_min, low),
             lib.where(better, error, best),
             lib.where(better, inverse, best_inverse),
             lib.where(better, low, best_base),
-            lib.where(solvable, lib.minimum(lightest, watched), lightest),
             lib.maximum(farthest, reach),
         )
 
-    state = (scale, low, best, inverse, low, lightest, zero)
-    scale, low, _, inverse, base, lightest, farthest = fold(steps + 1, attempt, state)
-    codes = lib.where(flat, 0, exact.i32(rounded_code(mul(x - base, inverse), 0, top)))
-    ex, ew = least_exponents(n, x.__getitem__, w)
-    e = lib.minimum(ex, exact.exponent(lightest))
-    clear = (e >= -40) & (ew + 2 * e >= -78) & (2 * ew + ex >= -78) & (ex + ew >= -100) & (ew >= -50)
+    state = (scale, low, best, inverse, low, zero)
+    scale, low, _, inverse, base, farthest = fold(steps + 1, attempt, state)
+    codes = lib.where(flat, 0, exact.i32(rounded_code(product(x - base, inverse), 0, top)))
+    # A trial that reaches beyond 2^21 parts, where rounded_code parts from C
     moderate = (lib.maximum(abs(lowest), abs(high)) < np.float32(2.0**40)) & (farthest < np.float32(2.0**21))
-    return FitWithMin(lib.where(flat, np.float32(0), scale), -low, codes, clear & moderate)
+    exact.mark(~moderate)
+    return FitWithMin(lib.where(flat, np.float32(0), scale), -low, codes)

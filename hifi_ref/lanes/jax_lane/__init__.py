@@ -2,8 +2,9 @@
 
 * **Canary.** A back end is used once it has passed the probe of canary.py, without the operations that it gets wrong
   and that can be taken from it.
-* **Underflow.** Back ends flush subnormal numbers. Each encoder says which blocks it proved clear of them; the others
-  are encoded again by NumPy, at top level directly, inside a caller's jit through a callback that runs only if needed.
+* **Underflow.** Back ends flush subnormal numbers. Products and quotients that come near them mark their blocks,
+  which are encoded again by NumPy: at top level directly, inside a caller's jit through a callback that runs only if
+  needed.
 * **Speed.** Encoding runs over pieces of one shape, so that a format compiles once and needs no more memory for a
   larger tensor; decoding is one fusion written into a donated buffer.
 """

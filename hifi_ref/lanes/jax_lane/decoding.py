@@ -16,6 +16,7 @@ from hifi_ref.exact import clean_thread
 from hifi_ref.formats import Format
 from hifi_ref.lanes import numpy_lane
 from hifi_ref.lanes.canary import corrections, require_exact, tracing, tracing_anywhere
+from hifi_ref.lanes.jax_lane import watched
 from hifi_ref.lanes.jax_lane.compiling import CPU_OPTIONS, opaque
 
 # Weights a chunk.
@@ -46,7 +47,7 @@ def decode(f: Format, blocks: Any, shape: tuple[int, ...], out: Any = None) -> A
     platform = require_exact(blocks)
     if exact.is_traced(blocks):
         return _decode_traced(f, blocks.reshape(-1, f.type_size)).reshape(shape)
-    if f.decode_clear is not None and not bool(_decode_clear(f)(blocks).all()):
+    if watched.may_decode_again(f) and bool(_marked(f)(blocks)):
         values = np.empty(shape, np.float32)
         numpy_lane.decode(f, np.asarray(blocks), values)
         if exact.is_jax(blocks):
@@ -64,15 +65,15 @@ def decode(f: Format, blocks: Any, shape: tuple[int, ...], out: Any = None) -> A
 
 
 @functools.cache
-def _decode_clear(f: Format) -> Callable[..., Any]:
-    """Where a format's decoding meets no subnormal number, for one that may."""
-    return jax.jit(lambda blocks: f.decode_clear(blocks.reshape(-1, f.type_size)))
+def _marked(f: Format) -> Callable[..., Any]:
+    """Whether any of these blocks is to be decoded in NumPy."""
+    return jax.jit(lambda blocks: watched.decode(f, blocks.reshape(-1, f.type_size))[1])
 
 
 def _decode_traced(f: Format, blocks: Any) -> Any:
     (blocks,) = opaque(blocks)
-    values = tracing_anywhere(f.decode, blocks)(blocks)
-    if f.decode_clear is None:
+    values, marked = tracing_anywhere(lambda blocks: watched.decode(f, blocks), blocks)(blocks)
+    if marked is None:
         return values
 
     def again(blocks: Any) -> np.ndarray:
@@ -83,7 +84,7 @@ def _decode_traced(f: Format, blocks: Any) -> Any:
     def call(blocks: Any, values: Any) -> Any:
         return clean_thread.call(again, values.shape, values.dtype, blocks)
 
-    return jax.lax.cond(f.decode_clear(blocks).all(), lambda blocks, values: values, call, blocks, values)
+    return jax.lax.cond(marked, call, lambda blocks, values: values, blocks, values)
 
 
 def _decode_chunks(f: Format, blocks: np.ndarray, out: np.ndarray, platform: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Dot products of many rows with one; those that may have met a subnormal number go to NumPy."""
+"""Dot products of many rows with one; those that are marked, as exact.watch tells, go to NumPy."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hifi_ref.exact import clean_thread
 from hifi_ref.formats import Format
 from hifi_ref.lanes import numpy_lane
 from hifi_ref.lanes.canary import corrections, require_exact, tracing, tracing_anywhere
+from hifi_ref.lanes.jax_lane import watched
 from hifi_ref.lanes.jax_lane.compiling import CPU_OPTIONS, opaque
 
 
@@ -25,9 +26,8 @@ def _in_blocks(f: Format, partner: Format, w: Any, a: Any) -> tuple[Any, Any]:
 @functools.cache
 def _dotter(f: Format, partner: Format, platform: str) -> Callable[..., Any]:
     def run(w: Any, a: Any) -> tuple[Any, Any]:
-        w, a = _in_blocks(f, partner, w, a)
-        clear = jnp.bool_(True) if f.dot_clear is None else f.dot_clear(w, a)
-        return f.dot(w, a), jnp.all(clear)
+        result, marked = watched.dot(f, *_in_blocks(f, partner, w, a))
+        return result, jnp.bool_(False) if marked is None else marked
 
     run = tracing(run, corrections(platform), platform)
     return jax.jit(run, compiler_options=CPU_OPTIONS if platform == "cpu" else None)
@@ -38,16 +38,16 @@ def dot(f: Format, partner: Format, w: Any, a: Any) -> Any:
     platform = require_exact(a if exact.is_traced(a) else w)
     if exact.is_traced(w) or exact.is_traced(a):
         return _dot_traced(f, partner, *_in_blocks(f, partner, jnp.asarray(w), jnp.asarray(a)))
-    result, clear = _dotter(f, partner, platform)(w, a)
-    if not bool(clear):
+    result, marked = _dotter(f, partner, platform)(w, a)
+    if bool(marked):
         result = numpy_lane.dot(f, partner, np.asarray(w), np.asarray(a))
     return jnp.asarray(result) if exact.is_jax(w) else np.asarray(result)
 
 
 def _dot_traced(f: Format, partner: Format, w: Any, a: Any) -> Any:
     w, a = opaque(w, a)
-    result = tracing_anywhere(f.dot, w)(w, a)
-    if f.dot_clear is None:
+    result, marked = tracing_anywhere(lambda w, a: watched.dot(f, w, a), w)(w, a)
+    if marked is None:
         return result
 
     def again(w: Any, a: Any) -> np.ndarray:
@@ -56,4 +56,4 @@ def _dot_traced(f: Format, partner: Format, w: Any, a: Any) -> Any:
     def call(w: Any, a: Any, result: Any) -> Any:
         return clean_thread.call(again, result.shape, result.dtype, w, a)
 
-    return jax.lax.cond(jnp.all(f.dot_clear(w, a)), lambda w, a, result: result, call, w, a, result)
+    return jax.lax.cond(marked, call, lambda w, a, result: result, w, a, result)

@@ -1,4 +1,4 @@
-"""Encoding in pieces of one shape; blocks that may have met a subnormal number are encoded again by NumPy."""
+"""Encoding in pieces of one shape; blocks that are marked, as exact.watch tells, are encoded again by NumPy."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hifi_ref.exact import clean_thread
 from hifi_ref.formats import Format
 from hifi_ref.lanes import numpy_lane
 from hifi_ref.lanes.canary import corrections, platforms_of, require_exact, tracing, tracing_anywhere
+from hifi_ref.lanes.jax_lane import watched
 from hifi_ref.lanes.jax_lane.compiling import CPU_OPTIONS, opaque
 
 # Weights a chunk: the arrays of a search then stay in a CPU's second-level cache,
@@ -27,7 +28,7 @@ LARGE_CHUNK = 1 << 24
 
 @functools.cache
 def _encoder(f: Format, platform: str) -> Callable[..., Any]:
-    encode = tracing(f.encode if platform == "cpu" else without_nan(f), corrections(platform), platform)
+    encode = tracing(_encode_for(f, platform == "cpu"), corrections(platform), platform)
     return jax.jit(encode, compiler_options=CPU_OPTIONS if platform == "cpu" else None)
 
 
@@ -43,21 +44,28 @@ def encode(f: Format, x: Any, weights: Any, shape: tuple[int, ...]) -> Any:
     return jnp.asarray(result) if exact.is_jax(x) else result
 
 
-def without_nan(f: Format) -> Callable[..., Any]:
-    """f.encode, which counts no block as clear that stores a NaN: the sign of one that overflow made is x86's own."""
+def _encode_for(f: Format, is_cpu: bool) -> Callable[..., Any]:
+    """(x, weights) -> the blocks, and which of them are marked.
 
-    def encode(x: Any, weights: Any) -> tuple[Any, Any]:
-        blocks, clear = f.encode(x, weights)
-        for field in f.layout.fields:
-            if field.dtype in ("f16", "f32"):
-                at = f.layout.offset(field.name)
-                run = blocks[..., at : at + field.size].reshape(*clear.shape, field.count, -1).astype(np.uint32)
-                size = run[..., -1] << np.uint32(8) & np.uint32(0x7FFF) | run[..., -2]
-                largest = np.uint32(0x7C00 if field.dtype == "f16" else 0x7F80)
-                clear = clear & ~(size > largest).any(axis=-1)
-        return blocks, clear
+    Elsewhere than on a CPU also those that store a NaN: the sign of one that overflow made is x86's own.
+    """
+
+    def encode(x: Any, weights: Any = None) -> tuple[Any, Any]:
+        blocks, marked = watched.encode(f, x, weights)
+        return blocks, marked if is_cpu else marked | stores_nan(f, blocks)
 
     return encode
+
+
+def stores_nan(f: Format, blocks: Any) -> Any:
+    """uint8[..., type_size] -> whether a float of the block is no number."""
+    found = jnp.zeros(blocks.shape[:-1], bool)
+    for field in f.layout.fields:
+        if field.dtype in ("f16", "f32"):
+            run = blocks[..., f.layout.span(field.name)].reshape(*found.shape, field.count, -1).astype(np.uint32)
+            size = run[..., -1] << np.uint32(8) & np.uint32(0x7FFF) | run[..., -2]
+            found = found | (size > np.uint32(0x7C00 if field.dtype == "f16" else 0x7F80)).any(axis=-1)
+    return found
 
 
 def _blocked(f: Format, x: Any, weights: Any) -> tuple[Any, Any]:
@@ -75,7 +83,7 @@ def _cut(f: Format, x: Any, weights: Any, platform: str) -> tuple[int, int]:
 
 
 def _encode_on_device(f: Format, x: jax.Array, weights: Any, platform: str) -> jax.Array:
-    """Equal pieces, the last of which may begin within the one before; only what is not clear leaves the device."""
+    """Equal pieces, the last of which may begin within the one before; only what is marked leaves the device."""
     run = _encoder(f, platform)
     x, weights = _blocked(f, x, weights)
     axis, step = _cut(f, x, weights, platform)
@@ -83,10 +91,10 @@ def _encode_on_device(f: Format, x: jax.Array, weights: Any, platform: str) -> j
     for start in range(0, length, step):
         first = min(start, length - step)
         piece = x if step == length else jax.lax.slice_in_dim(x, first, first + step, axis=axis)
-        blocks, clear = run(piece, weights)
-        if not bool(clear.all()):
+        blocks, marked = run(piece, weights)
+        if bool(marked.any()):
             given = None if weights is None else np.asarray(weights)
-            repaired = _repair(f, np.asarray(piece), given, np.asarray(blocks), np.asarray(clear))
+            repaired = _repair(f, np.asarray(piece), given, np.asarray(blocks), np.asarray(marked))
             blocks = jax.device_put(repaired, blocks.sharding)
         parts.append(blocks if first == start else jax.lax.slice_in_dim(blocks, start - first, step, axis=axis))
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=axis)
@@ -109,10 +117,10 @@ def _encode_chunks(f: Format, x: np.ndarray, weights: np.ndarray | None, platfor
             padding[axis] = (0, missing)
             piece = np.pad(piece, padding)
         with jax.default_device(device):
-            blocks, clear = (np.asarray(r) for r in run(piece, weights))
+            blocks, marked = (np.asarray(r) for r in run(piece, weights))
         keep = step - missing
-        blocks, clear = (r[:, :keep] if axis else r[:keep] for r in (blocks, clear))
-        out[at] = _repair(f, x[at], weights, blocks, clear)
+        blocks, marked = (r[:, :keep] if axis else r[:keep] for r in (blocks, marked))
+        out[at] = _repair(f, x[at], weights, blocks, marked)
 
     starts = range(0, x.shape[axis], step) if x.size else range(0)
     if len(starts) == 1:
@@ -124,16 +132,16 @@ def _encode_chunks(f: Format, x: np.ndarray, weights: np.ndarray | None, platfor
     return out
 
 
-def _repair(f: Format, x: np.ndarray, weights: np.ndarray | None, blocks: np.ndarray, clear: np.ndarray) -> np.ndarray:
-    """The blocks, with those that are not clear encoded by the definition."""
-    if clear.all():
+def _repair(f: Format, x: np.ndarray, weights: np.ndarray | None, blocks: np.ndarray, marked: np.ndarray) -> np.ndarray:
+    """The blocks, with those that are marked encoded by the definition."""
+    if not marked.any():
         return blocks
     blocks = blocks.copy()
     if weights is not None and f.row_scoped:
-        rows = ~clear.all(axis=1)
+        rows = marked.any(axis=1)
         blocks[rows] = numpy_lane.encode(f, x[rows].reshape(rows.sum(), -1), weights.reshape(-1))
         return blocks
-    at = np.nonzero(~clear)
+    at = np.nonzero(marked)
     # As one row, each block beside its own importance.
     own = None if weights is None else weights[at[1]].reshape(-1)
     blocks[at] = numpy_lane.encode(f, x[at].reshape(1, -1), own)[0]
@@ -141,16 +149,16 @@ def _repair(f: Format, x: np.ndarray, weights: np.ndarray | None, blocks: np.nda
 
 
 def _encode_traced(f: Format, x: Any, weights: Any) -> Any:
-    """Part of the caller's computation: the NumPy lane is called back for, and only where, a block is not clear."""
+    """Part of the caller's computation: the NumPy lane is called back for, and only where, a block is marked."""
     x, weights = opaque(*_blocked(f, jnp.asarray(x), None if weights is None else jnp.asarray(weights)))
-    encode = f.encode if platforms_of(x) == ("cpu",) else without_nan(f)
-    blocks, clear = tracing_anywhere(encode, x)(x, weights)
+    encode = _encode_for(f, platforms_of(x) == ("cpu",))
+    blocks, marked = tracing_anywhere(encode, x)(x, weights)
 
-    def repair(x: Any, blocks: Any, clear: Any, weights: Any = None) -> np.ndarray:
-        return _repair(f, x, weights, blocks, clear)
+    def repair(x: Any, blocks: Any, marked: Any, weights: Any = None) -> np.ndarray:
+        return _repair(f, x, weights, blocks, marked)
 
     def call(*operands: Any) -> Any:
         return clean_thread.call(repair, blocks.shape, blocks.dtype, *operands)
 
-    operands = (x, blocks, clear) + (() if weights is None else (weights,))
-    return jax.lax.cond(clear.all(), lambda *operands: operands[1], call, *operands)
+    operands = (x, blocks, marked) + (() if weights is None else (weights,))
+    return jax.lax.cond(marked.any(), call, lambda *operands: operands[1], *operands)

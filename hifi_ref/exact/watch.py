@@ -1,0 +1,116 @@
+"""Underflow is watched: products and quotients below 2^-103 mark themselves, and the lane repairs their blocks.
+
+Back ends of jax may flush numbers below 2^-126 to zero, as IEEE-754 does not. This lemma tells where it cannot matter:
+
+    If every input that is not zero, and every product and quotient of operands that are not zero, is at least 2^-103
+    in magnitude, then every number is a multiple of 2^-126. So is every sum; one that is not zero is a normal number,
+    and there is nothing to flush.
+
+Within ``watching()`` the arithmetic of the JAX lane keeps the account: ``mul`` and ``div`` mark what fell below,
+``fold`` and its like carry the marks out of their loops, and ``blocks_marked`` gathers them by block. The NumPy lane
+marks nothing: it keeps subnormal numbers. A search marks by ``mark`` what else its text for jax does not answer for,
+such as overflow. tests/unsealed.py proves of every format that no product or quotient escapes the watch.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from hifi_ref.exact.bit_patterns import bits
+from hifi_ref.exact.lanes import Array, is_jax
+
+# Below it a product or quotient is marked, and an input of an encoder.
+FAINT = np.float32(2.0**-103)
+# A stored scale below it is marked, so that products of two scales, and what they are then divided by, need no watch.
+FLOOR = np.float32(2.0**-45)
+
+_marks: ContextVar[list[Array] | None] = ContextVar("marks", default=None)
+
+
+@contextmanager
+def watching() -> Iterator[list[Array]]:
+    """Within it arithmetic that jax traces is watched; gives the list of marks, bool arrays of any shape."""
+    found: list[Array] = []
+    token = _marks.set(found)
+    try:
+        yield found
+    finally:
+        _marks.reset(token)
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """Within it nothing is marked: for text that has a proof of its own."""
+    token = _marks.set(None)
+    try:
+        yield
+    finally:
+        _marks.reset(token)
+
+
+def is_watching() -> bool:
+    return _marks.get() is not None
+
+
+def mark(where: Array) -> None:
+    """What is computed there, by the jax lane, is not to be relied on: the lane repairs its blocks."""
+    marks = _marks.get()
+    if marks is not None and is_jax(where):
+        marks.append(where)
+
+
+def mark_faint(result: Array, *operands: Any) -> None:
+    """Mark where a product or quotient is below FAINT although none of these operands is zero."""
+    if is_watching():
+        different = [x for i, x in enumerate(operands) if not any(x is y for y in operands[:i])]
+        mark(functools.reduce(operator.and_, [x != 0 for x in different], abs(result) < FAINT))
+
+
+def watched_input(x: Array, floor: np.float32 = FLOOR) -> Array:
+    """x, an input; marked where it is below the floor, but not zero."""
+    if is_watching() and is_jax(x):
+        # By its bits, since what flushes subnormal results may take such operands for zeros too.
+        size = bits(x) & np.uint32(0x7FFFFFFF)
+        mark((size != 0) & (size < bits(floor)))
+    return x
+
+
+def any_of(marks: Sequence[Array], shape: tuple[int, ...]) -> Array:
+    """The marks of a loop's body as one of this shape; each may have more axes in front, which are or-ed."""
+    joined = None
+    for found in marks:
+        if found.shape[found.ndim - len(shape) :] != shape:
+            raise ValueError(f"a mark of shape {found.shape} inside a loop whose values have shape {shape}")
+        found = found.any(axis=tuple(range(found.ndim - len(shape))))
+        joined = found if joined is None else joined | found
+    return joined
+
+
+def blocks_marked(marks: Sequence[Array], rows: int, blocks: int) -> Array:
+    """bool[rows, blocks] from marks over elements, sub-blocks, blocks or rows.
+
+    Blocks lie on the first two axes, or side by side on the last one, each with as many elements as it has there; or
+    the last axis has the rows. Where a shape can be read in two ways both are taken: a block more is repaired then.
+    """
+    joined = sys.modules["jax"].numpy.zeros((rows, blocks), bool)
+    for found in marks:
+        readings = []
+        if found.shape[:2] == (rows, blocks):
+            readings.append(found.reshape(rows, blocks, -1).any(axis=2))
+        if found.ndim and found.shape[-1] % (rows * blocks) == 0:
+            readings.append(found.reshape(-1, rows, blocks, found.shape[-1] // (rows * blocks)).any(axis=(0, 3)))
+        elif found.ndim and found.shape[-1] == rows:
+            readings.append(found.reshape(-1, rows, 1).any(axis=0))
+        if not readings:
+            raise ValueError(f"a mark of shape {found.shape} belongs to none of {rows} rows of {blocks} blocks")
+        for reading in readings:
+            joined = joined | reading
+    return joined

@@ -1,0 +1,216 @@
+"""The nearest rows of many groups at once: first a few rows of each list for all groups, then the rest for those left.
+
+The rows are found from the short lists of grid_shelf, once the errors themselves have shown that these will do. The
+first few rows are judged for all lanes at once, a lane being a group of a sub-block; lanes with more to judge are then
+gathered, side by side, until none is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from hifi_ref import exact
+from hifi_ref.exact import pair, unpair, wall
+from hifi_ref.formats.search.grid_lists import Lists
+from hifi_ref.formats.search.nearest_row import LARGEST, Rows, Target
+from hifi_ref.lanes.jax_lane.searches.grid_shelf import shelf
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float32, Int32
+
+# How many rows of a list are judged for all lanes alike, by grid: a multiple of 8
+FEW = {"IQ1_S": 16, "IQ2_XXS": 24, "IQ2_XS": 24, "IQ2_S": 16, "IQ3_XXS": 8, "IQ3_S": 8}
+# Lanes that are gathered at a time
+BATCH = 1024
+
+
+def nearest_rows(
+    lists: Lists,
+    target: Target,
+    scales: Float32[Array, "trials subs"],
+    digits: Callable[[int], list[Int32[Array, "groups subs"]]],
+) -> Rows:
+    """formats.search.nearest_row.nearest_rows."""
+    exact.mark(_may_underflow(target, scales))
+    groups, subs = target.x.shape[1:]
+    flat = Target(
+        target.x.reshape(len(target.x), -1),
+        target.w.reshape(len(target.w), -1),
+        target.slope,
+        jnp.broadcast_to(target.offset, (groups, subs)).reshape(-1),
+    )
+    by_lane = wall(jnp.tile(scales, (1, groups)))
+    with exact.unwatched():
+        rows, points = _nearest_rows(
+            lists.book, shelf(lists, FEW[lists.grid]), flat, by_lane, lambda k: [d.reshape(-1) for d in digits(k)]
+        )
+    return Rows(rows.reshape(len(scales), groups, subs), points.reshape(len(scales), groups, subs))
+
+
+def _may_underflow(target: Target, scales: Float32[Array, "trials subs"]) -> Bool[Array, "subs"]:
+    """Where a product of the errors may be below 2^-126; watching these products would cost a tenth of the search.
+
+    A step is at least an eighth. An error scale * step - x that is not zero is then at least a sixteenth of the scale
+    where x is below that, else a multiple of 2^-28 times the scale. With scales of at least 2^es and nonzero w of at
+    least 2^ew its weighted square is at least 2^(ew + 2 (es - 28)). Sums of such squares are normal numbers where no w
+    is below zero.
+    """
+    sizes = exact.bits(target.w) & np.uint32(0x7FFFFFFF)
+    # Zero is above all others
+    least = jnp.min(sizes - np.uint32(1), axis=(0, 1))
+    ew = exact.exponent(exact.from_bits(jnp.minimum(least, np.uint32(0x7F7FFFFF)) + np.uint32(1)))
+    es = exact.exponent(jnp.min(abs(scales), axis=0))
+    large = jnp.max(abs(scales), axis=0) >= np.float32(2.0**40)
+    negative = jnp.min(target.w, axis=(0, 1)) < 0
+    return (ew + 2 * es < -70) | (ew < -60) | (es < -60) | large | negative
+
+
+def _nearest_rows(book, shelf, target, scales, digits):
+    trials, n = scales.shape
+    few = shelf.first.shape[1]
+    first, long = jnp.asarray(shelf.first.reshape(-1)), jnp.asarray(shelf.long)
+
+    def trial(k, state):
+        """The first few rows of each lane's short list."""
+        found, is_open = state
+        own = digits(k)
+        point, number = wall(book.pack(own), _number(book, own))
+        errors = wall(target.errors(scales[k], book.top))
+        codes = _read(first, number * few, few)
+
+        def eight(j, best):
+            return _judge(book, errors, lax.dynamic_slice_in_dim(codes, 8 * j, 8), best)
+
+        best = lax.fori_loop(0, few // 8, eight, _none(codes[0]))
+        unfinished = _look(long, number) | ~_short_list_will_do(book, errors, point)
+        return found.at[k].set(_as_one(best, point)), is_open.at[k].set(unfinished)
+
+    state = jnp.zeros((trials, n), np.uint32), jnp.zeros((trials, n), bool)
+    found, is_open = lax.fori_loop(0, trials, trial, state)
+    found = _finish(book, shelf, target, scales, found, is_open)
+    return (found & np.uint32(0xFFFF)).astype(np.int32), (found >> np.uint32(16)).astype(np.int32)
+
+
+def _finish(book, shelf, target, scales, found, is_open):
+    """The open lanes of all trials, side by side: the whole short list, or where it will not do the full one."""
+    n, size = scales.shape[1], found.size
+    batch = min(BATCH, size)
+    items, total = _places(is_open.reshape(-1), batch)
+    rows, start, count = (jnp.asarray(a.reshape(-1)) for a in (shelf.rows, shelf.start, shelf.count))
+    # A lane's numbers next to each other, so that they are read at one go
+    offset = jnp.broadcast_to(target.offset, (1, n))
+    beside = 2 * book.width + 1
+    together = wall(wall(jnp.concatenate([target.x, target.w, offset])).T).reshape(-1)
+    flat_scales = scales.reshape(-1)
+
+    def go_on(b, found):
+        live = b * batch + np.arange(batch, dtype=np.int32) < total
+        item = lax.dynamic_slice(items, (b * batch,), (batch,))
+        own = _read(together, item % n * beside, beside)
+        near = Target(own[: book.width], own[book.width : -1], target.slope, own[-1])
+        errors = wall(near.errors(wall(_look(flat_scales, item)), book.top))
+        point = wall((_look(found, item) >> np.uint32(16)).astype(np.int32))
+        number = _number(book, book.digits(point))
+        number = number + jnp.where(_short_list_will_do(book, errors, point), np.int32(len(shelf.long)), 0)
+        begin, length = wall(_look(start, number), jnp.where(live, _look(count, number), 0))
+
+        def eight(state):
+            j, best = state
+            codes = _read(rows, jnp.minimum(begin + j, len(shelf.rows) - 8), 8)
+            return j + 8, _judge(book, errors, codes, best, length - j)
+
+        state = np.int32(0), _none(_look(rows, begin))
+        _, best = lax.while_loop(lambda state: state[0] < length.max(), eight, state)
+        return found.at[jnp.where(live, item, size)].set(_as_one(best, point), mode="drop", unique_indices=True)
+
+    return lax.fori_loop(0, (total + batch - 1) // batch, go_on, found.reshape(-1)).reshape(found.shape)
+
+
+def _places(chosen, spare):
+    """The places of those chosen, in some order, in an array with ``spare`` more; and their number."""
+    n = chosen.size
+    # Thirty-two flags a word, for counting the flags before a place is then counting bits
+    flags = jnp.pad(chosen, (0, -n % 32)).reshape(32, -1)
+    word = wall(sum(flags[i].astype(np.uint32) << np.uint32(i) for i in range(32)))
+    held = lax.population_count(word).astype(np.int32)
+    upto = lax.associative_scan(jnp.add, held)
+    before = wall(upto - held)
+    bit = np.uint32(1) << np.arange(32, dtype=np.uint32)[:, None]
+    at = before + lax.population_count(word & (bit - np.uint32(1))).astype(np.int32)
+    at = jnp.where(word & bit != 0, at, n + spare).reshape(-1)[:n]
+    places = jnp.zeros(n + spare, np.int32)
+    return places.at[at].set(np.arange(n, dtype=np.int32), mode="drop", unique_indices=True), upto[-1]
+
+
+def _number(book, digits):
+    """The number of a point on the shelf."""
+    return sum(digit * np.int32((book.top + 1) ** i) for i, digit in enumerate(digits))
+
+
+def _look(table, at):
+    return table.at[at].get(mode="promise_in_bounds")
+
+
+def _read(table, at, length):
+    """[length, lanes]: table[at : at + length] for each lane. XLA copies runs far faster than single elements."""
+    run = lax.GatherDimensionNumbers(offset_dims=(1,), collapsed_slice_dims=(), start_index_map=(0,))
+    mode = lax.GatherScatterMode.PROMISE_IN_BOUNDS
+    return wall(wall(lax.gather(table, at[:, None], run, slice_sizes=(length,), mode=mode)).T)
+
+
+def _none(codes):
+    """The least sum so far, and its row, as a pair."""
+    code = lax.bitcast_convert_type(codes.astype(np.int32), np.float32)
+    return wall(pair(jnp.full(codes.shape, LARGEST), code))
+
+
+def _as_one(best, point):
+    """Row and point in 16 bits each."""
+    row = lax.bitcast_convert_type(unpair(wall(best))[1], np.uint32)
+    return row | point.astype(np.uint32) << np.uint32(16)
+
+
+def _judge(book, errors, codes, best, length=None):
+    """best, after eight more rows were looked at; only the first ``length`` of them count."""
+    least, row = unpair(best)
+    codes = [code.astype(np.int32) for code in codes]
+    totals = []
+    for code in codes:
+        total = _pick(book, errors[0], 0, code)
+        for i in range(1, book.width):
+            total = total + _pick(book, errors[i], i, code)
+        totals.append(total)
+    for j, (code, total) in enumerate(zip(codes, totals, strict=True)):
+        better = total < least if length is None else (total < least) & (j < length)
+        least = jnp.where(better, total, least)
+        row = jnp.where(better, lax.bitcast_convert_type(code, np.float32), row)
+    return pair(least, row)
+
+
+def _pick(book, errors, i, code):
+    """errors[digit i of the code], by the bits of the digit."""
+    choices = [errors[step] for step in range(book.top + 1)]
+    for bit in range(book.bits):
+        is_set = code & np.int32(1 << (book.bits * i + bit)) != 0
+        # Of three steps the last one has no partner
+        choices = [
+            jnp.where(is_set, choices[k + 1], choices[k]) if k + 1 < len(choices) else choices[k]
+            for k in range(0, len(choices), 2)
+        ]
+    return choices[0]
+
+
+def _short_list_will_do(book, errors, point):
+    """Whether in every digit the errors grow, or stay, with each step away from the point's own; never with a NaN."""
+    will_do = None
+    for i, digit in enumerate(book.digits(point)):
+        for step in range(book.top):
+            here, next_one = errors[i][step], errors[i][step + 1]
+            growing = jnp.where(step < digit, here >= next_one, here <= next_one)
+            will_do = growing if will_do is None else will_do & growing
+    return will_do
