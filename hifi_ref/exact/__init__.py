@@ -20,7 +20,7 @@ Profiles: ``madd`` rounds twice ("strict"), as llama.cpp's x86-64 release does. 
 written with it, with ``mul`` or with ``product``, so that a fused profile has one seam.
 """
 
-from hifi_ref.exact.arithmetic import div, madd, mul, mul_int, product, reciprocal_or_zero, sealed_by, sqrt
+from hifi_ref.exact.arithmetic import div, madd, mul, mul_int, product, ratio, reciprocal_or_zero, sealed_by, sqrt
 from hifi_ref.exact.bit_patterns import SMALLEST_NORMAL, bits, exponent, f32, from_bits, hidden_zero, i16, i32
 from hifi_ref.exact.corrections import by_hand, is_by_hand
 from hifi_ref.exact.conversions import (  # fmt: skip
@@ -42,7 +42,7 @@ from hifi_ref.exact.lanes import (  # fmt: skip
     library,
     made_for,
 )
-from hifi_ref.exact.loops import columns, fold, pair, rows, unpair, wall, with_row
+from hifi_ref.exact.loops import columns, fold, held, pair, rows, unmarked_fold, unpair, wall, with_row
 from hifi_ref.exact.rounding import as_int8, at_most, nearest_int, round_half_away, rounded_code, truncate
 from hifi_ref.exact.sums import float_dot, int_dot, running_sums, sum_in_order, sum_of_rows, zeros_to_add_to
 from hifi_ref.exact.watch import (  # fmt: skip

@@ -85,6 +85,11 @@ def div(a: Array, b: Array) -> Array:
     return quotient
 
 
+def ratio(a: Array, b: Array) -> Array:
+    """``div``, not watched: for a quotient that is only rounded to a whole number. tests/unsealed.py proves it."""
+    return _div(a, b) if is_jax(a) or is_jax(b) else np.divide(a, b, dtype=np.float32)
+
+
 def _div(a: Array, b: Array) -> Array:
     if is_by_hand("division"):
         lib = library(_witness(a, b))

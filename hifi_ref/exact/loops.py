@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -22,19 +21,18 @@ def fold(n: int, body: Callable[[Any, Any], Any], init: Any, unroll: int = 1) ->
     """
     leaves = init if isinstance(init, tuple) else (init,)
     if any(is_jax(leaf) for leaf in leaves):
-        fori_loop = functools.partial(sys.modules["jax"].lax.fori_loop, 0, n, unroll=min(unroll, n))
         shapes = _shapes_of_marks(lambda: body(np.int32(0), init))
         if not shapes:
-            return fori_loop(body, init)
+            return unmarked_fold(n, body, init, unroll)
         # One array of marks is carried, that of the fewest axes.
         shape = min(shapes, key=len)
 
-        def watched_body(i: Any, state: Any) -> Any:
-            with watch.watching() as found:
+        def gathering_body(i: Any, state: Any) -> Any:
+            with watch.gathering() as found:
                 after = body(i, state[1])
             return state[0] | watch.any_of(found, shape), after
 
-        marked, state = fori_loop(watched_body, (library(leaves[0]).zeros(shape, bool), init))
+        marked, state = unmarked_fold(n, gathering_body, (library(leaves[0]).zeros(shape, bool), init), unroll)
         watch.mark(marked)
         return state
     for i in range(n):
@@ -42,11 +40,16 @@ def fold(n: int, body: Callable[[Any, Any], Any], init: Any, unroll: int = 1) ->
     return init
 
 
+def unmarked_fold(n: int, body: Callable[[Any, Any], Any], init: Any, unroll: int = 1) -> Any:
+    """fold over jax arrays, of a body that marks nothing."""
+    return sys.modules["jax"].lax.fori_loop(0, n, body, init, unroll=min(unroll, n))
+
+
 def _shapes_of_marks(work: Callable[[], Any]) -> list[tuple[int, ...]]:
     """The shapes of the marks that a piece of work makes."""
     if not watch.is_watching():
         return []
-    with watch.watching() as found:
+    with watch.gathering() as found:
         sys.modules["jax"].eval_shape(work)
     return [mark.shape for mark in found]
 
@@ -97,6 +100,19 @@ def wall(*values: Array) -> Any:
 
     held = jax.lax.while_loop(more, body, (jax.numpy.uint32(0), *values))[1:]
     return held if len(held) > 1 else held[0]
+
+
+def held(work: Callable[[], Array]) -> Array:
+    """wall(work()), whose marks are read from the value: it is NaN where one of its products is to be marked."""
+    if not watch.is_watching():
+        return wall(work())
+    with watch.gathering() as found:
+        value = work()
+    if not found:
+        return wall(value)
+    value = wall(library(value).where(watch.any_of(found, value.shape), np.float32(np.nan), value))
+    watch.mark(value != value)
+    return value
 
 
 def columns(x: Array, n: int) -> Array:

@@ -13,7 +13,7 @@ from hifi_ref.exact.arithmetic import product
 from hifi_ref.exact.bit_patterns import f32, from_bits, hidden_zero, i16, i32
 from hifi_ref.exact.corrections import is_by_hand
 from hifi_ref.exact.lanes import Array, is_jax, library
-from hifi_ref.exact.loops import fold, pair, unpair, wall
+from hifi_ref.exact.loops import fold, pair, unmarked_fold, unpair, wall
 
 
 def zeros_to_add_to(x: Array) -> Array:
@@ -48,7 +48,7 @@ def running_sums(n: int, terms: Callable[[Any], tuple[Array, ...]], unroll: int 
     They are carried as pairs, so put next to each other those that share most. In the JAX lane the first sum is NaN
     where a product in the terms is to be marked, so that the mark needs no array of its own in the loop.
     """
-    with watch.unwatched():
+    with watch.gathering():
         zeros = tuple(zeros_to_add_to(first) for first in terms(0))
     if not is_jax(zeros[0]):
         return fold(n, lambda i, total: tuple(t + v for t, v in zip(total, terms(i), strict=True)), zeros)
@@ -59,15 +59,14 @@ def running_sums(n: int, terms: Callable[[Any], tuple[Array, ...]], unroll: int 
         return (*(pair(values[j], values[j + 1]) for j in range(0, len(values) - 1, 2)), *rest)
 
     def add(i: Any, total: Any) -> Any:
-        with watch.watching() as found:
+        with watch.gathering() as found:
             first, *rest = terms(i)
         if found:
             first = library(first).where(watch.any_of(found, first.shape), np.float32(np.nan), first)
             marked[:] = [True]
         return tuple(t + v for t, v in zip(total, paired((first, *rest)), strict=True))
 
-    with watch.unwatched():
-        totals = fold(n, add, paired(zeros), unroll)
+    totals = unmarked_fold(n, add, paired(zeros), unroll)
     sums = tuple(part for t in totals for part in (unpair(t) if library(t).iscomplexobj(t) else (t,)))
     if marked:
         watch.mark(sums[0] != sums[0])

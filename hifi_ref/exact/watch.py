@@ -33,11 +33,23 @@ FAINT = np.float32(2.0**-103)
 FLOOR = np.float32(2.0**-45)
 
 _marks: ContextVar[list[Array] | None] = ContextVar("marks", default=None)
+_by_itself: ContextVar[bool] = ContextVar("by_itself", default=True)
 
 
 @contextmanager
 def watching() -> Iterator[list[Array]]:
     """Within it arithmetic that jax traces is watched; gives the list of marks, bool arrays of any shape."""
+    token = _by_itself.set(True)
+    try:
+        with gathering() as found:
+            yield found
+    finally:
+        _by_itself.reset(token)
+
+
+@contextmanager
+def gathering() -> Iterator[list[Array]]:
+    """Within it marks go to a list of their own, as those of a loop's body must."""
     found: list[Array] = []
     token = _marks.set(found)
     try:
@@ -48,12 +60,12 @@ def watching() -> Iterator[list[Array]]:
 
 @contextmanager
 def unwatched() -> Iterator[None]:
-    """Within it nothing is marked: for text that has a proof of its own."""
-    token = _marks.set(None)
+    """Within it products and quotients do not mark themselves: for text that marks by a proof of its own."""
+    token = _by_itself.set(False)
     try:
         yield
     finally:
-        _marks.reset(token)
+        _by_itself.reset(token)
 
 
 def is_watching() -> bool:
@@ -69,7 +81,7 @@ def mark(where: Array) -> None:
 
 def mark_faint(result: Array, *operands: Any) -> None:
     """Mark where a product or quotient is below FAINT although none of these operands is zero."""
-    if is_watching():
+    if is_watching() and _by_itself.get():
         different = [x for i, x in enumerate(operands) if not any(x is y for y in operands[:i])]
         mark(functools.reduce(operator.and_, [x != 0 for x in different], abs(result) < FAINT))
 
@@ -100,17 +112,20 @@ def blocks_marked(marks: Sequence[Array], rows: int, blocks: int) -> Array:
     Blocks lie on the first two axes, or side by side on the last one, each with as many elements as it has there; or
     the last axis has the rows. Where a shape can be read in two ways both are taken: a block more is repaired then.
     """
+    # What has the same length on the last axis is joined before that axis is taken apart, which costs more
+    by_length: dict[int, Array] = {}
     joined = sys.modules["jax"].numpy.zeros((rows, blocks), bool)
     for found in marks:
-        readings = []
-        if found.shape[:2] == (rows, blocks):
-            readings.append(found.reshape(rows, blocks, -1).any(axis=2))
-        if found.ndim and found.shape[-1] % (rows * blocks) == 0:
-            readings.append(found.reshape(-1, rows, blocks, found.shape[-1] // (rows * blocks)).any(axis=(0, 3)))
-        elif found.ndim and found.shape[-1] == rows:
-            readings.append(found.reshape(-1, rows, 1).any(axis=0))
-        if not readings:
+        by_block = found.shape[:2] == (rows, blocks)
+        if by_block:
+            joined = joined | found.reshape(rows, blocks, -1).any(axis=2)
+        length = found.shape[-1]
+        if length % (rows * blocks) == 0 or length == rows:
+            found = found.any(axis=tuple(range(found.ndim - 1)))
+            by_length[length] = by_length[length] | found if length in by_length else found
+        elif not by_block:
             raise ValueError(f"a mark of shape {found.shape} belongs to none of {rows} rows of {blocks} blocks")
-        for reading in readings:
-            joined = joined | reading
+    for length, found in by_length.items():
+        found = found[:, None] if length == rows else found.reshape(rows, blocks, -1).any(axis=2)
+        joined = joined | found
     return joined

@@ -98,7 +98,7 @@ def encode(
         d = lib.where(some, div(np.float32(1), inverse), np.float32(0))
     else:
         if weights is None:
-            w = exact.wall(mul(columns, columns))
+            w = exact.held(lambda: mul(columns, columns))
         else:
             mean_square = super_block.super_block_mean_square(x, times=2)
             w = super_block.importance_columns(x, weights, 16, mean_square)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import div, f32, fold, mul, nearest_int, product
+from hifi_ref.exact import div, f32, fold, mul, nearest_int, product, ratio
 from hifi_ref.formats import q8_k
 from hifi_ref.formats.search import row_importance, scale_and_min_search, single_steps
 
@@ -142,7 +142,7 @@ def codes_for_scale(
     """x / scale to the nearest integer in low..high, minus low; ``otherwise`` where the scale is 0. In weight order."""
     lib = exact.library(x)
     scale = exact.wall(scale)
-    nearest = nearest_int(div(x, lib.where(scale != 0, scale, np.float32(1))))
+    nearest = nearest_int(ratio(x, lib.where(scale != 0, scale, np.float32(1))))
     codes = lib.where(scale != 0, lib.clip(nearest, low, high) - low, otherwise)
     return exact.i32(exact.rows(codes.astype(np.uint8)).reshape(shape))
 

@@ -11,6 +11,7 @@ Source: iq2xs_init_impl, iq3xs_init_impl (ggml-quants.c, v0.5.0).
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -35,7 +36,7 @@ class Book(NamedTuple):
     def digits(self, points: Int32[Array, "*n"]) -> list[Int32[Array, "*n"]]:
         return [points >> (self.bits * i) & (2**self.bits - 1) for i in range(self.width)]
 
-    def pack(self, digits: list[Int32[Array, "*n"]]) -> Int32[Array, "*n"]:
+    def pack(self, digits: Sequence[Int32[Array, "*n"]]) -> Int32[Array, "*n"]:
         return sum(digit << (self.bits * i) for i, digit in enumerate(digits))
 
 

@@ -59,14 +59,14 @@ def fit(
     n, subs = x.shape
     book = search.lists.book
     target = Target(by_digit(x, book.width), by_digit(exact.sqrt(w), book.width), 2, np.float32(1))
-    wx = wall(mul(w, x))
+    wx = exact.held(lambda: mul(w, x))
     largest = lib.max(abs(x), axis=0)
 
     def rows_for(scales, inverses):
         # Shares beyond it only nearest_int rounds as C does
         exact.mark(product(largest, lib.max(inverses, axis=0)) >= np.float32(2.0**20))
         return nearest_rows(
-            search.lists, target, scales, lambda k: [*_digits(product(target.x, inverses[k]), book.top)]
+            search.lists, target, scales, inverses, lambda x, inverse: _digits(product(x, inverse), book.top)
         )
 
     def sums(rows):

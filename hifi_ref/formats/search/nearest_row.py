@@ -7,7 +7,7 @@ Source: iq2_find_best_neighbour, iq3_find_best_neighbour, iq1_find_best_neighbou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -53,13 +53,14 @@ def nearest_rows(
     lists: Lists,
     target: Target,
     scales: Float32[Array, "trials subs"],
-    digits: Callable[[int], list[Int32[Array, "groups subs"]]],
+    inverses: Float32[Array, "trials subs"],
+    digits: Callable[[Array, Array], Sequence[Int32[Array, "groups subs"]]],
 ) -> Rows:
-    """The nearest rows for each scale tried, of those in the list of the point that digits(trial) tells.
+    """The nearest rows for each scale tried, of those in the list of the point with digits(x, inverse).
 
     The groups of a sub-block share its scale. Sums of errors are added first digit to last.
     """
-    points = [lists.book.pack(digits(k)) for k in range(len(scales))]
+    points = [lists.book.pack(digits(target.x, inverse)) for inverse in inverses]
     rows = [_nearest_rows(lists.book, target, scale, p) for scale, p in zip(scales, points, strict=True)]
     return Rows(np.stack(rows), np.stack(points))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import div, mul, wall
+from hifi_ref.exact import div, mul
 from hifi_ref.formats.search.scale_and_min_search import FitWithMin, least_error_with_min
 from hifi_ref.formats.search.scale_search import Fit, least_weighted_square_error
 
@@ -25,7 +25,7 @@ def importance(
 
     mean_square belongs to the row or super-block, so that large weights count more, but not without bound.
     """
-    return wall(mul(exact.sqrt(mean_square + mul(x, x)), qw))
+    return exact.held(lambda: mul(exact.sqrt(mean_square + mul(x, x)), qw))
 
 
 def least_error_in_rows(x: Float32[Array, "rows blocks n"], qw: Float32[Array, "blocks n"], top: int) -> Fit:

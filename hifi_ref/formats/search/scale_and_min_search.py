@@ -7,6 +7,7 @@ Sources: make_qkx2_quants, make_qkx3_quants (ggml-quants.c, v0.5.0).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -43,10 +44,15 @@ def least_error_with_min(
     that sum, or sum w |...| where ``absolute``. A min that would be negative becomes 0. Each trial starts from the
     best min so far.
     """
+    with exact.unwatched():
+        return _least_error_with_min(x, w, top, first, step, steps, absolute)
+
+
+def _least_error_with_min(x, w, top, first, step, steps, absolute):
     lib = exact.library(x)
     n = x.shape[0]
-    zero = lib.zeros(x.shape[1:], np.float32)
     mul, product = exact.sealed_by(x[0])
+    mark_underflow = _bounds(x, w)
 
     def totals(i, state):
         low, high, sum_w, sum_x = state
@@ -75,14 +81,16 @@ def least_error_with_min(
 
     inverse = div(np.float32(top), span)
     scale = div(np.float32(1), inverse)
+    mark_underflow(scale, low, scale, low)
     best = error_of(scale, low, inverse, low)
     steps_float = np.float32(step) * np.arange(steps + 1, dtype=np.float32)
     parts = lib.asarray((np.float32(first) + steps_float) + np.float32(top))
 
     def attempt(k, state):
-        scale, low, best, best_inverse, best_base, farthest = state
+        scale, low, best, best_inverse, best_base = state
         inverse = div(parts[k], lib.where(flat, np.float32(1), high - low))
-        reach = abs(inverse) * lib.maximum(abs(high - low), abs(lowest - low))
+        # Beyond 2^21 parts rounded_code parts from C
+        exact.mark(abs(inverse) * lib.maximum(abs(high - low), abs(lowest - low)) >= np.float32(2.0**21))
 
         def terms(i):
             code = rounded_code(product(x[i] - low, inverse), 0, top)
@@ -101,6 +109,9 @@ def least_error_with_min(
         trial_scale = lib.where(positive, slope, trial_scale)
         trial_min = lib.where(positive, np.float32(0), trial_min)
         trial_scale, trial_min = wall(trial_scale, trial_min)
+        mark_underflow(
+            trial_scale, trial_min, lib.where(positive, xl, scale_part), lib.where(positive, np.float32(0), min_part)
+        )
         error = error_of(trial_scale, trial_min, inverse, low)
         better = wall(solvable & (error < best))
         return (
@@ -109,13 +120,50 @@ def least_error_with_min(
             lib.where(better, error, best),
             lib.where(better, inverse, best_inverse),
             lib.where(better, low, best_base),
-            lib.maximum(farthest, reach),
         )
 
-    state = (scale, low, best, inverse, low, zero)
-    scale, low, _, inverse, base, farthest = fold(steps + 1, attempt, state)
+    scale, low, _, inverse, base = fold(steps + 1, attempt, (scale, low, best, inverse, low))
     codes = lib.where(flat, 0, exact.i32(rounded_code(product(x - base, inverse), 0, top)))
-    # A trial that reaches beyond 2^21 parts, where rounded_code parts from C
-    moderate = (lib.maximum(abs(lowest), abs(high)) < np.float32(2.0**40)) & (farthest < np.float32(2.0**21))
-    exact.mark(~moderate)
+    exact.mark(lib.maximum(abs(lowest), abs(high)) >= np.float32(2.0**40))
     return FitWithMin(lib.where(flat, np.float32(0), scale), -low, codes)
+
+
+def _bounds(x: Float32[Array, "n subs"], w: Weight) -> Callable[[Array, Array, Array, Array], None]:
+    """What marks a scale and a min, quotients of two dividends, where underflow may touch the search.
+
+    Watching every product would cost a fifth of the search, so they are bounded. With nonzero abs(x), scale and min of
+    at least 2^e, a difference of theirs that is not zero is at least 2^(e - 23), the last place of the finest. With
+    nonzero w of at least 2^f a weighted square is then at least 2^(f + 2(e - 23)), and the square alone at least
+    2^(2(e - 23)), however large w is. Sums of products of w and x are multiples of 2^(f + e - 23), and differences of
+    the products of sums at least 2^(2f + e - 47).
+    """
+    if not exact.is_watching():
+        return lambda *of_a_trial: None
+    lib = exact.library(x)
+    ex, ew = least_exponents(x.shape[0], x.__getitem__, w)
+    exact.mark((ex < -40) | (ew < -50) | (ex + ew < -100) | (2 * ew + ex < -78) | (ew + 2 * ex < -78))
+
+    def mark(scale, minimum, of_scale, of_min):
+        # A quotient of 0 although its dividend is not is the faintest of all
+        some_scale, some_min = ((q != 0) | (of != 0) for q, of in ((scale, of_scale), (minimum, of_min)))
+        e = lib.minimum(
+            lib.where(some_scale, exact.exponent(scale), 128), lib.where(some_min, exact.exponent(minimum), 128)
+        )
+        exact.mark((e < -40) | (ew + 2 * e < -78))
+
+    return mark
+
+
+def least_exponents(n: int, *elements: Weight) -> tuple[Int32[Array, "subs"], ...]:
+    """For each function of i: the exponent of the smallest nonzero magnitude over i = 0..n-1; 128 if all are zero."""
+
+    def rank(x):
+        # Orders magnitudes, zero above all others
+        return (exact.bits(x) & np.uint32(0x7FFFFFFF)) - np.uint32(1)
+
+    def smaller(i, least):
+        return tuple(exact.library(m).minimum(m, rank(of(i))) for m, of in zip(least, elements, strict=True))
+
+    ranks = fold(n, smaller, tuple(rank(of(0)) for of in elements), unroll=8)
+    lib = exact.library(ranks[0])
+    return tuple(exact.exponent(exact.from_bits(lib.minimum(r, np.uint32(0x7F7FFFFF)) + np.uint32(1))) for r in ranks)

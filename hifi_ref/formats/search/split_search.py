@@ -67,7 +67,7 @@ def best_split(x: Float32[Array, "n subs"], w: Float32[Array, "n subs"], below: 
     offset = lib.where(down, DOWN[0], UP[0])
     target = Target(grid_search.by_digit(x, 8), grid_search.by_digit(w, 8), 1, offset)
     own = grid_search.by_digit(digits, 8)
-    rows, points = nearest_rows(LISTS, target, scale[None], lambda k: [*own])
+    rows, points = nearest_rows(LISTS, target, scale[None], scale[None], lambda x, inverse: own)
 
     # SCALE anew where a group was not on the grid
     q = wall(f32(lib.stack(LISTS.book.digits(rows[0]))) + offset)

@@ -7,7 +7,7 @@ gathered, side by side, until none is left.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
@@ -33,7 +33,8 @@ def nearest_rows(
     lists: Lists,
     target: Target,
     scales: Float32[Array, "trials subs"],
-    digits: Callable[[int], list[Int32[Array, "groups subs"]]],
+    inverses: Float32[Array, "trials subs"],
+    digits: Callable[[Array, Array], Sequence[Int32[Array, "groups subs"]]],
 ) -> Rows:
     """formats.search.nearest_row.nearest_rows."""
     exact.mark(_may_underflow(target, scales))
@@ -44,11 +45,13 @@ def nearest_rows(
         target.slope,
         jnp.broadcast_to(target.offset, (groups, subs)).reshape(-1),
     )
-    by_lane = wall(jnp.tile(scales, (1, groups)))
+    scales_of_lanes, inverses_of_lanes = wall(jnp.tile(scales, (1, groups)), jnp.tile(inverses, (1, groups)))
+
+    def digits_of_lanes(k):
+        return [digit.reshape(-1) for digit in digits(flat.x, inverses_of_lanes[k])]
+
     with exact.unwatched():
-        rows, points = _nearest_rows(
-            lists.book, shelf(lists, FEW[lists.grid]), flat, by_lane, lambda k: [d.reshape(-1) for d in digits(k)]
-        )
+        rows, points = _nearest_rows(lists.book, shelf(lists, FEW[lists.grid]), flat, scales_of_lanes, digits_of_lanes)
     return Rows(rows.reshape(len(scales), groups, subs), points.reshape(len(scales), groups, subs))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from hifi_ref import exact
-from hifi_ref.exact import div, f32, fold, mul, nearest_int, pair, product, running_sums, unpair, wall
+from hifi_ref.exact import f32, mul, nearest_int, pair, product, ratio, running_sums, unpair, wall
 from hifi_ref.formats.search.single_steps import Codes
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def improve_by_single_steps(
             possible = rest_xl > 0
             if above_zero:
                 possible = possible & (rest_l2 > 0)
-            best = div(mul(x, rest_l2), jnp.where(possible, rest_xl, np.float32(1)))
+            best = ratio(mul(x, rest_l2), jnp.where(possible, rest_xl, np.float32(1)))
         new = f32(jnp.clip(nearest_int(best), low, high))
         new_xl, new_l2 = rest_xl + product(wx, new), rest_l2 + product(product(w, new), new)
         tried = possible & (new != old) & (new_l2 > 0)
@@ -63,8 +63,7 @@ def improve_by_single_steps(
         def a_pass(state):
             codes, sums, _ = state
             xl, l2 = unpair(sums)
-            with exact.unwatched():
-                codes, sums = fold(n, step, (codes, sums), unroll)
+            codes, sums = exact.unmarked_fold(n, step, (codes, sums), unroll)
             new_xl, new_l2 = unpair(sums)
             # Not the codes: one that wraps around can come back to its byte and still have moved the sums.
             return codes, sums, (new_xl != xl) | (new_l2 != l2)
