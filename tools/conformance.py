@@ -175,8 +175,8 @@ def main(titles: list[str]) -> None:
     if titles:
         print("\n".join(page_text(page) if isinstance(page, Page) else f"{page.title}: {page.why}" for page in found))
     else:
-        told = heading([report for _, report in reports if isinstance(report, Report)])
-        write(ROOT / "docs", told, found, NOT_JUDGED)
+        top = heading([report for _, report in reports if isinstance(report, Report)])
+        write(ROOT / "docs", top, found, NOT_JUDGED)
 
 
 if __name__ == "__main__":

@@ -63,10 +63,10 @@ def pages_of(file: str, title: str, about: str, report: Report | str) -> list[Pa
 
 def _page(file: str, title: str, about: str, subjects: Sequence[Subject]) -> Page:
     first = subjects[0]
-    told = [f"`{library['file']}` sha256 `{library['sha256']}`" for s in subjects for library in s.libraries]
+    libraries = [f"`{library['file']}` sha256 `{library['sha256']}`" for s in subjects for library in s.libraries]
     good = sum(cell.verdict != NOT for cell in first.offered)
-    libraries, cells = tuple(dict.fromkeys(told)), tuple(matrix_lines(first))
-    return Page(file, title, about, first.target, libraries, cells, tuple(deviations(first)), len(first.offered), good)
+    lines = tuple(dict.fromkeys(libraries)), tuple(matrix_lines(first)), tuple(deviations(first))
+    return Page(file, title, about, first.target, *lines, len(first.offered), good)
 
 
 def page_text(page: Page) -> str:
