@@ -156,6 +156,16 @@ def table(page: str) -> list[list[str]]:
     return rows[1:]
 
 
+def test_the_files_of_the_kernels() -> None:
+    """kernels.md has a line for each."""
+    section = (DOCS / "kernels.md").read_text().split("## How a product is made")[1].split("\n## ")[0]
+    cells = re.findall(r"^\| (`[^|]*) \|", section, re.MULTILINE)
+    named = [name for cell in cells for name in re.findall(r"`(\w+\.py)`", cell)]
+    assert sorted(named) == sorted(
+        {path.name for path in (ROOT / "hifi_ref" / "kernels").glob("*.py")} - {"__init__.py"}
+    )
+
+
 def test_where_to_look() -> None:
     """Each name stands in the file that is named after it."""
     found = []

@@ -47,7 +47,7 @@ def test_two_commands_do_all_set_up() -> None:
 
 
 def test_the_commands() -> None:
-    table = README.read_text().split("| command | answers |")[1].split("\n\n")[0]
+    table = README.read_text().split("| command | does |")[1].split("\n\n")[0]
     assert re.findall(r"^\| `python -m hifi_ref\.(\w+)", table, re.MULTILINE) == list(COMMANDS)
 
 
