@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 import re
 from importlib import import_module
 from pathlib import Path
@@ -107,6 +108,12 @@ def test_what_c_leaves_undefined() -> None:
     modules = {name: import_module(f"hifi_ref.formats.{name.lower()}") for name in LLAMA_CPP}
     undefined = {name for name, module in modules.items() if "undefined" in str(module.__doc__).lower()}
     assert undefined == set(re.findall(r"\b(?:T?Q\d\w*|MXFP4)\b", text.split("The release's encoders")[0]))
+
+
+def test_the_counts_of_the_vectors() -> None:
+    files = json.loads((ROOT / "golden" / "index.json").read_text())["files"]
+    counts = f"{len(files)} files, {sum(entry['tests'] for entry in files):,}\ntests"
+    assert counts in (ROOT / "golden" / "README.md").read_text()
 
 
 def test_the_index_names_every_page() -> None:
