@@ -1,22 +1,18 @@
-"""The README says what is so: its table of formats, its examples, its output, its list of what C leaves undefined."""
+"""The README says what is so: its example, its table of formats, its commands, its rooms."""
 
 from __future__ import annotations
 
 import doctest
 import re
-from importlib import import_module
 from pathlib import Path
 
-import pytest
-
-from hifi_ref.conform import command as conform
+from hifi_ref.__main__ import COMMANDS
 from hifi_ref.formats import LLAMA_CPP
-from hifi_ref.model_files.gguf_file import open_gguf
-from tests.hostile import run_check
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-SAMPLE = ROOT / "tests" / "data" / "sample.gguf"
+# What a room's table need not name.
+NO_ROOMS = {"__init__.py", "py.typed", "__pycache__"}
 
 
 def format_table() -> str:
@@ -30,51 +26,40 @@ def format_table() -> str:
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
-def sessions(command: str) -> dict[str, str]:
-    """Arguments -> output, of the console blocks with that command."""
-    block = rf"```console\n\$ python -m hifi_ref\.{command} ([^\n]*)\n(.*?)```"
-    return dict(re.findall(block, README.read_text(), re.DOTALL))
+def section(title: str) -> str:
+    return README.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 def test_the_table_of_formats() -> None:
     assert f"|\n{format_table()}\n\n" in README.read_text()
 
 
-def test_the_examples() -> None:
+def test_the_example() -> None:
     result = doctest.testfile(str(README), module_relative=False)
-    assert result.attempted >= 8 and result.failed == 0
-
-
-def test_the_output_of_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = SAMPLE.read_bytes()
-    tensor = next(t for t in open_gguf(SAMPLE).tensors if t.type_name == "Q4_K")
-    at = tensor.start + 7 * tensor.type.type_size
-    (tmp_path / "nan-scale.gguf").write_bytes(whole[:at] + b"\x00\x7e" + whole[at + 2 :])
-    (tmp_path / "truncated.gguf").write_bytes(whole[:300000])
-    (tmp_path / "text.gguf").write_text("hello\n")
-    (tmp_path / "tests").symlink_to(ROOT / "tests")
-    monkeypatch.chdir(tmp_path)
-    told = sessions("check")
-    assert len(told) == 4
-    for arguments, output in told.items():
-        _, out, err = run_check(*arguments.split())
-        assert out + err == output
-
-
-def test_the_output_of_conform(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, output in sessions("conform").items():
-        assert conform.main(arguments.split()) == 1
-        # The last line and the version of gguf-py depend on the machine.
-        told = capsys.readouterr().out.splitlines()
-        assert told[1:-1] == output.splitlines()[1:-1]
-
-
-def test_what_c_leaves_undefined() -> None:
-    section = README.read_text().split("## What C leaves undefined")[1].split("## ")[0]
-    modules = {name: import_module(f"hifi_ref.formats.{name.lower()}") for name in LLAMA_CPP}
-    undefined = {name for name, module in modules.items() if "undefined" in str(module.__doc__).lower()}
-    assert undefined == set(re.findall(r"\b(?:T?Q\d\w*|MXFP4)\b", section.split("The release's encoders")[0]))
+    assert result.attempted == 5 and result.failed == 0
 
 
 def test_two_commands_do_all_set_up() -> None:
-    assert len(re.findall(r"```bash\n", README.read_text())) == 2
+    """These are what .ci/run runs."""
+    commands = re.findall(r"```bash\n(.*?)```", README.read_text(), re.DOTALL)
+    assert [command.count("\n") for command in commands] == [1, 1]
+    assert "pip install ." in commands[0] and "python -m pytest" in commands[1]
+
+
+def test_the_commands() -> None:
+    table = README.read_text().split("| command | does |")[1].split("\n\n")[0]
+    assert re.findall(r"^\| `python -m hifi_ref\.(\w+)", table, re.MULTILINE) == list(COMMANDS)
+
+
+def test_every_room_is_named() -> None:
+    """Each folder of the repository and each room of the package, once; and nothing that is not there."""
+    first_cells = re.findall(r"^\| ([^|]*) \|", section("Where things are"), re.MULTILINE)
+    rooms = [room for cell in first_cells for room in re.findall(r"`([\w/]+(?:/|\.py))`", cell)]
+    assert all((ROOT / room).exists() for room in rooms) and len(set(rooms)) == len(rooms)
+    here = {path.name for path in (ROOT / "hifi_ref").iterdir()} - NO_ROOMS
+    named = {Path(room).name for room in rooms if room.startswith("hifi_ref/")}
+    assert named == {name for name in here if name.endswith(".py") or any((ROOT / "hifi_ref" / name).glob("*.py"))}
+    folders = {path.parent.name for path in ROOT.glob("*/*.py")} | {"docs"}
+    assert folders - {"hifi_ref", "build"} == {
+        room[:-1] for room in rooms if room.count("/") == 1 and room.endswith("/")
+    }

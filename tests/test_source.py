@@ -515,24 +515,3 @@ def test_the_page(tmp_path: Path, folder: Path) -> None:
     assert run_check(path, f"--html={target}")[0] == 0
     page = Page(target.read_text())
     assert page.open == [] and page.references == [] and page.tags.count("tr") == 13
-
-
-def documented(folder: Path) -> None:
-    """The files that docs/check.md speaks of."""
-    make_sample.write_model(folder / "model-F32.gguf", layers=1, rows=64)
-    path = folder / "model-Q4_K_M.gguf"
-    assert make_sample.quantize(fetch.library_dir(), folder / "model-F32.gguf", path, 15, weighted=False) == 0
-    damaged = bytearray(path.read_bytes())
-    tensor = next(t for t in open_gguf(path).tensors if t.name == "blk.0.ffn_up.weight")
-    damaged[tensor.start + 17 * tensor.type.type_size + 20] ^= 0x40
-    (folder / "damaged.gguf").write_bytes(damaged)
-
-
-def test_the_output_in_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    documented(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    text = (Path(__file__).parent.parent / "docs" / "check.md").read_text()
-    told = re.findall(r"```console\n\$ python -m hifi_ref.check ([^\n]*)\n(.*?)```", text, re.DOTALL)
-    assert len(told) == 2
-    for arguments, output in told:
-        assert run_check(*arguments.split())[1] == output
