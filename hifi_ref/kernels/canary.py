@@ -16,7 +16,7 @@ from jax import numpy as jnp
 from hifi_ref import api
 from hifi_ref.formats import FORMATS
 from hifi_ref.formats.hard_inputs import same_floats, usual_blocks
-from hifi_ref.kernels import backends, fields, vec_dot
+from hifi_ref.kernels import backends, split, vec_dot
 from hifi_ref.kernels.plans import PLANS
 from hifi_ref.lanes.canary import corrections, tracing
 
@@ -47,9 +47,9 @@ def _observed(name: str, backend: str, w: np.ndarray, a: np.ndarray) -> np.ndarr
     device = jax.local_devices(backend=backends.RUNS_ON[backend])[0]
 
     def product(w, a):
-        split = fields.split(f, w.reshape(len(w), -1, f.type_size))
-        activations = fields.split_activations(partner.name, a.reshape(len(a), -1, partner.type_size))
-        return vec_dot.product(PLANS[name], split, activations, backend)
+        weights = split.matrix(f, w.reshape(len(w), -1, f.type_size))
+        activations = split.activations(partner.name, a.reshape(len(a), -1, partner.type_size))
+        return vec_dot.product(PLANS[name], weights, activations, backend)
 
     with jax.default_device(device):
         work = tracing(product, corrections(device.platform), device.platform)

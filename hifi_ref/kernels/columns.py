@@ -10,12 +10,14 @@ from jax import numpy as jnp
 
 from hifi_ref import exact
 from hifi_ref.formats import Format
-from hifi_ref.kernels import backends, canary, fields, gemm, places, unpack, vec_dot
-from hifi_ref.kernels.matmul import FEW_COLUMNS
+from hifi_ref.kernels import backends, canary, gemm, places, split, unpack, vec_dot
 from hifi_ref.kernels.plans import PLANS
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, UInt8
+
+# Up to so many columns a CPU is quicker with one matrix-vector product after the other.
+FEW_COLUMNS = 6
 
 
 def product(
@@ -40,13 +42,13 @@ def product(
             return gemm.product_in_place(plan, f, partner, w, a)
         exactly = places.product if plan.sums == "places" else gemm.product
         run = exactly if mode == "exact" else gemm.fast_product
-        return run(plan, fields.split(f, w), fields.split_activations(partner.name, a))
+        return run(plan, split.matrix(f, w), split.activations(partner.name, a))
     if mode == "fast":
-        return gemm.fast_product(plan, fields.split(f, w), fields.split_activations(partner.name, a))
+        return gemm.fast_product(plan, split.matrix(f, w), split.activations(partner.name, a))
     if why := refusal(f, mode, platform):
         raise RuntimeError(f"{why}: use lane numpy's dot")
     backend = backends.OF_PLATFORM[platform]
-    return vec_dot.product(plan, fields.split(f, w), fields.split_activations(partner.name, a), backend)
+    return vec_dot.product(plan, split.matrix(f, w), split.activations(partner.name, a), backend)
 
 
 def one_by_one(f: Format, platform: str, count: int) -> bool:

@@ -17,9 +17,8 @@ from hifi_ref import exact
 from hifi_ref.exact import f32, i32
 from hifi_ref.formats import Format
 from hifi_ref.kernels import order, slots
-from hifi_ref.kernels.fields import Activations, Weights
 from hifi_ref.kernels.order import Floats, Sums
-from hifi_ref.kernels.plans import Plan
+from hifi_ref.kernels.structures import Activations, Plan, Weights
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float32, Int32

@@ -18,8 +18,7 @@ from jax.experimental import pallas as pl
 from hifi_ref import exact
 from hifi_ref.exact import f32
 from hifi_ref.kernels import backends, gemm, planes, slots
-from hifi_ref.kernels.fields import Activations, Weights
-from hifi_ref.kernels.plans import Plan
+from hifi_ref.kernels.structures import Activations, Plan, Weights
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float32
