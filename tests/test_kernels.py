@@ -19,9 +19,9 @@ from hifi_ref.formats import LLAMA_CPP, codebooks
 from hifi_ref.formats import hard_inputs as inputs
 from hifi_ref.formats.hard_inputs import same_floats
 from hifi_ref.ground import command as ground
-from hifi_ref.kernels import backends, canary, columns, compiled, gemm, matmul, planes, split, vec_dot
+from hifi_ref.kernels import backends, canary, columns, compiled, gemm, planes, split, vec_dot
 from hifi_ref.kernels.plans import PLANS
-from hifi_ref.lanes import jax_lane
+from hifi_ref.lanes import choose, jax_lane
 
 ROWS, COLUMNS, N = 40, 8, 512
 WITH_DOT = [name for name in LLAMA_CPP if hr.FORMATS[name].dot is not None]
@@ -276,7 +276,7 @@ def test_a_wrong_kernel_takes_nothing_from_the_others(elsewhere, monkeypatch):
 def test_numpy_takes_the_place_of_a_wrong_kernel(elsewhere, monkeypatch):
     refusal = columns.refusal
     monkeypatch.setattr(columns, "refusal", lambda f, mode, platform: refusal(f, mode, elsewhere))
-    monkeypatch.setattr(matmul, "WORTH_COMPILING", 0)
+    monkeypatch.setattr(choose, "lane", lambda kind, n: "jax")
     w, x = hard_operands("Q4_0")
     with pytest.warns(RuntimeWarning, match="kernel of Q4_0 gives other bits, so hifi_ref uses NumPy for it"):
         result = hr.matmul("Q4_0", w, x)

@@ -12,12 +12,10 @@ from hifi_ref import exact
 from hifi_ref.formats import Format
 from hifi_ref.kernels import backends, canary, gemm, places, split, unpack, vec_dot
 from hifi_ref.kernels.plans import PLANS
+from hifi_ref.lanes.choose import FEW_COLUMNS
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float32, UInt8
-
-# Up to so many columns a CPU is quicker with one matrix-vector product after the other.
-FEW_COLUMNS = 6
 
 
 def product(

@@ -36,6 +36,7 @@ def product(f: Format, partner: Format, w: Any, x: Any, mode: str) -> jax.Array:
     """At top level: uint8[rows, row bytes], f32[batch, n] -> f32[batch, rows]."""
     platform = require_exact(w if exact.is_jax(w) else x)
     calls, x = _calls(f, partner, mode, platform), np.asarray(x)
+    w = w if exact.is_jax(w) else jax.device_put(w, jax.local_devices(backend=platform)[0])
     divisible = platform == "cpu" and _on_one_device(w)
     if columns.one_by_one(f, platform, len(x)) and divisible:
         # A call for each column: inside one call XLA:CPU would keep a loop over them to one core.

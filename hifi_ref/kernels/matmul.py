@@ -22,14 +22,12 @@ import numpy as np
 
 from hifi_ref import api, exact
 from hifi_ref.formats import FORMATS, Format
-from hifi_ref.lanes import checks, numpy_lane
+from hifi_ref.lanes import checks, choose, numpy_lane
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float32, UInt8
 
 MODES = ("exact", "fast")
-# Below so many products compiling costs more than the definition takes.
-WORTH_COMPILING = 1 << 22
 
 
 def matmul(name: str, w: UInt8[Array, "rows row_bytes"], x: Float32[Array, "*n in"], mode: str = "exact"
@@ -60,7 +58,7 @@ def matmul(name: str, w: UInt8[Array, "rows row_bytes"], x: Float32[Array, "*n i
         from hifi_ref.kernels import compiled
 
         result = compiled.product_inside(f, partner, w, columns, mode)
-    elif in_jax or columns.size * len(w) >= WORTH_COMPILING and _kernels_are_exact_or_warn(f, mode):
+    elif in_jax or _in_jax_too(f, w, columns, mode):
         from hifi_ref.kernels import compiled
 
         result = compiled.product(f, partner, w, columns, mode)
@@ -89,14 +87,18 @@ def _checked(name: str, w: Array, x: Array, mode: str) -> tuple[Format, Format, 
     return f, FORMATS[f.dot_with], x if x.ndim == 2 else x.reshape(-1, n)
 
 
-def _kernels_are_exact_or_warn(f: Format, mode: str) -> bool:
-    """Whether the default back end is exact, and so is the kernel that the product takes there."""
-    from hifi_ref.kernels import columns
+def _in_jax_too(f: Format, w: np.ndarray, columns: np.ndarray, mode: str) -> bool:
+    """Whether NumPy arrays are multiplied by JAX: it is quicker, and exact, and so is its kernel."""
+    kind = choose.Kind("matmul", f.name, shape=(*w.shape, len(columns), mode))
+    if choose.lane(kind, columns.size * len(w)) == "numpy":
+        return False
+    from hifi_ref.kernels.columns import refusal
     from hifi_ref.lanes.canary import is_exact_or_warn, platform_of
 
-    if not is_exact_or_warn(None):
+    platform = platform_of(None)
+    if not is_exact_or_warn(platform):
         return False
-    why = columns.refusal(f, mode, platform_of(None))
+    why = refusal(f, mode, platform)
     if why:
         _warn_once(why)
     return not why

@@ -187,9 +187,8 @@ def _warn_once(platform: str) -> None:
     )
 
 
-def is_exact_or_warn(x: Any) -> bool:
-    """Whether the back end that holds x passes the canary; a RuntimeWarning, once, where it does not."""
-    platform = platform_of(x)
+def is_exact_or_warn(platform: str) -> bool:
+    """Whether a back end passes the canary; a RuntimeWarning, once, where it does not."""
     if failures(platform):
         _warn_once(platform)
     return not failures(platform)
