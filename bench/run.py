@@ -1,5 +1,8 @@
 """How fast, next to the C library and gguf-py, as ratios within this one run: `python -m bench.run`.
 
+encode, decode and dot name the JAX lane, or hold their arrays there; again names none, as a caller does who knows
+nothing of lanes: NumPy arrays, encoded and decoded again and again, from the third call on.
+
 Absolute figures belong to the machine and the moment; the ratios travel. C runs on two threads, each on half of the
 data; the JAX lane uses the same two cores. Every time is the best of several.
 """
@@ -7,6 +10,7 @@ data; the JAX lane uses the same two cores. Every time is the best of several.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import threading
 import time
@@ -20,16 +24,21 @@ from absl import app, flags
 
 import hifi_ref as hr
 from hifi_ref.formats import LLAMA_CPP
+from hifi_ref.formats.hard_inputs import usual_blocks
 from reference import release
 
-_OPERATIONS = flags.DEFINE_list("operations", ["encode", "decode", "dot"], "What to measure.")
+_OPERATIONS = flags.DEFINE_list("operations", ["encode", "decode", "dot"], "Those, or again.")
 _FORMATS = flags.DEFINE_list("formats", [], "Formats; default: all that the operation's figure speaks of.")
 _REPEAT = flags.DEFINE_integer("repeat", 5, "The best of so many runs counts.")
 
+NOT_IN_GGUF_PY = ("Q1_0", "Q2_0")
 K_FORMATS = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
 ENCODE_SHAPE = (2048, 4096)
 DECODE_WEIGHTS = 1 << 24
 DOT_SHAPE = (4096, 4096)
+IQ_FORMATS = tuple(name for name in LLAMA_CPP if name.startswith("IQ"))
+AGAIN_SHAPES = ((512, 4096), (1024, 4096))
+AGAIN_DECODED = (8192, 4096)
 
 
 def best(run: Callable[[], object]) -> float:
@@ -126,6 +135,44 @@ def dot() -> None:
     _table("dot, 4096 x 4096", "JAX lane", "C generic, 2 threads", rows)
 
 
+def again() -> None:
+    """No lane named: encoding against C on two threads, decoding against gguf-py, from the third call on."""
+    rng = np.random.default_rng(0)
+    for group, names in (("K formats", K_FORMATS), ("IQ formats", IQ_FORMATS)):
+        rows = []
+        for name in [name for name in names if name in (_FORMATS.value or names)]:
+            for shape, weighted in itertools.product(AGAIN_SHAPES, (False, True)):
+                if not weighted and hr.FORMATS[name].requires_weights:
+                    continue
+                x = (rng.standard_normal(shape) * 0.02).astype(np.float32)
+                weights = np.exp(rng.standard_normal(shape[1])).astype(np.float32) if weighted else None
+                ours = third(functools.partial(hr.encode, name, x, weights))
+                part = x[: len(x) // 8]
+                c = 8 * best(in_two_threads(functools.partial(_release_encode, name, weights), part))
+                label = f"{name}, {x.size >> 20} M{' with importance' if weighted else ''}"
+                rows.append((label, x.size / ours, x.size / c))
+        _table(f"encode again, {group}", "hifi_ref", "C, 2 threads", rows)
+    rows = []
+    for name in _FORMATS.value or [n for n in LLAMA_CPP if n not in (*NOT_IN_GGUF_PY, "F32", "Q8_1", "Q8_K")]:
+        f = hr.FORMATS[name]
+        shape = AGAIN_DECODED[0], AGAIN_DECODED[1] // f.block_size * f.type_size
+        blocks = np.tile(usual_blocks(f, rng, AGAIN_DECODED[1] // f.block_size).reshape(1, -1), (shape[0], 1))
+        theirs = best(functools.partial(gguf.quants.dequantize, blocks, gguf.GGMLQuantizationType(f.type_id)))
+        size = AGAIN_DECODED[0] * AGAIN_DECODED[1]
+        rows.append((name, size / third(functools.partial(hr.decode, name, blocks)), size / theirs))
+    _table("decode again, 32 M", "hifi_ref", "gguf-py", rows)
+
+
+def third(run: Callable[[], object]) -> float:
+    """Seconds of the fastest call from the third on."""
+    run()
+    return best(run)
+
+
+def _release_encode(name: str, weights: np.ndarray | None, half: np.ndarray) -> None:
+    release.encode(name, half, weights)
+
+
 def _table(title: str, ours: str, theirs: str, rows: list[tuple[str, float, float]]) -> None:
     """Millions of weights a second, and the ratio; the last line is the geometric mean."""
     print(f"\n{title}: millions of weights a second\n{'':24}{ours:>12}{theirs:>22}{'ratio':>8}")
@@ -139,7 +186,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]}")
     for operation in _OPERATIONS.value:
-        {"encode": encode, "decode": decode, "dot": dot}[operation]()
+        {"encode": encode, "decode": decode, "dot": dot, "again": again}[operation]()
 
 
 if __name__ == "__main__":
