@@ -5,6 +5,7 @@ Nothing else may run meanwhile. Times are the best of several; compiling is the 
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 
@@ -16,42 +17,39 @@ import hifi_ref as hr
 from hifi_ref.formats import LLAMA_CPP, hard_inputs
 from hifi_ref.lanes import jax_lane, numpy_lane
 from hifi_ref.lanes.canary import require_exact
+from hifi_ref.lanes.checks import partner_of
 
 _OPERATIONS = flags.DEFINE_list("operations", ["encode", "encode with importance", "decode", "dot"], "What to measure.")
 _FORMATS = flags.DEFINE_list("formats", [], "Formats; default: those of llama.cpp.")
 
 REPEAT = 4
 ROW = 4096
-# Weights: enough for two threads in NumPy, and for eight pieces in JAX.
-IN_NUMPY = {"encode": 1 << 18, "decode": 1 << 24, "dot": 1 << 24}
-IN_JAX = {"encode": 1 << 22, "decode": 1 << 24, "dot": 1 << 24}
+# Weights that are encoded: enough for two threads in NumPy, and for eight pieces in JAX; and that are decoded.
+IN_NUMPY, IN_JAX, DECODED = 1 << 18, 1 << 22, 1 << 24
 Call = Callable[[], object]
 
 
 def encoders(f: hr.Format, weights: np.ndarray | None) -> Iterator[tuple[Call, int]]:
     rng = np.random.default_rng(0)
-    for run, n in ((numpy_lane.encode, IN_NUMPY["encode"]), (jax_lane.encode_in_pieces, IN_JAX["encode"])):
-        x = (rng.standard_normal((n // ROW, ROW)) * 0.02).astype(np.float32)
-        shape = (len(x), ROW // f.block_size * f.type_size)
-        more = (shape,) if run is jax_lane.encode_in_pieces else ()
-        yield lambda run=run, x=x, more=more: run(f, x, weights, *more), n
+    few, many = ((rng.standard_normal((n // ROW, ROW)) * 0.02).astype(np.float32) for n in (IN_NUMPY, IN_JAX))
+    shape = (len(many), ROW // f.block_size * f.type_size)
+    yield functools.partial(numpy_lane.encode, f, few, weights), few.size
+    yield functools.partial(jax_lane.encode_in_pieces, f, many, weights, shape), many.size
 
 
 def decoders(f: hr.Format) -> Iterator[tuple[Call, int]]:
-    n = IN_NUMPY["decode"]
     blocks = hard_inputs.usual_blocks(f, np.random.default_rng(0), ROW // f.block_size).reshape(1, -1)
-    blocks = np.tile(blocks, (n // ROW, 1))
-    yield lambda: hr.decode(f.name, blocks, lane="numpy"), n
-    yield lambda: hr.decode(f.name, blocks, lane="jax"), n
+    blocks = np.tile(blocks, (DECODED // ROW, 1))
+    yield functools.partial(hr.decode, f.name, blocks, lane="numpy"), DECODED
+    yield functools.partial(hr.decode, f.name, blocks, lane="jax"), DECODED
 
 
 def dots(f: hr.Format) -> Iterator[tuple[Call, int]]:
     rng = np.random.default_rng(0)
-    n = IN_NUMPY["dot"]
-    w = np.tile(hard_inputs.usual_blocks(f, rng, ROW // f.block_size).reshape(1, -1), (n // ROW, 1))
-    a = hr.encode(hr.FORMATS[f.name].dot_with or "", rng.standard_normal(ROW).astype(np.float32), lane="numpy")
-    yield lambda: hr.dot(f.name, w, a, lane="numpy"), n
-    yield lambda: hr.dot(f.name, w, a, lane="jax"), n
+    w = np.tile(hard_inputs.usual_blocks(f, rng, ROW // f.block_size).reshape(1, -1), (DECODED // ROW, 1))
+    a = hr.encode(partner_of(f).name, rng.standard_normal(ROW).astype(np.float32), lane="numpy")
+    yield functools.partial(hr.dot, f.name, w, a, lane="numpy"), DECODED
+    yield functools.partial(hr.dot, f.name, w, a, lane="jax"), DECODED
 
 
 def calls(operation: str, f: hr.Format) -> Iterator[tuple[Call, int]]:

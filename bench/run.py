@@ -25,6 +25,7 @@ from absl import app, flags
 import hifi_ref as hr
 from hifi_ref.formats import LLAMA_CPP
 from hifi_ref.formats.hard_inputs import usual_blocks
+from hifi_ref.lanes.checks import partner_of
 from reference import release
 
 _OPERATIONS = flags.DEFINE_list("operations", ["encode", "decode", "dot"], "Those, or again.")
@@ -76,9 +77,9 @@ def encode() -> None:
         for label, weights in (("", None), (" with importance", importance)):
             if weights is None and hr.FORMATS[name].requires_weights:
                 continue
-            fast = best(lambda name=name, weights=weights: hr.encode(name, x, weights, lane="jax"))
+            fast = best(functools.partial(hr.encode, name, x, weights, lane="jax"))
             part = x[: len(x) // 4]
-            c = 4 * best(in_two_threads(lambda half, name=name, w=weights: release.encode(name, half, w), part))
+            c = 4 * best(in_two_threads(functools.partial(_release_encode, name, weights), part))
             rows.append((name + label, x.size / fast, x.size / c))
     _table("encode", "JAX lane", "C, 2 threads", rows)
 
@@ -103,10 +104,9 @@ def decode() -> None:
         rows.append((name, blocks.shape[0] * f.block_size / jax_time, n * f.block_size / c_time))
         part = blocks[: n // 8]
         target = np.empty((len(part), f.block_size), np.float32)
-        ours = best(lambda name=name, part=part, target=target: hr.decode(name, part, out=target))
+        ours = best(functools.partial(hr.decode, name, part, out=target))
         try:
-            kind = gguf.GGMLQuantizationType(f.type_id)
-            theirs = best(lambda part=part, kind=kind: gguf.quants.dequantize(part, kind))
+            theirs = best(functools.partial(gguf.quants.dequantize, part, gguf.GGMLQuantizationType[name]))
         except (ValueError, NotImplementedError):
             print(f"gguf-py has no decoder for {name}")
             continue
@@ -124,12 +124,12 @@ def dot() -> None:
         some = rng.standard_normal((64, DOT_SHAPE[1])).astype(np.float32)
         importance = np.ones(DOT_SHAPE[1], np.float32) if f.requires_weights else None
         w = np.tile(release.encode(name, some, importance), (DOT_SHAPE[0] // 64, 1))
-        a = release.encode(f.dot_with, rng.standard_normal((1, DOT_SHAPE[1])).astype(np.float32)).reshape(-1)
+        a = release.encode(partner_of(f).name, rng.standard_normal((1, DOT_SHAPE[1])).astype(np.float32)).reshape(-1)
         wd, ad = jnp.asarray(w), jnp.asarray(a)
-        fast = best(lambda name=name, wd=wd, ad=ad: jax.block_until_ready(hr.dot(name, wd, ad)))
+        fast = best(functools.partial(_dot_done, name, wd, ad))
         # Long rows, so that the time is the kernel's and not that of calling it from Python.
         long_w, long_a = w.reshape(DOT_SHAPE[0] // 64, -1), np.tile(a, 64)
-        c = best(in_two_threads(lambda half, name=name, a=long_a: release.dot(name, half, a), long_w))
+        c = best(in_two_threads(functools.partial(_release_dot, name, long_a), long_w))
         size = DOT_SHAPE[0] * DOT_SHAPE[1]
         rows.append((name, size / fast, size / c))
     _table("dot, 4096 x 4096", "JAX lane", "C generic, 2 threads", rows)
@@ -157,7 +157,7 @@ def again() -> None:
         f = hr.FORMATS[name]
         shape = AGAIN_DECODED[0], AGAIN_DECODED[1] // f.block_size * f.type_size
         blocks = np.tile(usual_blocks(f, rng, AGAIN_DECODED[1] // f.block_size).reshape(1, -1), (shape[0], 1))
-        theirs = best(functools.partial(gguf.quants.dequantize, blocks, gguf.GGMLQuantizationType(f.type_id)))
+        theirs = best(functools.partial(gguf.quants.dequantize, blocks, gguf.GGMLQuantizationType[name]))
         size = AGAIN_DECODED[0] * AGAIN_DECODED[1]
         rows.append((name, size / third(functools.partial(hr.decode, name, blocks)), size / theirs))
     _table("decode again, 32 M", "hifi_ref", "gguf-py", rows)
@@ -171,6 +171,14 @@ def third(run: Callable[[], object]) -> float:
 
 def _release_encode(name: str, weights: np.ndarray | None, half: np.ndarray) -> None:
     release.encode(name, half, weights)
+
+
+def _release_dot(name: str, a: np.ndarray, half: np.ndarray) -> None:
+    release.dot(name, half, a)
+
+
+def _dot_done(name: str, w: jax.Array, a: jax.Array) -> None:
+    jax.block_until_ready(hr.dot(name, w, a))
 
 
 def _table(title: str, ours: str, theirs: str, rows: list[tuple[str, float, float]]) -> None:

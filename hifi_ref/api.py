@@ -18,11 +18,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from hifi_ref import exact
-from hifi_ref.exact import Array
-from hifi_ref.formats import FORMATS
+from hifi_ref.exact.lanes import Array, is_jax, is_traced, library
 from hifi_ref.lanes import choose, numpy_lane
-from hifi_ref.lanes.checks import check_finite, checked_array, format_offering, row_length
+from hifi_ref.lanes.checks import check_finite, checked_array, format_offering, partner_of, row_length
 from hifi_ref.lanes.choose import Kind
 
 LANES = ("auto", "numpy", "jax")
@@ -69,7 +67,7 @@ def encode(
     if f.requires_weights and weights is None:
         raise ValueError(f"{name} cannot be encoded without importance weights: pass weights=float32[{n}]")
     shape = (*x.shape[:-1], n // f.block_size * f.type_size)
-    given = weights if exact.is_traced(weights) else x
+    given = weights if is_traced(weights) else x
     if _lane(lane, given, Kind("encode", name, weights is not None), x.size) == "jax":
         from hifi_ref.lanes import jax_lane
 
@@ -100,18 +98,18 @@ def decode(name: str, blocks: Array, lane: str = "auto", out: Array | None = Non
     shape = (*blocks.shape[:-1], row_bytes // f.type_size * f.block_size)
     if out is not None:
         out = checked_array(out, np.float32, "out")
-        if out.shape != shape or exact.is_jax(out) != exact.is_jax(blocks):
+        if out.shape != shape or is_jax(out) != is_jax(blocks):
             raise ValueError(f"out must be a {type(blocks).__name__} of shape {shape}, not {out.shape}")
     if _lane(lane, blocks, Kind("decode", name), blocks.size // f.type_size * f.block_size) == "jax":
         from hifi_ref.lanes import jax_lane
 
         return jax_lane.decode(f, blocks, shape, out, HERE if _in_memory(lane, blocks) else None)
-    if exact.is_jax(blocks) or out is None or not out.flags.c_contiguous:
+    if is_jax(blocks) or out is None or not out.flags.c_contiguous:
         result = np.empty(shape, np.float32)
     else:
         result = out
     numpy_lane.decode(f, _numpy(blocks), result)
-    if result is out or out is None or exact.is_jax(blocks):
+    if result is out or out is None or is_jax(blocks):
         return _like(blocks, result)
     out[...] = result
     return out
@@ -134,7 +132,7 @@ def dot(name: str, w: Array, a: Array, lane: str = "auto") -> Array:
         NotImplementedError: the format has no dot product.
     """
     f = format_offering(name, "dot")
-    partner = FORMATS[f.dot_with]
+    partner = partner_of(f)
     w, a = checked_array(w, np.uint8, "w"), checked_array(a, np.uint8, "a")
     if w.ndim != 2 or a.ndim != 1:
         raise ValueError(f"w must be uint8[rows, row_bytes] and a uint8[row_bytes], not {w.shape} and {a.shape}")
@@ -142,7 +140,7 @@ def dot(name: str, w: Array, a: Array, lane: str = "auto") -> Array:
     na = row_length(a, partner.type_size, f"bytes a {partner.name} block") // partner.type_size * partner.block_size
     if n != na:
         raise ValueError(f"a row of w holds {n} weights, but a holds {na} values")
-    given = a if exact.is_traced(a) else w
+    given = a if is_traced(a) else w
     if _lane(lane, given, Kind("dot", name, shape=w.shape), len(w) * n) == "jax":
         from hifi_ref.lanes import jax_lane
 
@@ -154,13 +152,13 @@ def _lane(lane: str, x: Array, kind: Kind, n: int) -> str:
     """The lane for n weights in x; or raises as the functions above say."""
     if lane not in LANES:
         raise ValueError(f"lane must be one of {', '.join(LANES)}, not {lane!r}")
-    if lane == "numpy" and exact.is_traced(x):
+    if lane == "numpy" and is_traced(x):
         raise ValueError("the NumPy lane cannot run on an array that jax is tracing")
     if lane != "auto":
         return lane
-    if exact.is_traced(x):
+    if is_traced(x):
         return "jax"
-    if exact.is_jax(x):
+    if is_jax(x):
         from hifi_ref.lanes import canary
 
         return "jax" if canary.is_exact_or_warn(canary.platform_of(x)) else "numpy"
@@ -168,7 +166,7 @@ def _lane(lane: str, x: Array, kind: Kind, n: int) -> str:
 
 
 def _in_memory(lane: str, x: Array) -> bool:
-    return lane == "auto" and not exact.is_jax(x)
+    return lane == "auto" and not is_jax(x)
 
 
 def _numpy(x: Array) -> np.ndarray:
@@ -176,4 +174,4 @@ def _numpy(x: Array) -> np.ndarray:
 
 
 def _like(x: Array, result: np.ndarray) -> Array:
-    return exact.library(x).asarray(result)
+    return library(x).asarray(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import jax
@@ -15,7 +16,9 @@ from hifi_ref.kernels.plans import PLANS
 from hifi_ref.lanes.choose import FEW_COLUMNS
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Bool, Float32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 def product(
@@ -31,9 +34,7 @@ def product(
     if f.name not in PLANS and mode == "fast" and partner.block_size == 1:
         return jnp.matmul(_values(partner, a), _values(f, w).T, precision="highest")
     if f.name not in PLANS or one_by_one(f, platform, len(a)):
-        if len(a) <= FEW_COLUMNS:
-            return jnp.stack([f.dot(w, column) for column in a])
-        return jax.lax.map(lambda column: f.dot(w, column), a)
+        return _one_by_one(f, w, a)
     plan = PLANS[f.name]
     if platform == "cpu":
         if plan.codes is unpack.whole and plan.sums == "runs":
@@ -47,6 +48,12 @@ def product(
         raise RuntimeError(f"{why}: use lane numpy's dot")
     backend = backends.OF_PLATFORM[platform]
     return vec_dot.product(plan, split.matrix(f, w), split.activations(partner.name, a), backend)
+
+
+def _one_by_one(f: Format, w: Array, a: Array) -> Array:
+    assert f.dot is not None
+    dot = functools.partial(f.dot, w)
+    return jnp.stack([dot(column) for column in a]) if len(a) <= FEW_COLUMNS else jax.lax.map(dot, a)
 
 
 def one_by_one(f: Format, platform: str, count: int) -> bool:
@@ -72,7 +79,8 @@ def clear(
         return jnp.ones(len(a), bool)
     w = w.reshape(len(w), -1, f.type_size)
     a = a.reshape(len(a), -1, partner.type_size)
-    return jax.vmap(lambda column: jnp.all(f.dot_clear(w, column)))(a)
+    clear = functools.partial(f.dot_clear, w)
+    return jax.vmap(lambda column: jnp.all(clear(column)))(a)
 
 
 def _values(f, blocks):

@@ -58,13 +58,16 @@ class Calls(NamedTuple):
 
 @functools.cache
 def _calls(f: Format, partner: Format, mode: str, platform: str) -> Calls:
+    assert partner.encode is not None
+    encode = partner.encode
+
     def multiply(w: Any, a: Any, first: Any, rows: int) -> tuple[Any, Any]:
         if rows < len(w):
             w = jax.lax.dynamic_slice_in_dim(w, first, rows)
         return columns.product(f, partner, w, a, mode, platform), columns.clear(f, partner, w, a)
 
     def encode_and_multiply(w: Any, x: Any) -> tuple[Any, Any, Any]:
-        a, encoded = partner.encode(x.reshape(len(x), -1, partner.block_size))
+        a, encoded = encode(x.reshape(len(x), -1, partner.block_size))
         return *multiply(w, a.reshape(len(x), -1), 0, len(w)), encoded.all(axis=1)
 
     def compiled(work: Callable[..., Any], **arguments: Any) -> Callable[..., Any]:

@@ -21,7 +21,9 @@ from hifi_ref.kernels.order import Floats, Sums
 from hifi_ref.kernels.structures import Activations, Plan, Weights
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32
+    from jaxtyping import Float32, Int32
+
+    from hifi_ref.exact import Array
 
 EXACT = 2**24
 

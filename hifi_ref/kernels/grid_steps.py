@@ -9,7 +9,9 @@ import numpy as np
 from hifi_ref.formats import codebooks
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Int8, UInt8
+    from jaxtyping import Int8, UInt8
+
+    from hifi_ref.exact import Array
 
 STEPS_IQ1_M = (-9, -7, -1, 1, 7, 9)
 

@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import api, exact
-from hifi_ref.formats import FORMATS, Format
+from hifi_ref.formats import Format
 from hifi_ref.lanes import checks, choose, numpy_lane
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, UInt8
+    from jaxtyping import Float32, UInt8
+
+    from hifi_ref.exact import Array
 
 MODES = ("exact", "fast")
 
@@ -84,7 +86,7 @@ def _checked(name: str, w: Array, x: Array, mode: str) -> tuple[Format, Format, 
         raise ValueError(f"a row of w holds {n} weights, but a row of x has {x.shape[-1]} values")
     if not exact.is_traced(x):
         checks.check_finite(np.asarray(x), "x")
-    return f, FORMATS[f.dot_with], x if x.ndim == 2 else x.reshape(-1, n)
+    return f, checks.partner_of(f), x if x.ndim == 2 else x.reshape(-1, n)
 
 
 def _in_jax_too(f: Format, w: np.ndarray, columns: np.ndarray, mode: str) -> bool:

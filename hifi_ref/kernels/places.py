@@ -21,7 +21,9 @@ from hifi_ref.kernels import backends, gemm, planes, slots
 from hifi_ref.kernels.structures import Activations, Plan, Weights
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32
+    from jaxtyping import Float32
+
+    from hifi_ref.exact import Array
 
 # Groups a program: the sublanes of a TPU's register.
 GROUPS = 8

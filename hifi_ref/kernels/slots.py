@@ -19,13 +19,16 @@ from hifi_ref.formats.hifi.outliers import slots_in_use
 from hifi_ref.kernels.structures import Activations, Plan, Slots, Weights
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32
+    from jaxtyping import Float32, Int32
+
+    from hifi_ref.exact import Array
 
 _127TH = np.float32(1) / np.float32(127)
 
 
 def terms(plan: Plan, w: Weights, a: Activations, multiply: Callable) -> Float32[Array, "slots batch rows"]:
     """What each slot of one group adds: (value q) d, or (value (unit d)) q; 0 where it is not in use."""
+    assert w.slots is not None
     at, values, active, unit = w.slots
     at = i32(at)
     q = f32(jnp.take(a.q.reshape(256, -1).T, at, axis=1, mode="clip"))

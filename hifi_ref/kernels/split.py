@@ -11,7 +11,9 @@ from hifi_ref.kernels.plans import PLANS
 from hifi_ref.kernels.structures import GROUP, Activations, Slots, Weights
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, UInt8
+    from jaxtyping import UInt8
+
+    from hifi_ref.exact import Array
 
 
 def matrix(f: Format, w: UInt8[Array, "rows blocks bytes"]) -> Weights:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hifi_ref.formats import codebooks
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int8, UInt8
+    from jaxtyping import Bool, Float32, Int8, UInt8
+
+    from hifi_ref.exact import Array
 
 # Weights that are taken together.
 GROUP = 256

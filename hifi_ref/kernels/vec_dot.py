@@ -24,7 +24,9 @@ from hifi_ref.kernels.order import Floats, Sums
 from hifi_ref.kernels.structures import Activations, Plan, Weights
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32
+    from jaxtyping import Float32
+
+    from hifi_ref.exact import Array
 
 
 class Operands(NamedTuple):

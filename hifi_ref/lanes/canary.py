@@ -93,7 +93,7 @@ OPERATIONS = tuple(PROBE)
 CORRECTABLE = frozenset({"division", "square root", "conversion", "binary64 sums"})
 
 
-def _probe(a: jax.Array, b: jax.Array, c: jax.Array) -> dict[str, Any]:
+def _probe(a: Any, b: Any, c: Any) -> dict[str, Any]:
     return {operation: work(a, b, c) for operation, work in PROBE.items()}
 
 
