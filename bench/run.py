@@ -183,6 +183,8 @@ def _dot_done(name: str, w: jax.Array, a: jax.Array) -> None:
 
 def _table(title: str, ours: str, theirs: str, rows: list[tuple[str, float, float]]) -> None:
     """Millions of weights a second, and the ratio; the last line is the geometric mean."""
+    if not rows:
+        return
     print(f"\n{title}: millions of weights a second\n{'':24}{ours:>12}{theirs:>22}{'ratio':>8}")
     for name, a, b in rows:
         print(f"{name:24}{a / 1e6:12.0f}{b / 1e6:22.0f}{a / b:8.2f}")

@@ -115,7 +115,7 @@ def jax_is_exact_or_warn() -> bool:
         kept.configure()
         return canary.is_exact_or_warn("cpu")
     except (ImportError, RuntimeError):
-        # There is no JAX, or it was told to leave the processor alone.
+        # There is no JAX, or its user keeps it from the processor.
         return False
 
 
