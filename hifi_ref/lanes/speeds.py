@@ -24,7 +24,7 @@ class Speed(NamedTuple):
 
 
 # Of a product with a matrix, in millions of multiplications; in NumPy it is one dot product after the other.
-MATMUL = Speed(0.0, 8000, 1.5)
+MATMUL = Speed(0.0, 3000, 1.5)
 SPEEDS: dict[str, dict[str, Speed]] = {
     "encode": {
         "F32": Speed(138, 417, 0.1),
