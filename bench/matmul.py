@@ -21,6 +21,7 @@ from absl import app, flags
 
 import hifi_ref as hr
 from bench.run import best, in_two_threads
+from hifi_ref.lanes.checks import partner_of
 from reference import release
 
 _MATRICES = flags.DEFINE_list("matrices", ["Q4_K", "Q6_K", "Q8_0", "IQ4_XS"], "Formats of the matrix.")
@@ -39,16 +40,12 @@ def main(argv: list[str]) -> None:
         f = hr.FORMATS[name]
         some = hr.encode(name, (rng.standard_normal((64, N)) * 0.02).astype(np.float32))
         w = np.tile(some, (ROWS // 64, 1))
-        a = hr.encode(f.dot_with, x)
+        a = hr.encode(partner_of(f).name, x)
         on_device = jnp.asarray(w)
         for columns in (1, _BATCH.value):
             part = jnp.asarray(x[:columns])
-            times = [
-                best(lambda mode=mode, w=on_device, x=part, n=name: jax.block_until_ready(hr.matmul(n, w, x, mode)))
-                for mode in ("exact", "fast")
-            ]
-            kind = gguf.GGMLQuantizationType(f.type_id)
-            times.append(best(lambda w=w, x=x[:columns], kind=kind: gguf.quants.dequantize(w, kind) @ x.T))
+            times = [best(functools.partial(_product, name, on_device, part, mode)) for mode in ("exact", "fast")]
+            times.append(best(functools.partial(_product_of_gguf_py, name, w, x[:columns])))
             if columns == 1:
                 times.append(best(c_kernel(name, w, a[0])))
             line = [ROWS * N * columns / t / 1e6 for t in times]
@@ -73,10 +70,18 @@ def _loop() -> ctypes.CDLL:
         return ctypes.CDLL(f"{folder}/loop.so")
 
 
+def _product(name: str, w: jax.Array, x: jax.Array, mode: str) -> None:
+    jax.block_until_ready(hr.matmul(name, w, x, mode))
+
+
+def _product_of_gguf_py(name: str, w: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return gguf.quants.dequantize(w, gguf.GGMLQuantizationType[name]) @ x.T
+
+
 def c_kernel(name: str, w: np.ndarray, a: np.ndarray) -> Callable[[], None]:
     """The release's kernel over all rows, on two threads."""
     f = hr.FORMATS[name]
-    function = getattr(release.cpu(_VARIANT.value), f"ggml_vec_dot_{_c_name(name)}_{_c_name(f.dot_with)}")
+    function = getattr(release.cpu(_VARIANT.value), f"ggml_vec_dot_{_c_name(name)}_{_c_name(partner_of(f).name)}")
     loop = _loop().rows
 
     def half(out: np.ndarray, w: np.ndarray) -> None:

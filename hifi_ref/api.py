@@ -1,23 +1,31 @@
 """encode, decode, dot: inputs checked, a lane chosen, one format file called.
 
-lane "numpy" is the definition; "jax" the compiled acceleration with the same bits; "auto" takes the lane of the array
-that it is given, except that large NumPy inputs whose encoding is a long search go through JAX. NumPy arrays come back
+lane "numpy" is the definition; "jax" the compiled acceleration with the same bits; "auto" is "jax" for jax arrays, and
+for NumPy arrays the one that is done first, as far as can be known (hifi_ref/lanes/choose.py). NumPy arrays come back
 as NumPy arrays and jax arrays as jax arrays, whichever lane did the work.
+
+A row of weights passes through at most six rooms on its way to blocks:
+
+1. api.py                       what may be asked for
+2. lanes/choose.py              which lane
+3. lanes/numpy_lane.py          rows cut into chunks for all cores; or lanes/jax_lane/encoding.py, compiled
+4. formats/q4_k.py, say         the format: scales, codes, bytes
+5. formats/search/              what its encoder minimises
+6. exact/                       the arithmetic, one rounding at a time
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from hifi_ref import exact
-from hifi_ref.exact import Array
-from hifi_ref.formats import FORMATS
-from hifi_ref.lanes import numpy_lane
-from hifi_ref.lanes.checks import check_finite, checked_array, format_offering, row_length
+from hifi_ref.exact.lanes import Array, is_jax, is_traced, library
+from hifi_ref.lanes import choose, numpy_lane
+from hifi_ref.lanes.checks import check_finite, checked_array, format_offering, partner_of, row_length
+from hifi_ref.lanes.choose import Kind
 
 LANES = ("auto", "numpy", "jax")
-# From here on compiling a search costs less than running it in NumPy.
-WORTH_COMPILING = 1 << 23
+# Where jax does the work for NumPy arrays when nobody named a lane: they lie in this machine's memory.
+HERE = "cpu"
 
 
 def encode(
@@ -59,10 +67,12 @@ def encode(
     if f.requires_weights and weights is None:
         raise ValueError(f"{name} cannot be encoded without importance weights: pass weights=float32[{n}]")
     shape = (*x.shape[:-1], n // f.block_size * f.type_size)
-    searches = f.layout.block_size == 256 or weights is not None
-    if _lane(lane, x, searches and x.size >= WORTH_COMPILING) == "jax":
+    given = weights if is_traced(weights) else x
+    if _lane(lane, given, Kind("encode", name, weights is not None), x.size) == "jax":
         from hifi_ref.lanes import jax_lane
 
+        if _in_memory(lane, given):
+            return jax_lane.encode_in_pieces(f, x, None if weights is None else _numpy(weights), shape)
         return jax_lane.encode(f, x, weights, shape)
     return _like(x, numpy_lane.encode(f, _numpy(x), None if weights is None else _numpy(weights)).reshape(shape))
 
@@ -88,18 +98,18 @@ def decode(name: str, blocks: Array, lane: str = "auto", out: Array | None = Non
     shape = (*blocks.shape[:-1], row_bytes // f.type_size * f.block_size)
     if out is not None:
         out = checked_array(out, np.float32, "out")
-        if out.shape != shape or exact.is_jax(out) != exact.is_jax(blocks):
+        if out.shape != shape or is_jax(out) != is_jax(blocks):
             raise ValueError(f"out must be a {type(blocks).__name__} of shape {shape}, not {out.shape}")
-    if _lane(lane, blocks, worth_compiling=False) == "jax":
+    if _lane(lane, blocks, Kind("decode", name), blocks.size // f.type_size * f.block_size) == "jax":
         from hifi_ref.lanes import jax_lane
 
-        return jax_lane.decode(f, blocks, shape, out)
-    if exact.is_jax(blocks) or out is None or not out.flags.c_contiguous:
+        return jax_lane.decode(f, blocks, shape, out, HERE if _in_memory(lane, blocks) else None)
+    if is_jax(blocks) or out is None or not out.flags.c_contiguous:
         result = np.empty(shape, np.float32)
     else:
         result = out
     numpy_lane.decode(f, _numpy(blocks), result)
-    if result is out or out is None or exact.is_jax(blocks):
+    if result is out or out is None or is_jax(blocks):
         return _like(blocks, result)
     out[...] = result
     return out
@@ -122,7 +132,7 @@ def dot(name: str, w: Array, a: Array, lane: str = "auto") -> Array:
         NotImplementedError: the format has no dot product.
     """
     f = format_offering(name, "dot")
-    partner = FORMATS[f.dot_with]
+    partner = partner_of(f)
     w, a = checked_array(w, np.uint8, "w"), checked_array(a, np.uint8, "a")
     if w.ndim != 2 or a.ndim != 1:
         raise ValueError(f"w must be uint8[rows, row_bytes] and a uint8[row_bytes], not {w.shape} and {a.shape}")
@@ -130,27 +140,33 @@ def dot(name: str, w: Array, a: Array, lane: str = "auto") -> Array:
     na = row_length(a, partner.type_size, f"bytes a {partner.name} block") // partner.type_size * partner.block_size
     if n != na:
         raise ValueError(f"a row of w holds {n} weights, but a holds {na} values")
-    if _lane(lane, w, worth_compiling=False) == "jax":
+    given = a if is_traced(a) else w
+    if _lane(lane, given, Kind("dot", name, shape=w.shape), len(w) * n) == "jax":
         from hifi_ref.lanes import jax_lane
 
-        return jax_lane.dot(f, partner, w, a)
+        return jax_lane.dot(f, partner, w, a, HERE if _in_memory(lane, given) else None)
     return _like(w, numpy_lane.dot(f, partner, _numpy(w), _numpy(a)))
 
 
-def _lane(lane: str, x: Array, worth_compiling: bool) -> str:
+def _lane(lane: str, x: Array, kind: Kind, n: int) -> str:
+    """The lane for n weights in x; or raises as the functions above say."""
     if lane not in LANES:
         raise ValueError(f"lane must be one of {', '.join(LANES)}, not {lane!r}")
-    if lane == "numpy" and exact.is_traced(x):
+    if lane == "numpy" and is_traced(x):
         raise ValueError("the NumPy lane cannot run on an array that jax is tracing")
     if lane != "auto":
         return lane
-    if exact.is_traced(x):
+    if is_traced(x):
         return "jax"
-    if exact.is_jax(x) or worth_compiling:
+    if is_jax(x):
         from hifi_ref.lanes import canary
 
-        return "jax" if canary.is_exact_or_warn(x) else "numpy"
-    return "numpy"
+        return "jax" if canary.is_exact_or_warn(canary.platform_of(x)) else "numpy"
+    return choose.lane(kind, n)
+
+
+def _in_memory(lane: str, x: Array) -> bool:
+    return lane == "auto" and not is_jax(x)
 
 
 def _numpy(x: Array) -> np.ndarray:
@@ -158,4 +174,4 @@ def _numpy(x: Array) -> np.ndarray:
 
 
 def _like(x: Array, result: np.ndarray) -> Array:
-    return exact.library(x).asarray(result)
+    return library(x).asarray(result)

@@ -22,7 +22,7 @@ from hifi_ref import exact
 from hifi_ref.exact import arithmetic, bit_patterns, clean_thread
 from hifi_ref.formats import FORMATS, Format, hard_inputs
 from hifi_ref.lanes import canary, jax_lane, numpy_lane
-from hifi_ref.lanes.jax_lane import encoding
+from hifi_ref.lanes.jax_lane import encoding, watched
 from tests import unsealed
 from tools import on_a_card
 
@@ -120,7 +120,7 @@ UNSEALED = {
 SEALED = {
     "multiply-add": exact.madd,
     "loop": lambda a, b, c: jax.lax.fori_loop(0, 3, lambda i, t: t + exact.mul(a, b), c),
-    "sealed by one zero": lambda a, b, c: exact.sealed_by(c)(a, b) + c,
+    "sealed by one zero": lambda a, b, c: exact.sealed_by(c)[1](a, b) + c,
     "quotient": lambda a, b, c: exact.div(a, np.float32(63)) + c,
     "power of two": lambda a, b, c: a * np.float32(0.125) + c,
     "24 bits": lambda a, b, c: exact.f32(exact.bits(a) & 0x1FFF) * exact.widen_f16(exact.i16(b).view(np.uint16)) + c,
@@ -211,7 +211,7 @@ def test_what_is_traced_may_run_on_any_back_end_that_is_here() -> None:
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_pieces_on_a_device(weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last piece begins within the one before; blocks that are not clear are put back."""
+    """The last piece begins within the one before; blocks that are marked are put back."""
     monkeypatch.setattr(encoding, "ENCODE_CHUNK", 4 * 96)
     f = FORMATS["Q4_0"]
     x = np.random.default_rng(3).standard_normal((10, 96)).astype(np.float32)
@@ -223,17 +223,20 @@ def test_pieces_on_a_device(weighted: bool, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("blocks", [1, 3, 7])
 def test_pieces_of_a_search_elsewhere(blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exact.loops, "MANY_BLOCKS", 3)
+    monkeypatch.setattr(watched, "MANY_BLOCKS", 3)
     lengths = []
 
-    def work(x: Any, weights: Any) -> Any:
+    def encode(x: Any, weights: Any) -> Any:
         lengths.append(x.shape[1])
-        return x + weights, x[..., 0]
+        exact.mark(x[..., 0] == 4)
+        return x + weights
 
+    stand_in = SimpleNamespace(name="IQ2_S", encode=encode)
     x, weights = np.arange(2 * blocks * 4, dtype=np.float32).reshape(2, blocks, 4), np.ones((blocks, 4), np.float32)
-    run = jax.jit(canary.tracing(lambda x, weights: exact.in_pieces(work, 1, x, weights), frozenset(), "gpu"))
-    both, first = map(np.asarray, run(x, weights))
-    assert (both == x + 1).all() and (first == x[..., 0]).all() and lengths[0] == {1: 2, 3: 3, 7: 3}[blocks]
+    run = jax.jit(canary.tracing(lambda x, weights: watched.encode(stand_in, x, weights), frozenset(), "gpu"))
+    both, marked = map(np.asarray, run(x, weights))
+    assert (both == x + 1).all() and (marked == (x[..., 0] == 4)).all()
+    assert lengths[0] == {1: 2, 3: 3, 7: 3}[blocks]
 
 
 # NOT A NUMBER: its sign and its low bits are a processor's own
@@ -246,10 +249,9 @@ def test_a_block_that_stores_a_nan_is_left_to_numpy(name: str) -> None:
     scales = np.arange(1 << 16, dtype=np.uint32) << np.uint32(16 if field.dtype == "f32" else 0)
     blocks = np.zeros((1, len(scales), f.type_size), np.uint8)
     blocks[0, :, : field.size] = scales.view(np.uint8).reshape(-1, 4)[:, : field.size]
-    stand_in = SimpleNamespace(layout=f.layout, encode=lambda blocks, _: (blocks, blocks[..., 0] == blocks[..., 0]))
-    _, clear = jax.jit(encoding.without_nan(stand_in))(blocks, None)
+    found = jax.jit(lambda blocks: encoding.stores_nan(f, blocks))(blocks)
     values = scales.view(np.float32) if field.dtype == "f32" else scales.astype(np.uint16).view(np.float16)
-    assert (np.asarray(clear)[0] == ~np.isnan(values)).all()
+    assert (np.asarray(found)[0] == np.isnan(values)).all()
 
 
 @pytest.mark.parametrize("name, kind", [("Q4_0", "lognormal"), ("Q6_K", "none"), ("NVFP4", "none")])
@@ -257,10 +259,11 @@ def test_encoders_keep_their_bits_without_it(name: str, kind: str) -> None:
     """On hard weights; overflow makes NaNs of another sign in long division, as on a GPU."""
     f, n = FORMATS[name], 512
     x, weights = hard_inputs.all_weights(6, 1, n), hard_inputs.importance(kind, 7, n)
-    run = jax.jit(canary.tracing(encoding.without_nan(f), canary.CORRECTABLE), compiler_options=jax_lane.CPU_OPTIONS)
-    blocks, clear = map(np.asarray, run(*encoding._blocked(f, x, weights)))
-    assert clear.mean() > 0.4
-    whole = encoding._repair(f, *encoding._blocked(f, x, weights), blocks, clear)
+    encode = canary.tracing(encoding._encode_for(f, is_cpu=False), canary.CORRECTABLE)
+    run = jax.jit(encode, compiler_options=jax_lane.CPU_OPTIONS)
+    blocks, marked = map(np.asarray, run(*encoding._blocked(f, x, weights)))
+    assert marked.mean() < 0.6
+    whole = encoding._repair(f, *encoding._blocked(f, x, weights), blocks, marked)
     assert (whole.reshape(-1) == numpy_lane.encode(f, x, weights).reshape(-1)).all()
 
 

@@ -19,9 +19,9 @@ from hifi_ref.formats import LLAMA_CPP, codebooks
 from hifi_ref.formats import hard_inputs as inputs
 from hifi_ref.formats.hard_inputs import same_floats
 from hifi_ref.ground import command as ground
-from hifi_ref.kernels import backends, canary, columns, fields, gemm, matmul, planes, vec_dot
+from hifi_ref.kernels import backends, canary, columns, compiled, gemm, planes, split, vec_dot
 from hifi_ref.kernels.plans import PLANS
-from hifi_ref.lanes import jax_lane
+from hifi_ref.lanes import choose, jax_lane
 
 ROWS, COLUMNS, N = 40, 8, 512
 WITH_DOT = [name for name in LLAMA_CPP if hr.FORMATS[name].dot is not None]
@@ -41,12 +41,12 @@ def hard_operands(name: str, n: int = N) -> tuple[np.ndarray, np.ndarray]:
     return w, x.astype(np.float32)
 
 
-def split(name: str, w: np.ndarray, a: np.ndarray) -> tuple:
+def operands_of(name: str, w: np.ndarray, a: np.ndarray) -> tuple:
     f = hr.FORMATS[name]
     partner = hr.FORMATS[f.dot_with]
     return (
-        fields.split(f, w.reshape(len(w), -1, f.type_size)),
-        fields.split_activations(partner.name, a.reshape(len(a), -1, partner.type_size)),
+        split.matrix(f, w.reshape(len(w), -1, f.type_size)),
+        split.activations(partner.name, a.reshape(len(a), -1, partner.type_size)),
     )
 
 
@@ -111,7 +111,7 @@ def test_numpy_in_numpy_out_and_leading_axes():
 
 def test_many_rows_go_in_chunks(monkeypatch):
     w, x = hard_operands("Q8_0")
-    monkeypatch.setattr(matmul, "ROWS", 12)
+    monkeypatch.setattr(compiled, "ROWS", 12)
     expected = one_by_one("Q8_0", w, hr.encode("Q8_0", x))
     assert same_floats(np.asarray(hr.matmul("Q8_0", jnp.asarray(w), jnp.asarray(x))), expected).all()
 
@@ -208,7 +208,7 @@ def test_sums_in_parts_stay_exact():
 
 
 def interpreted(name: str):
-    return jax.jit(lambda w, a: vec_dot.product(PLANS[name], *split(name, w, a), "interpret"))
+    return jax.jit(lambda w, a: vec_dot.product(PLANS[name], *operands_of(name, w, a), "interpret"))
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -237,7 +237,7 @@ def test_kernel_lowers_for_a_tpu(name):
     shapes = [jax.ShapeDtypeStruct((8, 256 // f.block_size * f.type_size), np.uint8) for f in pair]
 
     def product(w, a):
-        return vec_dot.product(PLANS[name], *split(name, w, a), "tpu")
+        return vec_dot.product(PLANS[name], *operands_of(name, w, a), "tpu")
 
     device = AbstractDevice(device_kind="TPU v6 lite", num_cores=1, platform="tpu")
     with use_abstract_mesh(AbstractMesh((1,), ("x",), abstract_device=device)):
@@ -276,7 +276,7 @@ def test_a_wrong_kernel_takes_nothing_from_the_others(elsewhere, monkeypatch):
 def test_numpy_takes_the_place_of_a_wrong_kernel(elsewhere, monkeypatch):
     refusal = columns.refusal
     monkeypatch.setattr(columns, "refusal", lambda f, mode, platform: refusal(f, mode, elsewhere))
-    monkeypatch.setattr(matmul, "WORTH_COMPILING", 0)
+    monkeypatch.setattr(choose, "lane", lambda kind, n: "jax")
     w, x = hard_operands("Q4_0")
     with pytest.warns(RuntimeWarning, match="kernel of Q4_0 gives other bits, so hifi_ref uses NumPy for it"):
         result = hr.matmul("Q4_0", w, x)

@@ -15,7 +15,7 @@ from golden import judge
 from hifi_ref.formats import HIFI
 from hifi_ref.formats import hard_inputs as inputs
 from hifi_ref.formats.hard_inputs import same_floats
-from hifi_ref.kernels import canary, columns, fields, vec_dot
+from hifi_ref.kernels import canary, columns, split, vec_dot
 from hifi_ref.kernels.plans import PLANS
 from hifi_ref.lanes import jax_lane
 
@@ -49,9 +49,9 @@ def compiled(name: str, mode: str = "exact") -> Any:
 
 def kernel(name: str, backend: str) -> Any:
     def product(w, a):
-        split = fields.split(HIFI[name], w.reshape(len(w), -1, HIFI[name].type_size))
-        activations = fields.split_activations("Q8_K", a.reshape(len(a), -1, 292))
-        return vec_dot.product(PLANS[name], split, activations, backend)
+        weights = split.matrix(HIFI[name], w.reshape(len(w), -1, HIFI[name].type_size))
+        activations = split.activations("Q8_K", a.reshape(len(a), -1, 292))
+        return vec_dot.product(PLANS[name], weights, activations, backend)
 
     return jax.jit(product)
 

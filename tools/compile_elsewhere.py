@@ -38,7 +38,7 @@ from jax.experimental import topologies  # noqa: E402
 from jax.sharding import AbstractDevice, AbstractMesh, Mesh, SingleDeviceSharding, use_abstract_mesh  # noqa: E402
 
 from hifi_ref.formats import FORMATS  # noqa: E402
-from hifi_ref.kernels import fields, vec_dot  # noqa: E402
+from hifi_ref.kernels import split, vec_dot  # noqa: E402
 from hifi_ref.kernels.plans import PLANS  # noqa: E402
 from hifi_ref.lanes import canary  # noqa: E402
 
@@ -95,9 +95,9 @@ def compile_for(target: str, name: str) -> str:
     partner = FORMATS[f.dot_with]
 
     def product(w, a):
-        split = fields.split(f, w.reshape(len(w), -1, f.type_size))
-        activations = fields.split_activations(partner.name, a.reshape(len(a), -1, partner.type_size))
-        return vec_dot.product(PLANS[name], split, activations, "tpu" if target in TPU else "triton")
+        weights = split.matrix(f, w.reshape(len(w), -1, f.type_size))
+        activations = split.activations(partner.name, a.reshape(len(a), -1, partner.type_size))
+        return vec_dot.product(PLANS[name], weights, activations, "tpu" if target in TPU else "triton")
 
     shapes = [
         jax.ShapeDtypeStruct((count, WEIGHTS // x.block_size * x.type_size), np.uint8)

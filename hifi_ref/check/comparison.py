@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hifi_ref import api
 from hifi_ref.check import reproduce
 from hifi_ref.check.meaning import NOT_JUDGED, Judged, judged, settle
 from hifi_ref.check.resume import digest_of, load_state, save_state
 from hifi_ref.check.verdict import find
 from hifi_ref.formats import FORMATS
-from hifi_ref.lanes.rows_encoder import choose_lanes, encode_rows
+from hifi_ref.lanes import choose
 from hifi_ref.model_files.context import contexts
 from hifi_ref.model_files.findings import Findings
 from hifi_ref.model_files.gguf_file import Gguf, Tensor
@@ -96,7 +97,7 @@ def compare(
             results[tensor.name] = plan
         else:
             plans.append(plan)
-    lanes, seconds = choose_lanes(_work(plans, options.sample))
+    seconds = choose.announce(_work(plans, options.sample))
     told, stopping = start(sum(n for _, _, n in _work(plans, options.sample)), seconds), threading.Event()
 
     def progress(weights: int) -> None:
@@ -105,7 +106,7 @@ def compare(
         told(weights)
 
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        running = [pool.submit(_judge, gguf, plan, lanes, options, progress) for plan in plans]
+        running = [pool.submit(_judge, gguf, plan, options, progress) for plan in plans]
         saved = time.monotonic()
         try:
             for future in as_completed(running):
@@ -175,16 +176,12 @@ def _work(plans: list[Plan], sample: int | None) -> list[tuple[str, bool, int]]:
     return work
 
 
-def _judge(
-    gguf: Gguf, plan: Plan, lanes: frozenset[tuple[str, bool]], options: Options, progress: Callable[[int], object]
-) -> Judged:
+def _judge(gguf: Gguf, plan: Plan, options: Options, progress: Callable[[int], object]) -> Judged:
     name, told = plan.tensor.type.name, contexts(gguf).get(plan.tensor.name, {})
 
     def encode(x: np.ndarray, importance: np.ndarray | None, outliers: int | None) -> np.ndarray:
-        large = x.size >= reproduce.TRIAL * 2
-        in_jax = large and (name, importance is not None) in lanes
         context = told or ({} if outliers is None else {"outliers": outliers})
-        return encode_rows(name, x, importance, in_jax, **context)
+        return api.encode(name, x, importance, **context)
 
     judge = reproduce.Judge(gguf, plan.tensor, plan.weights, encode)
     tally, way = reproduce.follow(judge, plan.ways, options.sample, options.seed, progress)

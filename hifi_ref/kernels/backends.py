@@ -30,7 +30,7 @@ def call(kernel: Callable, backend: str, **arguments: Any) -> Callable:
         raise ValueError(f"no back end for kernels is called {backend!r}; there are {', '.join(TILE)}")
     from jax.experimental.pallas import tpu
 
-    parallel = tpu.CompilerParams(dimension_semantics=("parallel",) * len(arguments["grid"]))
+    parallel = tpu.CompilerParams(dimension_semantics=[tpu.PARALLEL] * len(arguments["grid"]))
     races = tpu.InterpretParams(detect_races=True, num_cores_or_threads=2)
     interpret = races if backend == "tpu interpret" else False
     return pl.pallas_call(kernel, compiler_params=parallel, interpret=interpret, **arguments)

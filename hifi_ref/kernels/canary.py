@@ -16,9 +16,10 @@ from jax import numpy as jnp
 from hifi_ref import api
 from hifi_ref.formats import FORMATS
 from hifi_ref.formats.hard_inputs import same_floats, usual_blocks
-from hifi_ref.kernels import backends, fields, vec_dot
+from hifi_ref.kernels import backends, split, vec_dot
 from hifi_ref.kernels.plans import PLANS
 from hifi_ref.lanes.canary import corrections, tracing
+from hifi_ref.lanes.checks import partner_of
 
 # Two tiles of rows, the second one short, by two columns: four programs. Two groups each.
 MORE_ROWS, COLUMNS, WEIGHTS = 8, 2, 512
@@ -43,13 +44,13 @@ def is_exact(name: str, backend: str) -> bool:
 def _observed(name: str, backend: str, w: np.ndarray, a: np.ndarray) -> np.ndarray | None:
     """float32[columns, rows]; None where a compiler refuses the kernel."""
     f = FORMATS[name]
-    partner = FORMATS[f.dot_with]
+    partner = partner_of(f)
     device = jax.local_devices(backend=backends.RUNS_ON[backend])[0]
 
     def product(w, a):
-        split = fields.split(f, w.reshape(len(w), -1, f.type_size))
-        activations = fields.split_activations(partner.name, a.reshape(len(a), -1, partner.type_size))
-        return vec_dot.product(PLANS[name], split, activations, backend)
+        weights = split.matrix(f, w.reshape(len(w), -1, f.type_size))
+        activations = split.activations(partner.name, a.reshape(len(a), -1, partner.type_size))
+        return vec_dot.product(PLANS[name], weights, activations, backend)
 
     with jax.default_device(device):
         work = tracing(product, corrections(device.platform), device.platform)
@@ -65,5 +66,5 @@ def operands(name: str, rows: int, weights: int, columns: int) -> tuple[np.ndarr
     rng = np.random.default_rng(weights + rows)
     f = FORMATS[name]
     w = usual_blocks(f, rng, rows * weights // f.block_size).reshape(rows, -1)
-    a = api.encode(FORMATS[name].dot_with, rng.standard_normal((columns, weights)).astype(np.float32), lane="numpy")
+    a = api.encode(partner_of(f).name, rng.standard_normal((columns, weights)).astype(np.float32), lane="numpy")
     return w, a

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import jax
@@ -10,13 +11,15 @@ from jax import numpy as jnp
 
 from hifi_ref import exact
 from hifi_ref.formats import Format
-from hifi_ref.kernels import backends, canary, fields, gemm, places, unpack, vec_dot
-from hifi_ref.kernels.matmul import FEW_COLUMNS
+from hifi_ref.kernels import backends, canary, gemm, places, split, unpack, vec_dot
 from hifi_ref.kernels.plans import PLANS
+from hifi_ref.lanes.choose import FEW_COLUMNS
 from hifi_ref.lanes.jax_lane import watched
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Bool, Float32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 def product(
@@ -32,22 +35,26 @@ def product(
     if f.name not in PLANS and mode == "fast" and partner.block_size == 1:
         return jnp.matmul(_values(partner, a), _values(f, w).T, precision="highest")
     if f.name not in PLANS or one_by_one(f, platform, len(a)):
-        if len(a) <= FEW_COLUMNS:
-            return jnp.stack([f.dot(w, column) for column in a])
-        return jax.lax.map(lambda column: f.dot(w, column), a)
+        return _one_by_one(f, w, a)
     plan = PLANS[f.name]
     if platform == "cpu":
         if plan.codes is unpack.whole and plan.sums == "runs":
             return gemm.product_in_place(plan, f, partner, w, a)
         exactly = places.product if plan.sums == "places" else gemm.product
         run = exactly if mode == "exact" else gemm.fast_product
-        return run(plan, fields.split(f, w), fields.split_activations(partner.name, a))
+        return run(plan, split.matrix(f, w), split.activations(partner.name, a))
     if mode == "fast":
-        return gemm.fast_product(plan, fields.split(f, w), fields.split_activations(partner.name, a))
+        return gemm.fast_product(plan, split.matrix(f, w), split.activations(partner.name, a))
     if why := refusal(f, mode, platform):
         raise RuntimeError(f"{why}: use lane numpy's dot")
     backend = backends.OF_PLATFORM[platform]
-    return vec_dot.product(plan, fields.split(f, w), fields.split_activations(partner.name, a), backend)
+    return vec_dot.product(plan, split.matrix(f, w), split.activations(partner.name, a), backend)
+
+
+def _one_by_one(f: Format, w: Array, a: Array) -> Array:
+    assert f.dot is not None
+    dot = functools.partial(f.dot, w)
+    return jnp.stack([dot(column) for column in a]) if len(a) <= FEW_COLUMNS else jax.lax.map(dot, a)
 
 
 def one_by_one(f: Format, platform: str, count: int) -> bool:

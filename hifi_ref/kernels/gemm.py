@@ -17,20 +17,21 @@ from hifi_ref import exact
 from hifi_ref.exact import f32, i32
 from hifi_ref.formats import Format
 from hifi_ref.kernels import order, slots
-from hifi_ref.kernels.fields import Activations, Weights
 from hifi_ref.kernels.order import Floats, Sums
-from hifi_ref.kernels.plans import Plan
+from hifi_ref.kernels.structures import Activations, Plan, Weights
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32
+    from jaxtyping import Float32, Int32
+
+    from hifi_ref.exact import Array
 
 EXACT = 2**24
 
 
 def product(plan: Plan, w: Weights, a: Activations) -> Float32[Array, "batch rows"]:
-    """The defined bits, where the format's dot_clear holds."""
+    """The defined bits, where the format's dot makes no mark."""
     batch, rows = a.q.shape[-1], w.d.shape[-1]
-    mul = exact.sealed_by(w.d[0, :1])
+    _, mul = exact.sealed_by(w.d[0, :1])
     zeros = jnp.broadcast_to(exact.zeros_to_add_to(w.d[0, :1]), (batch, rows))
     lanes = plan.sums == "lanes"
 
@@ -60,7 +61,7 @@ def product_in_place(plan: Plan, f: Format, partner: Format, w: Array, a: Array)
     """
     d, (da, q) = f.layout.unpack(w)[0].T, partner.layout.unpack(a)
     q, da = jnp.swapaxes(q, 0, 1).astype(jnp.bfloat16), da.T[..., None]
-    mul = exact.sealed_by(d[:1, :1])
+    _, mul = exact.sealed_by(d[:1, :1])
     flat, first = w.reshape(len(w), -1), f.layout.offset("qs")
 
     def block(b, total):

@@ -18,20 +18,21 @@ from jax.experimental import pallas as pl
 from hifi_ref import exact
 from hifi_ref.exact import f32
 from hifi_ref.kernels import backends, gemm, planes, slots
-from hifi_ref.kernels.fields import Activations, Weights
-from hifi_ref.kernels.plans import Plan
+from hifi_ref.kernels.structures import Activations, Plan, Weights
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32
+    from jaxtyping import Float32
+
+    from hifi_ref.exact import Array
 
 # Groups a program: the sublanes of a TPU's register.
 GROUPS = 8
 
 
 def product(plan: Plan, w: Weights, a: Activations) -> Float32[Array, "batch rows"]:
-    """The defined bits on a CPU, where the format's dot_clear holds: one group after the other, decoded once."""
+    """The defined bits on a CPU, where the format's dot makes no mark: one group after the other, decoded once."""
     batch, rows = a.q.shape[-1], w.d.shape[-1]
-    mul = exact.sealed_by(w.d[0, :1])
+    _, mul = exact.sealed_by(w.d[0, :1])
     zeros = jnp.broadcast_to(exact.zeros_to_add_to(w.d[0, :1]), (batch, rows))
 
     def group(g, total):
@@ -79,7 +80,7 @@ def operands(plan: Plan, w: Weights, a: Activations, tile: int) -> tuple[dict[st
     fields["scales"] = groups_inside(planes.words(w.scales))
     if w.mins is not None:
         fields["mins"], fields["m"] = groups_inside(planes.words(w.mins)), groups_inside(w.m)
-    mul = exact.sealed_by(w.d[0, :1])
+    _, mul = exact.sealed_by(w.d[0, :1])
     terms = jax.vmap(lambda w, a: slots.terms(plan, w, a, mul))(w, a)
     columns = {
         "q": filled(jnp.transpose(a.q.reshape(len(a.q), 256, -1), (2, 1, 0))[..., None], rows_too=False),
@@ -100,7 +101,7 @@ def _spec(x: Any, tile: int) -> pl.BlockSpec:
 def _kernel(plan, structure, *refs):
     *inputs, out_ref = refs
     x, column = jax.tree.unflatten(structure, inputs)
-    mul = exact.sealed_by(x["d"][0])
+    _, mul = exact.sealed_by(x["d"][0])
     d, da = x["d"][0], column["d"][0, 0]
     subs = 4 * x["scales"].shape[0]
     length = 256 // subs

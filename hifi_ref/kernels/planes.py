@@ -13,7 +13,9 @@ import numpy as np
 from jax import numpy as jnp
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Int32, UInt8
+    from jaxtyping import Int32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 def pack(codes: UInt8[Array, "groups 8 32 rows"], widths: tuple[int, ...]) -> tuple[UInt8[Array, "..."], ...]:

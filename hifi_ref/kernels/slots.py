@@ -1,50 +1,34 @@
 """What formats with outliers add to their base's dot product: one float32 term for each slot of a block.
 
-A function a format takes the extension apart, as fields.py does with its base. A term needs the activation at a slot's
-position, and no kernel can look that up on every back end: terms are made outside, and added inside, slot after slot.
+One function a format, which plans.py names, takes the extension apart, as fields.py does with its base. A term needs
+the activation at a slot's position, and no kernel can look that up on every back end: terms are made outside, and added
+inside, slot after slot.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jax import numpy as jnp
 
 from hifi_ref.exact import f32, i32, mul
-from hifi_ref.formats import Format
 from hifi_ref.formats.hifi import e4m3
 from hifi_ref.formats.hifi.outliers import slots_in_use
+from hifi_ref.kernels.structures import Activations, Plan, Slots, Weights
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32, UInt8
+    from jaxtyping import Float32, Int32
 
-    from hifi_ref.kernels.fields import Activations, Weights
-    from hifi_ref.kernels.plans import Plan
+    from hifi_ref.exact import Array
 
 _127TH = np.float32(1) / np.float32(127)
 
 
-class Slots(NamedTuple):
-    """Of the matrix, in the order of its blocks; ``split`` has the rows first and the slots last."""
-
-    at: UInt8[Array, "groups slots rows"]
-    """Positions in the group."""
-    values: Float32[Array, "groups slots rows"]
-    active: Bool[Array, "groups slots rows"] | None = None
-    """Those in use; None: all."""
-    unit: Float32[Array, "groups 1 rows"] | None = None
-    """What a value of 1 is worth, where values are whole numbers."""
-
-
-def split(f: Format, extension: tuple[Array, ...]) -> Slots:
-    """The fields behind those of the base, each [rows, blocks, ...] -> Slots, [rows, blocks, slots]."""
-    return globals()[f"_{f.name.lower()}"](*extension)
-
-
 def terms(plan: Plan, w: Weights, a: Activations, multiply: Callable) -> Float32[Array, "slots batch rows"]:
     """What each slot of one group adds: (value q) d, or (value (unit d)) q; 0 where it is not in use."""
+    assert w.slots is not None
     at, values, active, unit = w.slots
     at = i32(at)
     q = f32(jnp.take(a.q.reshape(256, -1).T, at, axis=1, mode="clip"))
@@ -81,46 +65,42 @@ def weights(plan: Plan, w: Weights, at: Int32[Array, "places rows"] | None = Non
 # ONE FUNCTION A FORMAT: the fields of its extension -> Slots
 
 
-def _q2_k_hifi(count, at, values, pad):
+def of_q2_k_hifi(count, at, values, pad):
     return Slots(at, values, slots_in_use(count & np.uint8(127), 3))
 
 
-def _q3_k_hifi(at, values, pad):
+def of_q3_k_hifi(at, values, pad):
     return Slots(at, values)
 
 
-def _q4_k_hifi(at, values):
+def of_q4_k_hifi(at, values):
     return Slots(at, values)
 
 
-def _q6_k_hifi(at, values):
+def of_q6_k_hifi(at, values):
     return Slots(at, values, _last_of_each(at, True))
 
 
-def _q6_k_hifi_l(count, at, values):
+def of_q6_k_hifi_l(count, at, values):
+    """And Q4_HIFI."""
     return Slots(at, values, _last_of_each(at, slots_in_use(count, at.shape[-1])))
 
 
-_q4_hifi = _q6_k_hifi_l
-
-
-def _q6_k_hifi_dynamic(count, at, pad, values):
+def of_q6_k_hifi_dynamic(count, at, pad, values):
     return Slots(at, values, slots_in_use(count, 8))
 
 
-def _q6_k_hifi_res8(count, at, values, pad, scale):
+def of_q6_k_hifi_res8(count, at, values, pad, scale):
     return Slots(at, f32(values), slots_in_use(count, 8), mul(scale, _127TH))
 
 
-def _q5_k_hifi_res8(count, at, values, scale, pad):
+def of_q5_k_hifi_res8(count, at, values, scale, pad):
     return Slots(at, f32(values), slots_in_use(count, 8), mul(e4m3.widen(scale), _127TH))
 
 
-def _lite(count, at, values, pad, scale):
+def of_lite(count, at, values, pad, scale):
+    """Q2_K_LITE to Q6_K_LITE"""
     return Slots(at, f32(values), slots_in_use(count, at.shape[-1]), scale)
-
-
-_q2_k_lite = _q3_k_lite = _q4_k_lite = _q5_k_lite = _q6_k_lite = _lite
 
 
 def _last_of_each(at, active):

@@ -9,7 +9,9 @@ import numpy as np
 from hifi_ref import exact
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, UInt8
+    from jaxtyping import UInt8
+
+    from hifi_ref.exact import Array
 
 
 def spread(packed: UInt8[Array, "*n run rows"], width: int) -> UInt8[Array, "*n parts run rows"]:

@@ -20,12 +20,13 @@ from jax.experimental import pallas as pl
 from hifi_ref import exact
 from hifi_ref.exact import f32, i32
 from hifi_ref.kernels import backends, gemm, order, places, planes, slots
-from hifi_ref.kernels.fields import Activations, Weights
 from hifi_ref.kernels.order import Floats, Sums
-from hifi_ref.kernels.plans import Plan
+from hifi_ref.kernels.structures import Activations, Plan, Weights
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32
+    from jaxtyping import Float32
+
+    from hifi_ref.exact import Array
 
 
 class Operands(NamedTuple):
@@ -46,7 +47,7 @@ class Operands(NamedTuple):
 
 
 def product(plan: Plan, w: Weights, a: Activations, backend: str) -> Float32[Array, "batch rows"]:
-    """The defined bits, where the format's dot_clear holds."""
+    """The defined bits, where the format's dot makes no mark."""
     if plan.sums == "places":
         return places.kernel_product(plan, w, a, backend)
     batch, rows = a.q.shape[-1], w.d.shape[-1]
@@ -84,7 +85,7 @@ def operands(plan: Plan, w: Weights, a: Activations, tile: int) -> Operands:
         sums = column_first(i32(a.bsums).reshape(len(a.bsums), subs, -1, a.bsums.shape[-1]).sum(axis=2, dtype=np.int32))
     terms = None
     if w.slots is not None:
-        mul = exact.sealed_by(w.d[0, :1])
+        _, mul = exact.sealed_by(w.d[0, :1])
         terms = filled(jnp.moveaxis(jax.vmap(lambda w, a: slots.terms(plan, w, a, mul))(w, a), 2, 0))
     return Operands(
         tuple(filled(plane) for plane in packed),
@@ -118,7 +119,7 @@ def _kernel(plan: Plan, leaves: list[Any], *refs: Any) -> None:
     taken = [None if leaf is None else next(remaining) for leaf in leaves]
     count = len(plan.bits)
     x = Operands(tuple(taken[:count]), *taken[count:])
-    mul = exact.sealed_by(x.d[0, 0:1, :])
+    _, mul = exact.sealed_by(x.d[0, 0:1, :])
     lanes = plan.sums == "lanes"
 
     def group(g, state):

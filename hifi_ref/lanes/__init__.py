@@ -3,4 +3,8 @@
 numpy_lane   the definition at work: chunks that fit a cache, on all cores
 jax_lane     the same text compiled by XLA, and what keeps it exact
 canary       whether a back end of jax computes as IEEE-754 asks
+choose       which lane does work on NumPy arrays where nobody named one
+speeds       what both lanes were measured to do
+kept         what earlier processes have compiled
+checks       whether what a caller hands in makes sense
 """

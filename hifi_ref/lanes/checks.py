@@ -24,6 +24,12 @@ def format_offering(name: str, operation: str) -> Format:
     return FORMATS[name]
 
 
+def partner_of(f: Format) -> Format:
+    """The format that activations take in a dot product with f, which offers one."""
+    assert f.dot_with is not None
+    return FORMATS[f.dot_with]
+
+
 def checked_array(x: Any, dtype: type, what: str) -> Array:
     """x itself: an array of NumPy or jax, of this dtype, with an axis or more. ValueError, naming ``what``, if not."""
     if not exact.is_jax(x) and not isinstance(x, np.ndarray):

@@ -23,7 +23,8 @@ DOT_CHUNK = 1 << 20
 
 def encode(f: Format, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """f32[..., n] -> uint8[rows, row bytes]."""
-    n = x.shape[-1]
+    assert f.encode is not None
+    work, n = f.encode, x.shape[-1]
     x = np.ascontiguousarray(x).reshape(-1, n // f.block_size, f.block_size)
     if weights is None:
         # Blocks know nothing of their row, so one long row will do.
@@ -32,7 +33,7 @@ def encode(f: Format, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
         step = max(1, ENCODE_CHUNK // f.block_size)
 
         def part(i: int) -> None:
-            out[:, i : i + step] = f.encode(x[:, i : i + step], None)
+            out[:, i : i + step] = work(x[:, i : i + step], None)
 
         _each(part, range(0, x.shape[1], step))
         return out
@@ -41,7 +42,7 @@ def encode(f: Format, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     step = max(1, ENCODE_CHUNK // n)
 
     def rows(i: int) -> None:
-        out[i : i + step] = f.encode(x[i : i + step], weights)
+        out[i : i + step] = work(x[i : i + step], weights)
 
     _each(rows, range(0, len(x), step))
     return out
@@ -62,13 +63,15 @@ def decode(f: Format, blocks: np.ndarray, out: np.ndarray) -> None:
 
 def dot(f: Format, partner: Format, w: np.ndarray, a: np.ndarray) -> np.ndarray:
     """uint8[rows, row bytes], uint8[row bytes of the partner] -> f32[rows]."""
+    assert f.dot is not None
+    work = f.dot
     w = np.ascontiguousarray(w).reshape(len(w), -1, f.type_size)
     a = np.ascontiguousarray(a).reshape(-1, partner.type_size)
     out = np.empty(len(w), np.float32)
     step = max(1, DOT_CHUNK // max(1, a.shape[0] * partner.block_size))
 
     def rows(i: int) -> None:
-        out[i : i + step] = f.dot(w[i : i + step], a)
+        out[i : i + step] = work(w[i : i + step], a)
 
     _each(rows, range(0, len(w), step))
     return out

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from hifi_ref import api
 from hifi_ref.formats import FORMATS
-from hifi_ref.lanes.rows_encoder import choose_lanes, encode_rows
+from hifi_ref.lanes import choose
 from hifi_ref.model_files import context, gguf_write, policies
 from hifi_ref.model_files.dialects import DIALECTS, REFERENCE
 from hifi_ref.model_files.file_types import FILE_TYPES
@@ -83,12 +84,12 @@ def _data(
 ) -> Iterator[bytes]:
     """The bytes of all tensors, in pieces that never span two."""
     work = [(p.format, p.importance is not None, p.tensor.elements) for p in plans if p.format != p.tensor.type_name]
-    lanes, _ = choose_lanes(work)
+    choose.announce(work)
     for plan in plans:
         if plan.format == plan.tensor.type_name:
             yield from _copied(gguf, plan.tensor)
         else:
-            yield from _encoded(plan, find(plan.tensor.name), lanes, progress)
+            yield from _encoded(plan, find(plan.tensor.name), progress)
 
 
 def _copied(gguf: Gguf, tensor: Tensor) -> Iterator[bytes]:
@@ -97,9 +98,7 @@ def _copied(gguf: Gguf, tensor: Tensor) -> Iterator[bytes]:
         yield bytes(gguf.data[start : min(start + PIECE, end)])
 
 
-def _encoded(
-    plan: Plan, weights: Weights, lanes: frozenset[tuple[str, bool]], progress: Callable[[int], object]
-) -> Iterator[bytes]:
+def _encoded(plan: Plan, weights: Weights, progress: Callable[[int], object]) -> Iterator[bytes]:
     """The blocks of one tensor. Raises InputError where a weight is not finite."""
     tensor = plan.tensor
     row = tensor.shape[0]
@@ -112,6 +111,6 @@ def _encoded(
             if not np.isfinite(x).all():
                 bad = first * row + int(np.argmin(np.isfinite(x)))
                 raise InputError(f"weight {bad} of tensor {tensor.name} is not finite: it cannot be quantized")
-            blocks = encode_rows(plan.format, x, own, (plan.format, own is not None) in lanes, **plan.told)
+            blocks = api.encode(plan.format, x, own, **plan.told)
             progress(x.size)
             yield blocks.tobytes()

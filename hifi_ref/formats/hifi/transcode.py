@@ -40,13 +40,11 @@ def split(name: str, w: UInt8[np.ndarray, "n bytes"]) -> Split:
     base = base_of(name)
     if w.ndim != 2 or w.dtype != np.uint8 or w.shape[1] % module.LAYOUT.type_size:
         raise ValueError(f"w must be uint8[rows, row_bytes] with whole blocks of {name}, not {w.dtype}{list(w.shape)}")
-    from hifi_ref import api
-
     blocks = w.reshape(-1, module.LAYOUT.type_size)
     plain = np.ascontiguousarray(blocks[:, : base.LAYOUT.type_size])
     with np.errstate(all="ignore"):
-        whole = api.decode(name, blocks, lane="numpy")
-        kept = api.decode(base.LAYOUT.name, plain, lane="numpy")
+        whole = module.decode(blocks).reshape(len(blocks), -1)
+        kept = base.decode(plain).reshape(len(blocks), -1)
         changed = whole.view(np.uint32) != kept.view(np.uint32)
         values = (whole - kept).reshape(len(w), -1)
     rows, positions = np.nonzero(changed.reshape(values.shape))

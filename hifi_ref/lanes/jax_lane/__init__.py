@@ -14,3 +14,4 @@ from hifi_ref.lanes.jax_lane.compiling import opaque as opaque
 from hifi_ref.lanes.jax_lane.decoding import decode as decode
 from hifi_ref.lanes.jax_lane.dots import dot as dot
 from hifi_ref.lanes.jax_lane.encoding import encode as encode
+from hifi_ref.lanes.jax_lane.encoding import encode_in_pieces as encode_in_pieces

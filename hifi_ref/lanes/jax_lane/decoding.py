@@ -18,9 +18,10 @@ from hifi_ref.lanes import numpy_lane
 from hifi_ref.lanes.canary import corrections, require_exact, tracing, tracing_anywhere
 from hifi_ref.lanes.jax_lane import watched
 from hifi_ref.lanes.jax_lane.compiling import CPU_OPTIONS, opaque
+from hifi_ref.lanes.speeds import DECODED_PIECE
 
-# Weights a chunk.
-DECODE_CHUNK = 1 << 20
+# Weights a call, at most.
+DECODE_CHUNK = DECODED_PIECE
 
 
 @functools.cache
@@ -42,9 +43,12 @@ def _raw_shape(f: Format, n: int) -> tuple[int, ...]:
     return jax.eval_shape(f.decode, jax.ShapeDtypeStruct((n, f.type_size), np.uint8)).shape
 
 
-def decode(f: Format, blocks: Any, shape: tuple[int, ...], out: Any = None) -> Any:
-    """uint8[..., row bytes] -> f32 of ``shape``; out, a jax array of that shape, is donated."""
-    platform = require_exact(blocks)
+def decode(f: Format, blocks: Any, shape: tuple[int, ...], out: Any = None, platform: str | None = None) -> Any:
+    """uint8[..., row bytes] -> f32 of ``shape``; out, a jax array of that shape, is donated.
+
+    ``platform``: for NumPy arrays, the back end that does the work; None for the default one.
+    """
+    platform = platform or require_exact(blocks)
     if exact.is_traced(blocks):
         return _decode_traced(f, blocks.reshape(-1, f.type_size)).reshape(shape)
     if watched.may_decode_again(f) and bool(_marked(f)(blocks)):
@@ -95,7 +99,8 @@ def _decode_chunks(f: Format, blocks: np.ndarray, out: np.ndarray, platform: str
     values = (
         out.reshape(-1, f.block_size) if out.flags.c_contiguous else np.empty((len(flat), f.block_size), np.float32)
     )
-    step = max(1, min(DECODE_CHUNK // f.block_size, len(flat)))
+    # The next power of two, so that few shapes are compiled.
+    step = min(DECODE_CHUNK // f.block_size, 1 << (len(flat) - 1).bit_length())
 
     def stripe(first: int, stride: int) -> None:
         buffer = jnp.empty(_raw_shape(f, step), np.float32, device=device)

@@ -33,12 +33,17 @@ def _dotter(f: Format, partner: Format, platform: str) -> Callable[..., Any]:
     return jax.jit(run, compiler_options=CPU_OPTIONS if platform == "cpu" else None)
 
 
-def dot(f: Format, partner: Format, w: Any, a: Any) -> Any:
-    """uint8[rows, row bytes], uint8[partner's row bytes] -> f32[rows]."""
-    platform = require_exact(a if exact.is_traced(a) else w)
+def dot(f: Format, partner: Format, w: Any, a: Any, platform: str | None = None) -> Any:
+    """uint8[rows, row bytes], uint8[partner's row bytes] -> f32[rows].
+
+    ``platform``: for NumPy arrays, the back end that does the work; None for the default one.
+    """
+    platform = platform or require_exact(a if exact.is_traced(a) else w)
     if exact.is_traced(w) or exact.is_traced(a):
         return _dot_traced(f, partner, *_in_blocks(f, partner, jnp.asarray(w), jnp.asarray(a)))
-    result, marked = _dotter(f, partner, platform)(w, a)
+    device = None if exact.is_jax(w) else jax.local_devices(backend=platform)[0]
+    with jax.default_device(device):
+        result, marked = _dotter(f, partner, platform)(w, a)
     if bool(marked):
         result = numpy_lane.dot(f, partner, np.asarray(w), np.asarray(a))
     return jnp.asarray(result) if exact.is_jax(w) else np.asarray(result)

@@ -19,11 +19,14 @@ from hifi_ref.lanes import numpy_lane
 from hifi_ref.lanes.canary import corrections, platforms_of, require_exact, tracing, tracing_anywhere
 from hifi_ref.lanes.jax_lane import watched
 from hifi_ref.lanes.jax_lane.compiling import CPU_OPTIONS, opaque
+from hifi_ref.lanes.speeds import ENCODED_PIECE
 
-# Weights a chunk: the arrays of a search then stay in a CPU's second-level cache,
-ENCODE_CHUNK = 1 << 19
+# Weights a call, at most: the arrays of a search then stay in a CPU's second-level cache,
+ENCODE_CHUNK = ENCODED_PIECE
 # and elsewhere in a small part of the memory, while all cores have work.
 LARGE_CHUNK = 1 << 24
+# And at least: what is smaller is filled up.
+SMALLEST_CHUNK = 1 << 12
 
 
 @functools.cache
@@ -40,8 +43,19 @@ def encode(f: Format, x: Any, weights: Any, shape: tuple[int, ...]) -> Any:
     if exact.is_jax(x) and platform != "cpu" and x.size:
         return _encode_on_device(f, x, weights, platform).reshape(shape)
     weights = None if weights is None else np.asarray(weights)
-    result = _encode_chunks(f, np.asarray(x), weights, platform).reshape(shape)
+    chunk = ENCODE_CHUNK if platform == "cpu" else LARGE_CHUNK
+    # The next power of two, so that few shapes are compiled.
+    chunk = min(chunk, max(SMALLEST_CHUNK, 1 << (x.size - 1).bit_length()))
+    result = _encode_chunks(f, np.asarray(x), weights, platform, chunk).reshape(shape)
     return jnp.asarray(result) if exact.is_jax(x) else result
+
+
+def encode_in_pieces(f: Format, x: np.ndarray, weights: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    """The same on this machine's processor, in calls of one shape: one compilation serves tensors of all shapes.
+
+    Row-scoped formats with importance need whole rows, and so one compilation for each length of rows.
+    """
+    return _encode_chunks(f, x, weights, "cpu", ENCODE_CHUNK).reshape(shape)
 
 
 def _encode_for(f: Format, is_cpu: bool) -> Callable[..., Any]:
@@ -75,18 +89,17 @@ def _blocked(f: Format, x: Any, weights: Any) -> tuple[Any, Any]:
     return x.reshape(-1, x.shape[-1] // f.block_size, f.block_size), weights.reshape(-1, f.block_size)
 
 
-def _cut(f: Format, x: Any, weights: Any, platform: str) -> tuple[int, int]:
+def _cut(f: Format, x: Any, weights: Any) -> tuple[int, int]:
     """The axis along which blocks are cut into pieces, rows where importance goes by rows, and the length of one."""
     axis = 1 if weights is None else 0
-    chunk = ENCODE_CHUNK if platform == "cpu" else LARGE_CHUNK
-    return axis, min(max(1, chunk // (f.block_size if weights is None else weights.size)), x.shape[axis])
+    return axis, min(max(1, LARGE_CHUNK // (f.block_size if weights is None else weights.size)), x.shape[axis])
 
 
 def _encode_on_device(f: Format, x: jax.Array, weights: Any, platform: str) -> jax.Array:
     """Equal pieces, the last of which may begin within the one before; only what is marked leaves the device."""
     run = _encoder(f, platform)
     x, weights = _blocked(f, x, weights)
-    axis, step = _cut(f, x, weights, platform)
+    axis, step = _cut(f, x, weights)
     length, parts = x.shape[axis], []
     for start in range(0, length, step):
         first = min(start, length - step)
@@ -100,27 +113,33 @@ def _encode_on_device(f: Format, x: jax.Array, weights: Any, platform: str) -> j
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=axis)
 
 
-def _encode_chunks(f: Format, x: np.ndarray, weights: np.ndarray | None, platform: str) -> np.ndarray:
-    """Equal chunks, the last one filled with zeros; two in flight, since copying overlaps computing."""
+def _encode_chunks(f: Format, x: np.ndarray, weights: np.ndarray | None, platform: str, chunk: int) -> np.ndarray:
+    """Chunks of one shape, the last one filled with zeros; two in flight, since copying overlaps computing."""
     run = _encoder(f, platform)
     device = jax.local_devices(backend=platform)[0]
     x, weights = _blocked(f, np.ascontiguousarray(x), weights)
-    axis, step = _cut(f, x, weights, platform)
+    by_rows = weights is not None and f.row_scoped
+    # Blocks that know nothing of their row form one long row, each beside its own importance.
+    x = x if by_rows else x.reshape(1, -1, f.block_size)
+    axis = 0 if by_rows else 1
+    step = max(1, chunk // (weights.size if by_rows else f.block_size))
     out = np.empty((*x.shape[:2], f.type_size), np.uint8)
 
     def part(start: int) -> None:
-        at = (slice(None), slice(start, start + step)) if axis else (slice(start, start + step),)
-        piece = x[at]
+        at = (slice(start, start + step),) if by_rows else (slice(None), slice(start, start + step))
+        piece, own = x[at], weights
+        if weights is not None and not by_rows:
+            own = weights[np.arange(start, start + step) % len(weights)]
         missing = step - piece.shape[axis]
         if missing:
             padding = [(0, 0)] * 3
             padding[axis] = (0, missing)
             piece = np.pad(piece, padding)
         with jax.default_device(device):
-            blocks, marked = (np.asarray(r) for r in run(piece, weights))
+            blocks, marked = (np.asarray(r) for r in run(piece, own))
         keep = step - missing
-        blocks, marked = (r[:, :keep] if axis else r[:keep] for r in (blocks, marked))
-        out[at] = _repair(f, x[at], weights, blocks, marked)
+        blocks, marked = (r[:keep] if by_rows else r[:, :keep] for r in (blocks, marked))
+        out[at] = _repair(f, x[at], own, blocks, marked)
 
     starts = range(0, x.shape[axis], step) if x.size else range(0)
     if len(starts) == 1:

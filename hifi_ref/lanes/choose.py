@@ -1,0 +1,149 @@
+"""Which lane does work on NumPy arrays where the caller names none: the one place that decides.
+
+NumPy begins at once; the JAX lane is many times quicker, but first JAX itself must start and the operation be compiled.
+Nobody knows how much work will follow, so it is the rule of one who rents skis until the rent has reached their price:
+
+* Work goes to NumPy until what JAX would have saved in this process so far amounts to what starting it costs. That
+  never takes more than twice as long as the best choice in hindsight.
+* A second tensor of a million weights in the same format is taken for the beginning of a model, which has many more.
+* Commands know their work beforehand and announce it.
+
+speeds.py holds what was measured; kept.py knows what earlier processes have compiled. Both lanes give the same bits.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import warnings
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from hifi_ref.lanes import kept
+from hifi_ref.lanes.speeds import DECODED_PIECE, ENCODED_PIECE, JAX_START, LOAD, MATMUL, Speed, of_format
+
+# From so many weights on it is a tensor of a model, and after the second one so many more are expected.
+TENSOR = 1 << 20
+MORE_TENSORS = 64
+# Up to so many columns a CPU is quicker with one matrix-vector product after the other than with a matrix product.
+FEW_COLUMNS = 6
+
+
+class Kind(NamedTuple):
+    """Work that one compilation serves."""
+
+    operation: str
+    """"encode", "decode", "dot" or "matmul"."""
+    name: str
+    """The format's."""
+    weighted: bool = False
+    """Whether an encoder takes importance."""
+    shape: tuple[int | str, ...] = ()
+    """What else the compiled code is made for, where it does not serve all shapes."""
+
+    def __str__(self) -> str:
+        return f"{self.operation} {self.name}{' with importance' if self.weighted else ''}"
+
+
+_lock = threading.Lock()
+# Of this process: kinds that go to JAX; what others would have saved there, and how many tensors; kinds announced.
+_in_jax: set[Kind] = set()
+_saved: dict[Kind, float] = {}
+_tensors: dict[Kind, int] = {}
+_announced: set[Kind] = set()
+
+
+def lane(kind: Kind, n: int) -> str:
+    """The lane, "numpy" or "jax", for n weights (of a matrix product: n multiplications) of NumPy arrays.
+
+    A RuntimeWarning says once where JAX would be quicker but is not exact.
+    """
+    in_numpy, in_jax = _seconds(kind, n)
+    if in_jax >= in_numpy:
+        return "numpy"
+    with _lock:
+        if kind in _in_jax:
+            return "jax"
+        gain = in_numpy - in_jax
+        _saved[kind] = _saved.get(kind, 0.0) + gain
+        _tensors[kind] = _tensors.get(kind, 0) + (n >= TENSOR)
+        if n >= TENSOR and _tensors[kind] > 1 and kind not in _announced:
+            gain *= MORE_TENSORS
+        if max(_saved[kind], gain) < _starting(kind) or not jax_is_exact_or_warn():
+            return "numpy"
+        _in_jax.add(kind)
+    kept.note({str(kind)})
+    return "jax"
+
+
+def announce(work: Iterable[tuple[str, bool, int]]) -> float:
+    """Tell what is going to be encoded, so that what is worth it is compiled at once; keep what is compiled on disk.
+
+    Args:
+        work: format's name, whether with importance, weights; once a tensor.
+
+    Returns:
+        How many seconds everything may take.
+    """
+    totals: dict[Kind, int] = {}
+    for name, weighted, n in work:
+        kind = Kind("encode", name, weighted)
+        totals[kind] = totals.get(kind, 0) + n
+    kept.keep()
+    with _lock:
+        _announced.update(totals)
+    both = {kind: _seconds(kind, n) for kind, n in totals.items()}
+    in_jax = {kind: seconds + _compiling(kind) for kind, (_, seconds) in both.items()}
+    better = {kind for kind in totals if in_jax[kind] < both[kind][0]}
+    start = 0.0 if _has_started() else JAX_START
+    gain = sum(both[kind][0] - in_jax[kind] for kind in better)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        if gain < start or not jax_is_exact_or_warn():
+            return sum(in_numpy for in_numpy, _ in both.values())
+    with _lock:
+        _in_jax.update(better)
+    kept.note(map(str, better))
+    return start + sum(in_jax[kind] if kind in better else both[kind][0] for kind in totals)
+
+
+def jax_is_exact_or_warn() -> bool:
+    """Whether JAX computes exactly on this machine's processor; a RuntimeWarning, once, where it does not."""
+    try:
+        from hifi_ref.lanes import canary
+
+        kept.configure()
+        return canary.is_exact_or_warn("cpu")
+    except (ImportError, RuntimeError):
+        # There is no JAX, or its user keeps it from the processor.
+        return False
+
+
+def _seconds(kind: Kind, n: int) -> tuple[float, float]:
+    """What n weights take in NumPy, and in JAX once it is compiled: whole pieces, the last one filled up."""
+    speed = _speed(kind)
+    piece = {"encode": ENCODED_PIECE, "decode": DECODED_PIECE}.get(kind.operation, 1)
+    return n / speed.numpy / 1e6, -(-n // piece) * piece / speed.jax / 1e6
+
+
+def _speed(kind: Kind) -> Speed:
+    if kind.operation != "matmul":
+        return of_format(f"{kind.operation}{' with importance' if kind.weighted else ''}", kind.name)
+    return MATMUL._replace(numpy=of_format("dot", kind.name).numpy)
+
+
+def _starting(kind: Kind) -> float:
+    """Seconds until the first work of a kind can begin in JAX."""
+    return _compiling(kind) + (0.0 if _has_started() else JAX_START)
+
+
+def _compiling(kind: Kind) -> float:
+    if kind in _in_jax:
+        return 0.0
+    return LOAD if str(kind) in kept.compiled() else _speed(kind).compiling
+
+
+def _has_started() -> bool:
+    """Whether JAX is loaded and its canary has sung, for whatever reason."""
+    canary = sys.modules.get("hifi_ref.lanes.canary")
+    return canary is not None and canary.failures.cache_info().currsize > 0
