@@ -395,29 +395,29 @@ def test_a_part_of_the_file(folder: Path) -> None:
 
 
 def test_an_interrupted_run_goes_on(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hifi_ref.check import comparison
+    from hifi_ref.check import compare as comparing
 
     path = tmp_path / "q.gguf"
     path.write_bytes((folder / "15.gguf").read_bytes())
-    judged, calls = comparison.judged, []
+    result_of, calls = comparing.result_of, []
 
     def stop_after(n: int):
         def judging(tensor, *rest):
             calls.append(tensor.name)
             if len(calls) > n:
                 raise KeyboardInterrupt
-            return judged(tensor, *rest)
+            return result_of(tensor, *rest)
 
         return judging
 
     flags = [f"--source={folder / 'f32.gguf'}", "--resume"]
-    monkeypatch.setattr(comparison, "judged", stop_after(5))
+    monkeypatch.setattr(comparing, "result_of", stop_after(5))
     assert run_check(path, *flags)[0] == 130
     state = tmp_path / "q.gguf.state"
     done = set(json.loads(state.read_text())["done"])
     assert 1 <= len(done) <= 5
     calls.clear()
-    monkeypatch.setattr(comparison, "judged", stop_after(1000))
+    monkeypatch.setattr(comparing, "result_of", stop_after(1000))
     kept = state.read_bytes()
     assert run_check(path, *flags)[0] == 0 and not done & set(calls) and len(calls) == 12 - len(done)
     assert not state.exists()

@@ -148,7 +148,8 @@ def _check_with_progress(path: str, dialect: str | None) -> Report:
 
 def _compare(report: Report, values: flags.FlagValues) -> None:
     """Add the comparison with the source to the report, with a progress bar on a terminal."""
-    from hifi_ref.check.comparison import Options, compare
+    from hifi_ref.check.compare import compare
+    from hifi_ref.check.comparison import Options
 
     state = values.resume
     written = [path for path in (values.html, values.json) if path not in (None, "-")]

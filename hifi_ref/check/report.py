@@ -6,16 +6,13 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from hifi_ref.check.comparison import Comparison, TensorResult
+from hifi_ref.check.verdict import verdict
 from hifi_ref.model_files.dialects import REFERENCE
 from hifi_ref.model_files.file_types import file_type, file_type_name
 from hifi_ref.model_files.findings import CODES, Findings
 from hifi_ref.model_files.gguf_file import Gguf, Tensor, printable
-
-if TYPE_CHECKING:
-    from hifi_ref.check.comparison import Comparison
-    from hifi_ref.check.meaning import Judged
 
 # Findings of one code that are printed; the JSON holds more.
 SHOWN = 5
@@ -46,8 +43,6 @@ class Report:
     @property
     def verdict(self) -> str:
         """What came of the comparison, in one sentence."""
-        from hifi_ref.check.verdict import verdict
-
         return verdict(self.path, self.comparison, self.gguf)
 
 
@@ -77,7 +72,7 @@ def to_text(report: Report, quiet: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _outcome(result: Judged | None) -> str:
+def _outcome(result: TensorResult | None) -> str:
     if result is None:
         return "-"
     if result.blocks_differing:

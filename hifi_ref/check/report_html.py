@@ -15,7 +15,7 @@ from html import escape
 
 import numpy as np
 
-from hifi_ref.check.meaning import DIFFERS, OTHERWISE, REPRODUCED, Judged
+from hifi_ref.check.comparison import DIFFERS, OTHERWISE, REPRODUCED, TensorResult
 from hifi_ref.check.report import Report, bits_per_weight, by_type, headline, totals
 from hifi_ref.model_files.findings import CODES
 
@@ -85,7 +85,7 @@ def _verdict(report: Report) -> tuple[str, str, str]:
     return kind, words, report.verdict
 
 
-def _tiles(report: Report, results: dict[str, Judged]) -> str:
+def _tiles(report: Report, results: dict[str, TensorResult]) -> str:
     total = totals(report.gguf.tensors)
     shown = {"tensors": "tensors", "elements": "weights", "bytes": "bytes"}
     tiles = [(f"{total[what]:,}", told) for what, told in shown.items()]
@@ -117,7 +117,7 @@ def _findings(report: Report) -> str:
     return f"<h2>Findings</h2>\n{''.join(parts)}" if parts else ""
 
 
-def _formats(report: Report, results: dict[str, Judged]) -> str:
+def _formats(report: Report, results: dict[str, TensorResult]) -> str:
     """A histogram of the blocks' errors for each quantized format."""
     figures = []
     for name, tensors in by_type(report.gguf.tensors):
@@ -131,7 +131,7 @@ def _formats(report: Report, results: dict[str, Judged]) -> str:
     return f'<h2>Error of the blocks, relative to their weights</h2>\n<div class="formats">{"".join(figures)}</div>'
 
 
-def _tensors(report: Report, results: dict[str, Judged]) -> str:
+def _tensors(report: Report, results: dict[str, TensorResult]) -> str:
     columns = ["tensor", "type", "shape", "bits", "blocks"]
     compared = ["from the source", "map", "error of blocks", "rms error", "signal to noise"]
     columns += compared if results else ["findings"]
@@ -163,7 +163,7 @@ _LEGEND = (
 )  # fmt: skip
 
 
-def _compared(result: Judged | None) -> list[str]:
+def _compared(result: TensorResult | None) -> list[str]:
     if result is None:
         return ["<td>-</td>", *["<td></td>"] * 4]
     kinds = {REPRODUCED: "good", OTHERWISE: "warn", DIFFERS: "bad"}
@@ -182,7 +182,7 @@ def _compared(result: Judged | None) -> list[str]:
     ]
 
 
-def _map(result: Judged) -> str:
+def _map(result: TensorResult) -> str:
     errors = np.array(result.map.get("relative_error", []), float)
     if len(errors) < 2 or not (errors.any() or result.blocks_differing):
         return ""

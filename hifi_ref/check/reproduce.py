@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hifi_ref import api
 from hifi_ref.check.tally import Tally, without_padding
 from hifi_ref.formats import FORMATS
 from hifi_ref.model_files.gguf_file import Gguf, Tensor
@@ -46,7 +47,7 @@ class Piece(NamedTuple):
 
 
 @dataclass
-class Judge:
+class SourcedTensor:
     """What stays the same for a tensor: the file, it, its source, and ``encode(x, importance, outliers) -> blocks``."""
 
     gguf: Gguf
@@ -96,7 +97,7 @@ class Judge:
 
 
 def follow(
-    judge: Judge, ways: list[Way], sample: int | None, seed: int, progress: Callable[[int], object]
+    sourced: SourcedTensor, ways: list[Way], sample: int | None, seed: int, progress: Callable[[int], object]
 ) -> tuple[Tally, Way]:
     """Compare a tensor with its source; what was found, and the way in which it was expected.
 
@@ -105,16 +106,16 @@ def follow(
         sample: look at about so many blocks, in whole rows drawn with ``seed``; None for all.
         progress: is told the weights as they are done.
     """
-    pieces = list(_pieces(judge, sample, seed))
+    pieces = list(_pieces(sourced, sample, seed))
     way = ways[0]
-    if pieces and len(ways) > 1 and not _reproduces(judge, _trial(judge, pieces[0]), way):
-        way = next((w for w in ways[1:] if _reproduces(judge, _trial(judge, pieces[0]), w)), way)
-    tally = Tally(judge.tensor.type, judge.tensor.blocks)
+    if pieces and len(ways) > 1 and not _reproduces(sourced, _trial(sourced, pieces[0]), way):
+        way = next((w for w in ways[1:] if _reproduces(sourced, _trial(sourced, pieces[0]), w)), way)
+    tally = Tally(sourced.tensor.type, sourced.tensor.blocks)
     for piece in pieces:
-        x = judge.source(piece, way)
-        observed = judge.observed(piece.rows)
-        expected, finite = judge.expected(x, piece, way)
-        numbers = (piece.rows[:, None] * judge.blocks_a_row + np.arange(judge.blocks_a_row)).reshape(-1)
+        x = sourced.source(piece, way)
+        observed = sourced.observed(piece.rows)
+        expected, finite = sourced.expected(x, piece, way)
+        numbers = (piece.rows[:, None] * sourced.blocks_a_row + np.arange(sourced.blocks_a_row)).reshape(-1)
         shape = (len(numbers), -1)
         tally.add(numbers, observed.reshape(shape), expected.reshape(shape), x.reshape(shape), finite.reshape(-1))
         progress(x.size)
@@ -153,31 +154,31 @@ def _way_name(order: str | bool, without_importance: bool, through: str | None) 
     return "+".join(parts)
 
 
-def _pieces(judge: Judge, sample: int | None, seed: int) -> Iterator[Piece]:
-    shape = judge.tensor.shape
-    rows = judge.tensor.elements // judge.row
+def _pieces(sourced: SourcedTensor, sample: int | None, seed: int) -> Iterator[Piece]:
+    shape = sourced.tensor.shape
+    rows = sourced.tensor.elements // sourced.row
     a_matrix = shape[1] if len(shape) > 1 else 1
     chosen = np.arange(rows)
     if sample is not None:
-        n = max(1, min(rows, -(-sample // judge.blocks_a_row)))
+        n = max(1, min(rows, -(-sample // sourced.blocks_a_row)))
         chosen = np.sort(np.random.default_rng(seed).choice(rows, n, replace=False))
-    step = max(1, PIECE // judge.row)
+    step = max(1, PIECE // sourced.row)
     for matrix in np.unique(chosen // a_matrix).tolist():
         own = chosen[chosen // a_matrix == matrix]
         for start in range(0, len(own), step):
             yield Piece(matrix, own[start : start + step])
 
 
-def _trial(judge: Judge, piece: Piece) -> Piece:
+def _trial(sourced: SourcedTensor, piece: Piece) -> Piece:
     """A few rows of a piece, spread over it."""
-    n = max(1, min(len(piece.rows), TRIAL // judge.row))
+    n = max(1, min(len(piece.rows), TRIAL // sourced.row))
     return Piece(piece.matrix, piece.rows[np.linspace(0, len(piece.rows) - 1, n).astype(int)])
 
 
-def _reproduces(judge: Judge, piece: Piece, way: Way) -> bool:
+def _reproduces(sourced: SourcedTensor, piece: Piece, way: Way) -> bool:
     """Whether nearly all blocks of a trial come out: a fused build, or a damaged block, does not send us astray."""
-    blocks, finite = judge.expected(judge.source(piece, way), piece, way)
-    observed = without_padding(judge.tensor.type, judge.observed(piece.rows))
+    blocks, finite = sourced.expected(sourced.source(piece, way), piece, way)
+    observed = without_padding(sourced.tensor.type, sourced.observed(piece.rows))
     same = (blocks == observed).all(axis=2) | ~finite
     return bool(same.mean() >= 0.8)
 
@@ -187,9 +188,7 @@ def _rounded(x: np.ndarray, through: str) -> np.ndarray:
         if through == "F16":
             return x.astype(np.float16).astype(np.float32)
     finite = np.where(np.isfinite(x), x, np.float32(0))
-    import hifi_ref as hr
-
-    return decode("BF16", hr.encode("BF16", finite, lane="numpy"))
+    return decode("BF16", api.encode("BF16", finite, lane="numpy"))
 
 
 def _as_slice(rows: np.ndarray) -> np.ndarray | slice:

@@ -6,13 +6,10 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hifi_ref.check.meaning import Judged
+from hifi_ref.check.comparison import Options, TensorResult
 from hifi_ref.model_files.files import write_atomically
-
-if TYPE_CHECKING:
-    from hifi_ref.check.comparison import Options
 
 
 def digest_of(path: str, options: Options) -> str:
@@ -26,18 +23,18 @@ def digest_of(path: str, options: Options) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
-def load_state(path: str | None, digest: str) -> dict[str, Judged]:
+def load_state(path: str | None, digest: str) -> dict[str, TensorResult]:
     """Results of an interrupted run over the same files with the same options; none of any other."""
     if path is None or not os.path.isfile(path):
         return {}
     try:
         state = json.loads(Path(path).read_text())
-        return {name: Judged(**told) for name, told in state["done"].items()} if state["digest"] == digest else {}
+        return {name: TensorResult(**told) for name, told in state["done"].items()} if state["digest"] == digest else {}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def save_state(path: str | None, digest: str, done: dict[str, Judged]) -> None:
+def save_state(path: str | None, digest: str, done: dict[str, TensorResult]) -> None:
     if path is not None:
         results = {name: result.to_json() for name, result in done.items()}
         write_atomically(path, json.dumps({"digest": digest, "done": results}))

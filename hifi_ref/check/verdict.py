@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hifi_ref.check.meaning import DIFFERS, NOT_JUDGED, OTHERWISE, REPRODUCED, Judged
+from hifi_ref.check.comparison import DIFFERS, NOT_JUDGED, OTHERWISE, REPRODUCED, Comparison, TensorResult
 from hifi_ref.formats import FORMATS
 from hifi_ref.model_files.findings import Finding, Findings
 from hifi_ref.model_files.gguf_file import Gguf, note
-
-if TYPE_CHECKING:
-    from hifi_ref.check.comparison import Comparison
 
 _CODES = {
     "source": "E001", "profile": "E002", "encoder": "E003", "importance": "E004", "order": "E005", "absent": "E006",
@@ -19,7 +16,8 @@ _CODES = {
 }  # fmt: skip
 
 
-def find(gguf: Gguf, comparison: Comparison, findings: Findings) -> None:
+def add_findings(gguf: Gguf, comparison: Comparison, findings: Findings) -> None:
+    """Add what a comparison found of each tensor, and of those that the file lacks."""
     tensors = {tensor.name: tensor for tensor in gguf.tensors}
     for result in comparison.results:
         tensor = tensors[result.name]
@@ -38,7 +36,7 @@ def find(gguf: Gguf, comparison: Comparison, findings: Findings) -> None:
         findings.add(Finding("E007", f"tensor {name} of the source is not in the file", tensor=name))
 
 
-def told_difference(result: Judged) -> str:
+def told_difference(result: TensorResult) -> str:
     """How much differs, and the first of it by block and field."""
     first, errors = result.first, result.errors
     item = first["field"] if first["item"] is None else f"{first['field']}[{first['item']}]"
@@ -57,7 +55,7 @@ def _show(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _told_way(part: str, result: Judged) -> str:
+def _told_way(part: str, result: TensorResult) -> str:
     if part == "order":
         return "reproduced from the source's rows in another order, that of rotary halves and pairs exchanged"
     if part == "importance":

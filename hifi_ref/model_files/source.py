@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hifi_ref import api
 from hifi_ref.formats import FORMATS
 from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import MAGIC, Gguf, Tensor, open_gguf, printable
@@ -77,9 +78,7 @@ class Source:
 
 def decode(name: str, blocks: np.ndarray) -> np.ndarray:
     """uint8[rows, row bytes] -> f32[rows, row length], in NumPy."""
-    import hifi_ref as hr
-
-    return hr.decode(name, blocks, lane="numpy")
+    return api.decode(name, blocks, lane="numpy")
 
 
 def open_source(path: str | os.PathLike[str], target: Gguf) -> Source:
