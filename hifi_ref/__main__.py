@@ -41,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if command in COMMANDS:
         return import_module(COMMANDS[command]).main(rest)
-    told = f"there is no command {command!r}" if command else "a command is needed"
-    print(f"hifi-ref: {told} (--help tells the usage)", file=sys.stderr)
+    message = f"there is no command {command!r}" if command else "a command is needed"
+    print(f"hifi-ref: {message} (--help tells the usage)", file=sys.stderr)
     return 2
 
 

@@ -40,7 +40,7 @@ def blocks_file(path: Path, name: str, blocks: np.ndarray, order: str = "<") -> 
     return open_gguf(path).tensors[0].start
 
 
-def told(path: Path) -> list[tuple[str, str, int | None, str]]:
+def findings_of(path: Path) -> list[tuple[str, str, int | None, str]]:
     return [(f.code, f.message, f.count, f.field) for f in check_file(path).findings.kept]
 
 
@@ -77,7 +77,7 @@ def test_a_nan_scale_is_named(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_truncated_file_is_told_where(tmp_path: Path) -> None:
+def test_a_truncated_file_is_reported_with_its_place(tmp_path: Path) -> None:
     path = tmp_path / "cut.gguf"
     path.write_bytes(SAMPLE.read_bytes()[:-100])
     size = SAMPLE.stat().st_size
@@ -153,14 +153,14 @@ def test_every_scale_of_every_format(tmp_path: Path, name: str, field, bits: str
     blocks = np.zeros((BLOCKS, layout.type_size), np.uint8)
     path = tmp_path / "f.gguf"
     blocks_file(path, name, blocks, order)
-    base = told(path)
+    base = findings_of(path)
     at = layout.offset(field.name) + (field.count - 1) * size
     value = np.array(float(bits), f"{order}f{size}").tobytes()
     blocks[2, at : at + size] = blocks[4, at : at + size] = np.frombuffer(value, np.uint8)
     start = blocks_file(path, name, blocks, order) + 2 * layout.type_size + at
     item = f"{field.name}[{field.count - 1}]" if field.count > 1 else field.name
     message = f"tensor t: field {item} of block 2, at byte {start}, is {what} (the first of 2 such blocks)"
-    assert [f for f in told(path) if f not in base] == [("P001", message, 2, field.name)]
+    assert [f for f in findings_of(path) if f not in base] == [("P001", message, 2, field.name)]
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -179,7 +179,7 @@ def test_the_spread_scale_of_iq1_m(tmp_path: Path, order: str) -> None:
         f"tensor t: field scales[0] of block 1, at byte {start + layout.type_size + at}, "
         "holds a top nibble of a non-finite d"
     )
-    assert told(path) == [("P001", message, 1, "scales")]
+    assert findings_of(path) == [("P001", message, 1, "scales")]
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -201,10 +201,10 @@ def test_floats(tmp_path: Path, name: str, kind: str | None, bad: float, order: 
     start = blocks_file(path, name, values.view(np.uint8).reshape(1000, -1), order)
     what = "NaN" if bad in (0x7F81,) or np.isnan(bad) else "infinite"
     message = f"tensor t: weight 7, at byte {start + 7 * values.itemsize}, is {what} (the first of 2 such weights)"
-    assert told(path) == [("P002", message, 2, "weight")]
+    assert findings_of(path) == [("P002", message, 2, "weight")]
     values[7] = values[999] = np.finfo(kind).max if name != "BF16" else 0x7F7F
     blocks_file(path, name, values.view(np.uint8).reshape(1000, -1), order)
-    assert told(path) == []
+    assert findings_of(path) == []
 
 
 ILLEGAL = {
@@ -231,7 +231,7 @@ def test_bytes_that_no_encoder_writes(tmp_path: Path, name: str, field: str) -> 
         at = layout.offset(field) + count - 1
         blocks[3, at] = byte
         start = blocks_file(path, name, blocks)
-        for code, message, n, where in told(path):
+        for code, message, n, where in findings_of(path):
             found.setdefault(code, []).append(byte)
             item = f"{field}[{count - 1}]" if count > 1 else field
             place = f"tensor t: field {item} of block 3, at byte {start + 3 * layout.type_size + at}, is {byte:#04x}: "
@@ -259,7 +259,7 @@ def test_the_encoders_never_write_them(tmp_path: Path, name: str) -> None:
     blocks = release.encode(name, np.repeat(x, 4, axis=0)).reshape(-1, FORMATS[name].type_size)
     path = tmp_path / "f.gguf"
     blocks_file(path, name, blocks)
-    assert told(path) == []
+    assert findings_of(path) == []
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +295,7 @@ def test_a_file_type_that_does_not_fit(tmp_path: Path) -> None:
         damaged = bytearray(SAMPLE.read_bytes())
         damaged[value.start : value.start + 4] = struct.pack("<I", number)
         path.write_bytes(damaged)
-        assert told(path) == [("G021", wanted, 1, None)]
+        assert findings_of(path) == [("G021", wanted, 1, None)]
 
 
 def test_the_converted_sample_is_sound_and_its_scales_are_read_big_endian(tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ def test_the_converted_sample_is_sound_and_its_scales_are_read_big_endian(tmp_pa
     damaged[at : at + 2] = b"\x7c\x00"
     path.write_bytes(damaged)
     message = f"tensor {tensor.name}: field d of block 3, at byte {at}, is infinite"
-    assert told(path) == [("P001", message, 1, "d")]
+    assert findings_of(path) == [("P001", message, 1, "d")]
 
 
 def test_names_reach_the_terminal_without_control_characters(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def fault(what: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("raised", "code", "told"),
+    ("raised", "code", "message"),
     [
         (UsageError("no such thing"), USAGE, "no such thing (--help tells the usage)"),
         (InputError("f is empty"), USAGE, "f is empty"),
@@ -28,13 +28,13 @@ def fault(what: str) -> str:
     ],
 )
 def test_whatever_goes_wrong_is_one_sentence(
-    raised: BaseException, code: int, told: str, capsys: pytest.CaptureFixture[str]
+    raised: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def own_part(arguments: list[str]) -> int:
         raise raised
 
     assert command_line.run("some", own_part, []) == code
-    assert capsys.readouterr() == ("", f"hifi_ref.some: {told}\n")
+    assert capsys.readouterr() == ("", f"hifi_ref.some: {message}\n")
 
 
 def test_a_fault_shows_where_it_happened_when_asked(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""`python -m hifi_ref.conform`: who is judged, how, what is told, and that every known bug is caught and named."""
+"""`python -m hifi_ref.conform`: who is judged, how, what is said, and that every known bug is caught and named."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def cell_of(module: Any, name: str) -> judge.Cell:
     return judge.judge_suite(InProcess(module), SUITES[name])
 
 
-def told(module: Any, name: str) -> report.CellReport:
+def reported(module: Any, name: str) -> report.CellReport:
     return report.cell_report(cell_of(module, name), "python:spoilt", target=InProcess(module))
 
 
@@ -131,7 +131,7 @@ def test_what_a_module_does_not_offer_is_not_judged() -> None:
 
     cell = cell_of(OnlyPlain(), "Q4_0.encode")
     assert cell.declined >= 2 and cell.offered and not cell.failures
-    assert told(OnlyPlain(), "Q4_0.dot").verdict == report.NOT_OFFERED
+    assert reported(OnlyPlain(), "Q4_0.dot").verdict == report.NOT_OFFERED
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_module_that_answers_something_else(answer, says: str) -> None:
             return answer(super().decode(name, blocks))
 
     cell = cell_of(Odd(), "Q4_0.decode")
-    assert cell.counts == {judge.NO_ANSWER: len(SUITES["Q4_0.decode"].cases)} and says in cell.verdicts[0].told
+    assert cell.counts == {judge.NO_ANSWER: len(SUITES["Q4_0.decode"].cases)} and says in cell.verdicts[0].detail
 
 
 def test_level_2_agrees_with_the_release() -> None:
@@ -179,9 +179,9 @@ def test_a_wrong_weight_is_traced_to_its_field() -> None:
             blocks[:, 7] &= 0xEF
             return super().decode(name, blocks)
 
-    failure = told(LostBit(), "Q4_0.decode").failures[0]
+    failure = reported(LostBit(), "Q4_0.decode").failures[0]
     assert (failure.block, failure.field, failure.unit, failure.index) == (0, "qs[5]", "weight", 21)
-    assert "as if byte 7" in failure.told and "(" in failure.expected
+    assert "as if byte 7" in failure.detail and "(" in failure.expected
 
 
 def test_a_wrong_byte_is_named_by_its_field() -> None:
@@ -211,7 +211,7 @@ def test_a_wrong_dot_product_is_traced_to_its_block_and_field() -> None:
     cell = judge.judge_suite(InProcess(HighBits()), suite)
     failure = report.cell_report(cell, "python:spoilt", target=InProcess(HighBits())).failures[0]
     # Asked for alone, each block is the last one.
-    assert (failure.block, failure.field) == (0, "qh") and "right where qh is 0" in failure.told
+    assert (failure.block, failure.field) == (0, "qh") and "right where qh is 0" in failure.detail
 
 
 def spoilt_decode(change) -> Any:
@@ -235,7 +235,7 @@ def spoilt_decode(change) -> Any:
 )
 def test_patterns(kind: str, change) -> None:
     with np.errstate(all="ignore"):
-        found = told(spoilt_decode(change), "Q5_K.decode").diagnosis
+        found = reported(spoilt_decode(change), "Q5_K.decode").diagnosis
     assert found.kind == kind and found.bug is None and 0.5 <= found.matches / found.of <= 1
 
 
@@ -246,7 +246,7 @@ def test_a_property_that_only_failing_vectors_have_is_named() -> None:
             blocks[..., 0] ^= 0 if weights is None else 0x55
             return blocks
 
-    assert told(Odd(), "Q4_0.encode").diagnosis.kind in ("Importance", "importance")
+    assert reported(Odd(), "Q4_0.encode").diagnosis.kind in ("Importance", "importance")
 
 
 # Of dot products these are sound kernels, which no judge may call wrong.
@@ -310,7 +310,7 @@ MISBEHAVIOUR = {
 
 
 @pytest.mark.parametrize("how", MISBEHAVIOUR)
-def test_a_program_that_misbehaves_is_told_in_one_sentence(how: str, tmp_path: Path) -> None:
+def test_a_program_that_misbehaves_is_described_in_one_sentence(how: str, tmp_path: Path) -> None:
     does, says = MISBEHAVIOUR[how]
     script = tmp_path / "program.py"
     script.write_text(
@@ -325,7 +325,7 @@ def test_a_program_that_misbehaves_is_told_in_one_sentence(how: str, tmp_path: P
     given = {"blocks": np.zeros(18, np.uint8)}
     suite = cases.Suite(SUITES["Q4_0.decode"].layout, "decode", SUITES["Q4_0.decode"].cases[:2])
     verdicts = judge.judge_suite(target, suite).verdicts
-    assert says in verdicts[-1].told and "\n" not in verdicts[-1].told
+    assert says in verdicts[-1].detail and "\n" not in verdicts[-1].detail
     # The rest is judged all the same.
     with pytest.raises(NotOfferedError):
         target.ask("decode", "Q8_0", given, {})
@@ -550,7 +550,7 @@ def test_a_dialect_that_hifi_ref_does_not_compute(tmp_path: Path) -> None:
     assert cell.counts == {judge.EXACT: len(suite.cases)}
 
 
-def test_what_an_encoder_is_told_besides() -> None:
+def test_what_an_encoder_is_given_besides() -> None:
     """By keyword where it has the parameter; such cases are declined where it has not."""
 
     class Told(Reference):
@@ -593,8 +593,13 @@ def test_an_installed_package_has_its_vectors(tmp_path: Path) -> None:
     golden = out / "hifi_ref" / "golden"
     installed = {path.relative_to(golden) for path in golden.rglob("*") if path.is_file()}
     assert installed == {path.relative_to(ROOT / "golden") for path in (ROOT / "golden").rglob("*.json")}
-    told = "from hifi_ref.conform import cases; print(cases.vectors_folder())"
+    program = "from hifi_ref.conform import cases; print(cases.vectors_folder())"
     done = subprocess.run(
-        [sys.executable, "-c", told], cwd=out, env={"PYTHONPATH": str(out)}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program],
+        cwd=out,
+        env={"PYTHONPATH": str(out)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.stdout.strip() == str(golden), done.stderr

@@ -148,10 +148,10 @@ def test_every_back_end_of_kernels_has_a_line(monkeypatch):
 
 
 def test_arguments_are_usage(capsys):
-    for arguments, told in ((["fast"], "no argument is taken, not even 'fast'"), (["--fast"], "'fast'")):
+    for arguments, message in ((["fast"], "no argument is taken, not even 'fast'"), (["--fast"], "'fast'")):
         assert ground.main(arguments) == 2
         out, err = capsys.readouterr()
-        assert out == "" and told in err and err.startswith("hifi_ref.ground: ") and err.count("\n") == 1
+        assert out == "" and message in err and err.startswith("hifi_ref.ground: ") and err.count("\n") == 1
 
 
 def test_help(capsys):

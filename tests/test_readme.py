@@ -54,9 +54,9 @@ def test_the_output_of_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "text.gguf").write_text("hello\n")
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     monkeypatch.chdir(tmp_path)
-    told = sessions("check")
-    assert len(told) == 4
-    for arguments, output in told.items():
+    shown = sessions("check")
+    assert len(shown) == 4
+    for arguments, output in shown.items():
         _, out, err = run_check(*arguments.split())
         assert out + err == output
 
@@ -65,8 +65,8 @@ def test_the_output_of_conform(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, output in sessions("conform").items():
         assert conform.main(arguments.split()) == 1
         # The last line and the version of gguf-py depend on the machine.
-        told = capsys.readouterr().out.splitlines()
-        assert told[1:-1] == output.splitlines()[1:-1]
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[1:-1] == output.splitlines()[1:-1]
 
 
 def test_what_c_leaves_undefined() -> None:

@@ -91,8 +91,8 @@ def test_the_report(folder: Path) -> None:
         "sound: no findings\n\n15.gguf: every tensor is bit for bit what the reference encoder (llama.cpp v0.5.0, "
         "x86-64) writes from f32.gguf (12\ntensors, 131840 weights).\n"
     )
-    told = report["source"]
-    assert (told["form"], told["reproduced"], told["outcomes"]) == ("GGUF", True, {"reproduced": 12})
+    source = report["source"]
+    assert (source["form"], source["reproduced"], source["outcomes"]) == ("GGUF", True, {"reproduced": 12})
     q = next(t["source"] for t in report["tensors"] if t["name"] == "blk.0.attn_q.weight")
     assert (q["source_type"], q["blocks_judged"], q["blocks_differing"], q["first"]) == ("F32", 64, 0, None)
     assert q["errors"]["rms"] == q["errors"]["reference_rms"] > 0 and sum(q["histogram"]) == 64
@@ -166,7 +166,7 @@ def check_file_against(path: Path, source: Path, *flags: str) -> list[dict]:
 
 
 @pytest.mark.parametrize("case", json.loads(ARM64.read_text())["cases"], ids=lambda case: case["format"])
-def test_a_fused_build_is_told_as_one(tmp_path: Path, case: dict) -> None:
+def test_a_fused_build_is_recognized(tmp_path: Path, case: dict) -> None:
     """What the release's arm64 build writes is neither damage nor another encoder."""
     shape = (case["rows"], case["columns"])
     x, f = make_sample.made_weights(case["seed"], *shape), FORMATS[case["format"]]
@@ -292,8 +292,8 @@ def test_weights_that_are_not_finite(tmp_path: Path) -> None:
     source.write_bytes(build([("t", 0, (256, 2), x.tobytes())]))
     path.write_bytes(build([("t", 12, (256, 2), blocks)]))
     code, report, _ = compare(path, source)
-    told = report["tensors"][0]["source"]
-    assert (code, told["blocks_judged"], told["blocks_not_finite"]) == (0, 1, 1)
+    result = report["tensors"][0]["source"]
+    assert (code, result["blocks_judged"], result["blocks_not_finite"]) == (0, 1, 1)
 
 
 def test_safetensors_with_reordered_rows(tmp_path: Path, folder: Path) -> None:
@@ -362,11 +362,11 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize(("data", "told"), HOSTILE)
-def test_hostile_safetensors(tmp_path: Path, folder: Path, data: bytes, told: str) -> None:
+@pytest.mark.parametrize(("data", "message"), HOSTILE)
+def test_hostile_safetensors(tmp_path: Path, folder: Path, data: bytes, message: str) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(data)
-    assert run_check(folder / "15.gguf", f"--source={path}") == (2, "", f"hifi_ref.check: {path}: {told}\n")
+    assert run_check(folder / "15.gguf", f"--source={path}") == (2, "", f"hifi_ref.check: {path}: {message}\n")
 
 
 def test_hostile_importance(tmp_path: Path, folder: Path) -> None:
@@ -431,7 +431,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, folder: Path, monkeypatch: p
 
 def test_usage_of_source(folder: Path, tmp_path: Path) -> None:
     path = folder / "15.gguf"
-    for flags, told in [
+    for flags, message in [
         (["--imatrix=x"], "--imatrix needs a --source to compare with (--help tells the usage)"),
         ([f"--source={path}", "--tensors=["], "--tensors=[ is no regular expression"),
         ([f"--source={tmp_path / 'absent'}"], f"cannot read {tmp_path / 'absent'}: No such file or directory"),
@@ -439,7 +439,7 @@ def test_usage_of_source(folder: Path, tmp_path: Path) -> None:
         (["--dialect=klingon"], "flag --dialect=klingon: value should be one of"),
     ]:
         code, out, err = run_check(path, *flags)
-        assert (code, out, err.count("\n")) == (2, "", 1) and told in err, err
+        assert (code, out, err.count("\n")) == (2, "", 1) and message in err, err
 
 
 def test_check_alone_needs_no_jax(folder: Path) -> None:
@@ -448,9 +448,9 @@ def test_check_alone_needs_no_jax(folder: Path) -> None:
 
 
 def schema() -> jsonschema.Draft202012Validator:
-    told = json.loads(SCHEMA_FILE.read_text())
-    jsonschema.Draft202012Validator.check_schema(told)
-    return jsonschema.Draft202012Validator(told)
+    schema = json.loads(SCHEMA_FILE.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
 
 
 def test_reports_follow_their_schema(tmp_path: Path, folder: Path) -> None:
@@ -532,7 +532,7 @@ def test_the_output_in_the_documentation(tmp_path: Path, monkeypatch: pytest.Mon
     documented(tmp_path)
     monkeypatch.chdir(tmp_path)
     text = (Path(__file__).parent.parent / "docs" / "check.md").read_text()
-    told = re.findall(r"```console\n\$ python -m hifi_ref.check ([^\n]*)\n(.*?)```", text, re.DOTALL)
-    assert len(told) == 2
-    for arguments, output in told:
+    sessions = re.findall(r"```console\n\$ python -m hifi_ref.check ([^\n]*)\n(.*?)```", text, re.DOTALL)
+    assert len(sessions) == 2
+    for arguments, output in sessions:
         assert run_check(*arguments.split())[1] == output

@@ -189,11 +189,11 @@ def section(one: Judged, report: Report | str) -> list[str]:
 
 
 def merged(parts: list[tuple[str, list[str]]]) -> list[str]:
-    """Parts of one folder, those together of which the same is to be told: the first one's commands stand for all."""
+    """Parts of one folder, those together of which the same is to be said: the first one's commands stand for all."""
     alike: dict[str, list[tuple[str, list[str]]]] = {}
     for name, lines in parts:
-        told = "\n".join(line for line in lines if " sha256 " not in line)
-        alike.setdefault(told.replace(f"#{name}", "#"), []).append((name, lines))
+        text = "\n".join(line for line in lines if " sha256 " not in line)
+        alike.setdefault(text.replace(f"#{name}", "#"), []).append((name, lines))
     text = []
     for group in alike.values():
         libraries = [line for _, lines in group for line in lines if " sha256 " in line]
@@ -227,14 +227,14 @@ def summary(reports: list[tuple[Judged, Report | str]]) -> list[str]:
 
 
 def document(reports: list[tuple[Judged, Report | str]]) -> str:
-    told = [report.vectors["cases"] for _, report in reports if isinstance(report, Report) and report.level == 1]
+    cases = [report.vectors["cases"] for _, report in reports if isinstance(report, Report) and report.level == 1]
     here = ", ".join(machine().values())
     lines = [
         "# Who conforms", "",
         "Implementations of the block formats, judged by `python -m hifi_ref.conform` ([how to use it]"
         "(using-conform.md)). A cell is one operation of one format. Where the bits of a dot product are not those of "
         "the generic kernel, the proven bound on every order of additions decides; the cells tell which.", "",
-        f"hifi_ref {hifi_ref.__version__}, {max(told, default=0)} golden vectors; {here}. Written by "
+        f"hifi_ref {hifi_ref.__version__}, {max(cases, default=0)} golden vectors; {here}. Written by "
         "`python -m tools.conformance`.", "",
         *summary(reports), "", EXPLAINED.rstrip(),
     ]  # fmt: skip

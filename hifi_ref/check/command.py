@@ -35,7 +35,7 @@ flags:
   --source=PATH     the weights it was made from: a GGUF, a safetensors file, or a folder with safetensors
   --imatrix=FILE    the importance matrix it was quantized with, GGUF or .dat
   --tensors=REGEX   compare only tensors whose name matches
-  --sample=N        compare only about N blocks a tensor, drawn with --seed=S (default 0)
+  --sample=N        compare only about N blocks per tensor, drawn with --seed=S (default 0)
   --resume[=FILE]   keep what is done in FILE (default: beside the report or the file), and go on from there
   --dialect=NAME    what the type ids mean, where the file leaves it open: one of the dialects below
   --json[=FILE]     write the report as JSON, to FILE or in place of the text
@@ -59,8 +59,8 @@ def check_file(
 ) -> Report:
     """Check a file. Raises OSError, or GgufError where it is no GGUF; everything else is a finding.
 
-    ``progress`` is told the bytes of tensor data as they are done. ``dialect``, a key of DIALECTS, says what the type
-    ids mean; None finds out.
+    ``progress`` is called with the number of bytes whenever some are done. ``dialect``, a key of DIALECTS, says what
+    the type ids mean; None finds out.
     """
     data = map_file(path)
     findings = Findings()
@@ -77,7 +77,7 @@ def _flag_values() -> flags.FlagValues:
     flags.DEFINE_string("source", None, "the weights it was made from", flag_values=values)
     flags.DEFINE_string("imatrix", None, "the importance matrix", flag_values=values)
     flags.DEFINE_string("tensors", None, "compare only tensors that match", flag_values=values)
-    flags.DEFINE_integer("sample", None, "compare only so many blocks a tensor", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("sample", None, "compare only so many blocks per tensor", lower_bound=1, flag_values=values)
     flags.DEFINE_integer("seed", 0, "of the sample", lower_bound=0, flag_values=values)
     flags.DEFINE_string("resume", None, "the file that keeps what is done", flag_values=values)
     flags.DEFINE_enum("dialect", None, list(DIALECTS), "what the type ids mean", flag_values=values)
@@ -108,8 +108,8 @@ def _run(arguments: list[str]) -> int:
         if values.source is not None:
             _compare(report, values)
     except OSError as error:
-        told = f"cannot read {printable(str(error.filename or path))}: {error.strerror or error}"
-        raise InputError(told) from None
+        message = f"cannot read {printable(str(error.filename or path))}: {error.strerror or error}"
+        raise InputError(message) from None
     command_line.deliver(
         ((values.json, lambda: command_line.json_text(to_json(report))), (values.html, lambda: _to_html(report))),
         lambda: to_text(report, values.quiet),
@@ -127,8 +127,8 @@ def _check_flags(values: flags.FlagValues) -> None:
         try:
             re.compile(values.tensors)
         except re.error as error:
-            told = f"--tensors={printable(values.tensors)} is no regular expression: {error}"
-            raise UsageError(told) from None
+            message = f"--tensors={printable(values.tensors)} is no regular expression: {error}"
+            raise UsageError(message) from None
 
 
 def _to_html(report: Report) -> str:

@@ -34,7 +34,7 @@ class ByteRule:
     field: str
     code: str
     illegal: np.ndarray
-    told: str
+    reason: str
 
 
 def _only(*values: int) -> np.ndarray:
@@ -108,13 +108,14 @@ HIFI_RULES: dict[str, tuple[ByteRule, ...]] = {
 class _Check:
     """One rule for one field, and what it has found so far.
 
-    ``find`` takes words[n], or words[n, count] of a field with several, and marks the bad ones; ``tell`` describes one.
+    ``find`` takes words[n], or words[n, count] of a field with several, and marks the bad ones; ``describe`` puts one
+    into words.
     """
 
     code: str
     field: str
     find: Callable[[np.ndarray], np.ndarray]
-    tell: Callable[[int], str]
+    describe: Callable[[int], str]
     blocks: int = 0
     first: int = -1
 
@@ -130,7 +131,7 @@ class _Check:
 
 
 def check_payload(gguf: Gguf, tensor: Tensor, findings: Findings, progress: Callable[[int], object]) -> None:
-    """Hold every block of a readable tensor against its format's rules. ``progress`` is told bytes as they are done."""
+    """Hold every block of a readable tensor against its format's rules. ``progress`` is called with bytes done."""
     if not is_defined(tensor.type):
         note(findings, tensor, "D003", f"the format {tensor.type.name} is not defined here", offset=tensor.start)
     checks = _checks(tensor.type)
@@ -205,7 +206,7 @@ def _legal(rule: ByteRule) -> _Check:
         # A comparison is three times as fast as a table.
         return words == values[0] if len(values) == 1 else rule.illegal.take(words)
 
-    return _Check(rule.code, rule.field, find, lambda word: f"is {word:#04x}: {rule.told}")
+    return _Check(rule.code, rule.field, find, lambda word: f"is {word:#04x}: {rule.reason}")
 
 
 def _report(tensor: Tensor, words: np.ndarray, check: _Check, findings: Findings) -> None:
@@ -218,9 +219,9 @@ def _report(tensor: Tensor, words: np.ndarray, check: _Check, findings: Findings
     unit = "weight" if check.field == "weight" else "block"
     place = f"weight {check.first}" if unit == "weight" else f"field {item} of block {check.first}"
     others = f" (the first of {check.blocks} such {unit}s)" if check.blocks > 1 else ""
-    told = f"{place}, at byte {offset}, {check.tell(int(word.reshape(-1)[i]))}{others}"
+    message = f"{place}, at byte {offset}, {check.describe(int(word.reshape(-1)[i]))}{others}"
     where = {"field": check.field, "block": check.first, "offset": offset, "count": check.blocks}
-    note(findings, tensor, check.code, told, **where)
+    note(findings, tensor, check.code, message, **where)
 
 
 def _release(data: mmap.mmap | bytes, start: int, stop: int) -> None:

@@ -47,7 +47,7 @@ class Report:
 
 
 def to_text(report: Report, quiet: bool = False) -> str:
-    """The report as text: the file, a line a tensor, the types, the findings and the verdict."""
+    """The report as text: the file, a line per tensor, the types, the findings and the verdict."""
     lines = [headline(report)]
     if not quiet and report.gguf.tensors:
         results = {} if report.comparison is None else {r.name: r for r in report.comparison.results}
@@ -56,8 +56,8 @@ def to_text(report: Report, quiet: bool = False) -> str:
         for t in report.gguf.tensors:
             bits = bits_per_weight(t)
             shape = " x ".join(map(str, t.shape)) or "1"
-            told = (t.name, t.type_name, shape, "" if bits is None else f"{bits:.4g}", f"{t.blocks or ''}")
-            rows.append((*told, *([_outcome(results.get(t.name))] if compared else []), " ".join(t.codes) or "-"))
+            cells = (t.name, t.type_name, shape, "" if bits is None else f"{bits:.4g}", f"{t.blocks or ''}")
+            rows.append((*cells, *([_outcome(results.get(t.name))] if compared else []), " ".join(t.codes) or "-"))
         lines += ["", *_table(rows, right=(3, 4))]
         rows = [("type", "tensors", "weights", "bytes", "bits/weight")]
         for name, group in [*by_type(report.gguf.tensors), ("all", report.gguf.tensors)]:
@@ -110,8 +110,8 @@ def _verdict(report: Report) -> list[str]:
         lines += [f"  What to do: {entry.advice}", ""]
     of_file = {code: n for code, n in findings.counts.items() if not code.startswith("E")}
     of_source = {code: n for code, n in findings.counts.items() if code.startswith("E")}
-    told = [f"not sound: {_count(of_file)}"] if of_file else ["sound"]
-    return [*lines, ", ".join(told + ([f"not reproduced: {_count(of_source)}"] if of_source else []))]
+    verdicts = [f"not sound: {_count(of_file)}"] if of_file else ["sound"]
+    return [*lines, ", ".join(verdicts + ([f"not reproduced: {_count(of_source)}"] if of_source else []))]
 
 
 def _count(counts: dict[str, int]) -> str:

@@ -29,7 +29,7 @@ STYLE = """
 :root { color-scheme: light; --good: #1a7f4b; --warn: #9a6700; --bad: #b42318; --soft: #f4f5f7; --line: #dfe2e6; }
 body { font: 14px/1.45 system-ui, sans-serif; color: #1d2329; margin: 2rem auto; max-width: 1320px; padding: 0 1rem; }
 h1 { font-size: 1.35rem; margin: 0 0 .2rem; overflow-wrap: anywhere; } h2 { font-size: 1.05rem; margin: 2rem 0 .6rem; }
-.told { color: #57606a; margin: 0 0 1rem; overflow-wrap: anywhere; }
+.facts { color: #57606a; margin: 0 0 1rem; overflow-wrap: anywhere; }
 .verdict { border-left: 6px solid var(--c); background: var(--soft); padding: .8rem 1rem; border-radius: 4px;
   overflow-wrap: anywhere; }
 .verdict b { color: var(--c); }
@@ -56,10 +56,10 @@ def to_html(report: Report) -> str:
     """The whole page."""
     results = {} if report.comparison is None else {r.name: r for r in report.comparison.results}
     kind, word, sentence = _verdict(report)
-    path, told = headline(report).rsplit(": ", 1)
+    path, facts = headline(report).rsplit(": ", 1)
     body = [
         f"<h1>{escape(path)}</h1>",
-        f'<p class="told">{escape(told)}</p>',
+        f'<p class="facts">{escape(facts)}</p>',
         f'<p class="verdict {kind}"><b>{word}</b> {escape(sentence)}</p>',
         _tiles(report, results),
         _findings(report),
@@ -88,7 +88,7 @@ def _verdict(report: Report) -> tuple[str, str, str]:
 def _tiles(report: Report, results: dict[str, TensorResult]) -> str:
     total = totals(report.gguf.tensors)
     shown = {"tensors": "tensors", "elements": "weights", "bytes": "bytes"}
-    tiles = [(f"{total[what]:,}", told) for what, told in shown.items()]
+    tiles = [(f"{total[what]:,}", unit) for what, unit in shown.items()]
     if total["bits_per_weight"] is not None:
         tiles.append((f"{total['bits_per_weight']:.3g}", "bits per weight"))
     if results:
@@ -153,8 +153,8 @@ def _tensors(report: Report, results: dict[str, TensorResult]) -> str:
 _LEGEND = (
     '<p class="legend">Maps show blocks in order, row by row. '
     + "".join(
-        f'<span class="cell" style="background: rgb{tuple(int(c) for c in colour)}"></span> {told} '
-        for colour, told in [
+        f'<span class="cell" style="background: rgb{tuple(int(c) for c in colour)}"></span> {words} '
+        for colour, words in [
             (COLD[0], "half the usual error of the tensor,"), (COLD[1], "the usual error,"), (COLD[2], "twice that;"),
             (HOT[0], "a few blocks differ from the reference's,"), (HOT[2], "all of them differ"),
         ]
@@ -168,9 +168,11 @@ def _compared(result: TensorResult | None) -> list[str]:
         return ["<td>-</td>", *["<td></td>"] * 4]
     kinds = {REPRODUCED: "good", OTHERWISE: "warn", DIFFERS: "bad"}
     kind = "warn" if result.meaning in ("profile", "encoder") else kinds.get(result.outcome, "none")
-    told = f"{result.blocks_differing} of {result.blocks_judged} differ" if result.blocks_differing else result.outcome
+    outcome = (
+        f"{result.blocks_differing} of {result.blocks_judged} differ" if result.blocks_differing else result.outcome
+    )
     why = result.meaning or ""
-    chip = f'<span class="chip {kind}">{escape(told)}</span> {escape(why)}'
+    chip = f'<span class="chip {kind}">{escape(outcome)}</span> {escape(why)}'
     errors = result.errors
     noise = errors.get("signal_to_noise_db")
     return [
@@ -195,9 +197,9 @@ def _map(result: TensorResult) -> str:
     pixels = np.empty((height * MAP_WIDTH, 3), np.uint8)
     pixels[:] = EMPTY
     pixels[: len(errors)] = colours
-    told = f"{int(differing.sum())} differing blocks; error {errors.min():.3g} to {errors.max():.3g} of the weights"
+    title = f"{int(differing.sum())} differing blocks; error {errors.min():.3g} to {errors.max():.3g} of the weights"
     data = base64.b64encode(_png(pixels.reshape(height, MAP_WIDTH, 3))).decode()
-    return f'<img class="map" alt="{told}" title="{told}" src="data:image/png;base64,{data}">'
+    return f'<img class="map" alt="{title}" title="{title}" src="data:image/png;base64,{data}">'
 
 
 def _shade(colours: np.ndarray, level: np.ndarray) -> np.ndarray:
@@ -219,7 +221,7 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 def _histogram(counts: Sequence[int], width: int, height: int, with_axis: bool) -> str:
-    """Bars from a relative error of 2^-12, or less, to 1, or more, four a factor of two."""
+    """Bars from a relative error of 2^-12, or less, to 1, or more, four per factor of two."""
     room = height - (14 if with_axis else 1)
     most, step = max(1, *counts), width / len(counts)
     bars = "".join(
@@ -230,9 +232,9 @@ def _histogram(counts: Sequence[int], width: int, height: int, with_axis: bool) 
     )
     marks = ""
     if with_axis:
-        for power, told in ((-10, "0.1 %"), (-7, "0.8 %"), (-4, "6 %"), (-1, "50 %")):
+        for power, label in ((-10, "0.1 %"), (-7, "0.8 %"), (-4, "6 %"), (-1, "50 %")):
             x = (4 * power + len(counts)) * step
-            marks += f'<text class="axis" x="{x:.0f}" y="{height - 2}" text-anchor="middle">{told}</text>'
+            marks += f'<text class="axis" x="{x:.0f}" y="{height - 2}" text-anchor="middle">{label}</text>'
     base = f'<line class="base" x1="0" x2="{width}" y1="{room}" y2="{room}"/>'
     label = "distribution of the blocks' relative errors"
     return f'<svg width="{width}" height="{height}" role="img" aria-label="{label}">{bars}{base}{marks}</svg>'

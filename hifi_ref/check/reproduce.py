@@ -60,12 +60,12 @@ class SourcedTensor:
         return self.tensor.shape[0] if self.tensor.shape else 1
 
     @property
-    def blocks_a_row(self) -> int:
+    def blocks_per_row(self) -> int:
         return self.row // self.tensor.type.block_size
 
     def observed(self, rows: np.ndarray) -> np.ndarray:
-        """uint8[rows, blocks a row, type_size], as the file has them."""
-        blocks = self.gguf.blocks(self.tensor).reshape(-1, self.blocks_a_row, self.tensor.type.type_size)
+        """uint8[rows, blocks per row, type_size], as the file has them."""
+        blocks = self.gguf.blocks(self.tensor).reshape(-1, self.blocks_per_row, self.tensor.type.type_size)
         return blocks[_as_slice(rows)]
 
     def source(self, piece: Piece, way: Way) -> np.ndarray:
@@ -74,7 +74,7 @@ class SourcedTensor:
         return x if way.through is None else _rounded(x, way.through)
 
     def expected(self, x: np.ndarray, piece: Piece, way: Way) -> tuple[np.ndarray, np.ndarray]:
-        """The blocks that the reference writes, and bool[rows, blocks a row]: where the source is finite.
+        """The blocks that the reference writes, and bool[rows, blocks per row]: where the source is finite.
 
         A tensor that has its type already is copied.
         """
@@ -84,7 +84,7 @@ class SourcedTensor:
             rows = piece.rows if way.order is None else way.order[piece.rows]
             blocks = np.ascontiguousarray(self.weights.raw[_as_slice(rows)])
             if self.weights.order == "<":
-                return blocks.reshape(shape), np.ones((len(x), self.blocks_a_row), bool)
+                return blocks.reshape(shape), np.ones((len(x), self.blocks_per_row), bool)
         finite = np.isfinite(x).reshape(len(x), -1, size).all(axis=2)
         if not finite.all():
             if way.importance is not None and FORMATS[self.tensor.type.name].row_scoped:
@@ -104,7 +104,7 @@ def follow(
     Args:
         ways: the expected one first.
         sample: look at about so many blocks, in whole rows drawn with ``seed``; None for all.
-        progress: is told the weights as they are done.
+        progress: is called with the number of weights whenever some are done.
     """
     pieces = list(_pieces(sourced, sample, seed))
     way = ways[0]
@@ -115,7 +115,7 @@ def follow(
         x = sourced.source(piece, way)
         observed = sourced.observed(piece.rows)
         expected, finite = sourced.expected(x, piece, way)
-        numbers = (piece.rows[:, None] * sourced.blocks_a_row + np.arange(sourced.blocks_a_row)).reshape(-1)
+        numbers = (piece.rows[:, None] * sourced.blocks_per_row + np.arange(sourced.blocks_per_row)).reshape(-1)
         shape = (len(numbers), -1)
         tally.add(numbers, observed.reshape(shape), expected.reshape(shape), x.reshape(shape), finite.reshape(-1))
         progress(x.size)
@@ -157,14 +157,14 @@ def _way_name(order: str | bool, without_importance: bool, through: str | None) 
 def _pieces(sourced: SourcedTensor, sample: int | None, seed: int) -> Iterator[Piece]:
     shape = sourced.tensor.shape
     rows = sourced.tensor.elements // sourced.row
-    a_matrix = shape[1] if len(shape) > 1 else 1
+    rows_per_matrix = shape[1] if len(shape) > 1 else 1
     chosen = np.arange(rows)
     if sample is not None:
-        n = max(1, min(rows, -(-sample // sourced.blocks_a_row)))
+        n = max(1, min(rows, -(-sample // sourced.blocks_per_row)))
         chosen = np.sort(np.random.default_rng(seed).choice(rows, n, replace=False))
     step = max(1, PIECE // sourced.row)
-    for matrix in np.unique(chosen // a_matrix).tolist():
-        own = chosen[chosen // a_matrix == matrix]
+    for matrix in np.unique(chosen // rows_per_matrix).tolist():
+        own = chosen[chosen // rows_per_matrix == matrix]
         for start in range(0, len(own), step):
             yield Piece(matrix, own[start : start + step])
 

@@ -14,13 +14,13 @@ from hifi_ref.model_files.files import write_atomically
 
 def digest_of(path: str, options: Options) -> str:
     """Stands for the files, by size and time, and the options: what a result depends on."""
-    told: list[Any] = [options.source, options.imatrix, options.tensors, options.sample, options.seed]
+    depends_on: list[Any] = [options.source, options.imatrix, options.tensors, options.sample, options.seed]
     for name in (path, options.source, options.imatrix):
         if name is None:
             continue
         files = sorted(Path(name).iterdir()) if os.path.isdir(name) else [Path(name)]
-        told += [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        depends_on += [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
+    return hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()
 
 
 def load_state(path: str | None, digest: str) -> dict[str, TensorResult]:
@@ -29,7 +29,9 @@ def load_state(path: str | None, digest: str) -> dict[str, TensorResult]:
         return {}
     try:
         state = json.loads(Path(path).read_text())
-        return {name: TensorResult(**told) for name, told in state["done"].items()} if state["digest"] == digest else {}
+        if state["digest"] != digest:
+            return {}
+        return {name: TensorResult(**fields) for name, fields in state["done"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 

@@ -26,36 +26,37 @@ def add_findings(gguf: Gguf, comparison: Comparison, findings: Findings) -> None
             note(findings, tensor, code, result.why, offset=tensor.start)
         elif result.outcome == OTHERWISE:
             for part in result.meaning.split("+"):
-                note(findings, tensor, _CODES[part.split()[0].replace("rounded", "rounding")], _told_way(part, result))
+                code = _CODES[part.split()[0].replace("rounded", "rounding")]
+                note(findings, tensor, code, _way_sentence(part, result))
         elif result.outcome == DIFFERS:
             first = result.first
             where = {"field": first["field"], "block": first["block"], "count": result.blocks_differing}
             offset = tensor.start + first["block"] * tensor.type.type_size + first["byte"]
-            note(findings, tensor, _CODES[result.meaning], told_difference(result), offset=offset, **where)
+            note(findings, tensor, _CODES[result.meaning], difference_sentence(result), offset=offset, **where)
     for name in comparison.missing:
         findings.add(Finding("E007", f"tensor {name} of the source is not in the file", tensor=name))
 
 
-def told_difference(result: TensorResult) -> str:
+def difference_sentence(result: TensorResult) -> str:
     """How much differs, and the first of it by block and field."""
     first, errors = result.first, result.errors
     item = first["field"] if first["item"] is None else f"{first['field']}[{first['item']}]"
     n, total = result.blocks_differing, result.blocks_judged
     share = f"{n} of {total} blocks differ" if n > 1 else f"1 block of {total} differs"
-    told = f"{share}, first block {first['block']} in {item}: {_show(first['observed'])}, the reference writes "
-    told += _show(first["expected"])
+    sentence = f"{share}, first block {first['block']} in {item}: {_show(first['observed'])}, the reference writes "
+    sentence += _show(first["expected"])
     if errors["reference_rms"]:
-        told += f"; error {errors['rms']:.4g}, {errors['rms'] / errors['reference_rms']:.5g} times the reference's"
+        sentence += f"; error {errors['rms']:.4g}, {errors['rms'] / errors['reference_rms']:.5g} times the reference's"
     elif errors["rms"]:
-        told += f"; error {errors['rms']:.4g}"
-    return told
+        sentence += f"; error {errors['rms']:.4g}"
+    return sentence
 
 
 def _show(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _told_way(part: str, result: TensorResult) -> str:
+def _way_sentence(part: str, result: TensorResult) -> str:
     if part == "order":
         return "reproduced from the source's rows in another order, that of rotary halves and pairs exchanged"
     if part == "importance":
@@ -78,15 +79,15 @@ def verdict(path: str, comparison: Comparison, gguf: Gguf) -> str:
         return f"{Path(path).name}: no tensor was compared with {Path(options.source).name}."
     if len(good) == len(results):
         every = "every tensor" if options.tensors is None else f"each of {len(good)} chosen tensors"
-        told = f"{every}{sampled} is bit for bit what {reference} writes from {of}"
-        return f"{Path(path).name}: {told} ({len(good)} tensor{plural(len(good))}, {weights} weights)."
+        claim = f"{every}{sampled} is bit for bit what {reference} writes from {of}"
+        return f"{Path(path).name}: {claim} ({len(good)} tensor{plural(len(good))}, {weights} weights)."
     parts = [f"{len(good)} of {len(results)} tensors{sampled} are bit for bit what {reference} writes from {of}"]
-    for meaning, told in _MEANINGS.items():
+    for meaning, (of_one, of_several) in _MEANINGS.items():
         group = [r for r in results if (r.meaning or "").startswith(meaning) and r.outcome != REPRODUCED]
         if group:
             n = sum(r.blocks_differing for r in group)
-            one = len(group) == 1
-            parts.append(f"{len(group)} {told[not one]}{f' in {n} block{plural(n)}' if meaning in _IN_BLOCKS else ''}")
+            words = of_one if len(group) == 1 else of_several
+            parts.append(f"{len(group)} {words}{f' in {n} block{plural(n)}' if meaning in _IN_BLOCKS else ''}")
     return f"{Path(path).name}: {'; '.join(parts)}."
 
 

@@ -34,17 +34,17 @@ def run(
     try:
         return own_part(arguments)
     except UsageError as error:
-        code, told = USAGE, f"{error} (--help tells the usage)"
+        code, message = USAGE, f"{error} (--help tells the usage)"
     except refused as error:
-        code, told = USAGE, str(error)
+        code, message = USAGE, str(error)
     except KeyboardInterrupt:
-        code, told = INTERRUPTED, "interrupted"
+        code, message = INTERRUPTED, "interrupted"
     except Exception as fault:
         if "--debug" in arguments:
             traceback.print_exc()
         what = f"{type(fault).__name__}: {fault}".splitlines()[0]
-        code, told = FAULT, f"a fault of hifi_ref itself ({what}); please report it, with the output of --debug"
-    print(f"hifi_ref.{command}: {told}", file=sys.stderr)
+        code, message = FAULT, f"a fault of hifi_ref itself ({what}); please report it, with the output of --debug"
+    print(f"hifi_ref.{command}: {message}", file=sys.stderr)
     return code
 
 

@@ -16,7 +16,7 @@ from hifi_ref import api
 from hifi_ref.conform.cases import Case, Suite
 from hifi_ref.formats import FORMATS, Format, hard_inputs
 
-# Blocks a decoding case.
+# Blocks per decoding case.
 RUN = 64
 # One binary16 in so many is taken as a scale: all exponents of both signs, and 33 fractions of each.
 HALVES = 31

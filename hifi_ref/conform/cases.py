@@ -31,7 +31,7 @@ class Case:
     """One question, and its answer.
 
     given: decode has blocks u8[n]; encode weights f32[n] and importance f32[n] or None; dot w u8[n] and a u8[n].
-    expected: f32 for decode and dot, u8 for encode. context: what an encoder is told besides, such as outliers=3.
+    expected: f32 for decode and dot, u8 for encode. context: what an encoder is given besides, such as outliers=3.
     """
 
     id: str

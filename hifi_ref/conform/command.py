@@ -124,12 +124,12 @@ def judge_subject(
     try:
         name = one.target.hello()
         cells = judge(one.target, _shown(suites, one.spelling) if progress else suites)
-        told = tuple(cell_report(cell, one.spelling, repeated, expectations, one.target) for cell in cells)
+        reports = tuple(cell_report(cell, one.spelling, repeated, expectations, one.target) for cell in cells)
     except NoAnswerError as error:
         return Subject(one.spelling, "", digests(one.libraries), (), str(error)), []
     finally:
         one.target.close()
-    return Subject(one.spelling, name, digests(one.libraries), told), cells
+    return Subject(one.spelling, name, digests(one.libraries), reports), cells
 
 
 def _shown(suites: Sequence[Suite], name: str) -> Iterable[Suite]:
@@ -149,7 +149,7 @@ def _flag_values() -> flags.FlagValues:
     flags.DEFINE_string("xfail", None, "file of expected failures", flag_values=values)
     flags.DEFINE_string("dialect", plain.dialect, "of the vectors", flag_values=values)
     flags.DEFINE_string("vectors", None, "folder of the vectors", flag_values=values)
-    flags.DEFINE_float("timeout", plain.timeout, "seconds an answer", lower_bound=0.01, flag_values=values)
+    flags.DEFINE_float("timeout", plain.timeout, "seconds per answer", lower_bound=0.01, flag_values=values)
     for kind in ("json", "junit", "html", "markdown"):
         flags.DEFINE_string(kind, None, f"write {kind} to this file", flag_values=values)
     flags.DEFINE_boolean("quiet", False, "print no matrix", flag_values=values)

@@ -147,13 +147,13 @@ def score(library: Path) -> int:
 def parts(folder: Path) -> dict[str, str | None]:
     """part -> why it cannot run here, or None. Raises ValueError where the folder holds no libggml-base."""
     ctypes.CDLL(str(base_library(folder)), mode=ctypes.RTLD_GLOBAL)
-    told: dict[str, str | None] = {"base": None}
+    reasons: dict[str, str | None] = {"base": None}
     for variant, path in cpu_libraries(folder).items():
         try:
-            told[variant] = None if score(path) else "needs instructions that this processor does not have"
+            reasons[variant] = None if score(path) else "needs instructions that this processor does not have"
         except OSError as error:
-            told[variant] = str(error)
-    return told
+            reasons[variant] = str(error)
+    return reasons
 
 
 class _Parameters(ctypes.Structure):

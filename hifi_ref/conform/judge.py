@@ -44,12 +44,12 @@ class Target(Protocol):
 
 @dataclass(frozen=True)
 class Verdict:
-    """One case's outcome. observed: what came, of expected's type; None where nothing did. told: why, in words."""
+    """One case's outcome. observed: what came, of expected's type; None where nothing did. detail: why, in words."""
 
     case: Case
     outcome: str
     observed: np.ndarray | None = None
-    told: str = ""
+    detail: str = ""
 
 
 @dataclass
@@ -97,7 +97,7 @@ def judge_suite(target: Target, suite: Suite) -> Cell:
             cell.declined += 1
             continue
         except NoAnswerError as error:
-            cell.verdicts.append(Verdict(case, NO_ANSWER, told=str(error)))
+            cell.verdicts.append(Verdict(case, NO_ANSWER, detail=str(error)))
             patience -= error.ended
             if not patience:
                 cell.not_asked = len(suite.cases) - i - 1
@@ -111,7 +111,7 @@ def compare(suite: Suite, case: Case, answer: np.ndarray) -> Verdict:
     """One answer, uint8[n], against what is expected."""
     expected = case.expected
     if answer.size != expected.nbytes:
-        return Verdict(case, NO_ANSWER, told=f"answered {answer.size} bytes, not {expected.nbytes}")
+        return Verdict(case, NO_ANSWER, detail=f"answered {answer.size} bytes, not {expected.nbytes}")
     observed = answer if expected.dtype == np.uint8 else np.ascontiguousarray(answer).view("<f4").astype(np.float32)
     if agreement(suite, observed, expected).all():
         return Verdict(case, EXACT, observed)

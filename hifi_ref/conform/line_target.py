@@ -1,6 +1,6 @@
 """Asks a program over a line protocol on its stdin and stdout, so that any language can be judged.
 
-One line a question, one line an answer; everything is ASCII, bytes are hexadecimal, numbers little-endian:
+One line per question, one line per answer; everything is ASCII, bytes are hexadecimal, numbers little-endian:
 
     hello hifi_ref.conform/1                         ok NAME AND VERSION
     decode FORMAT blocks                             ok binary32 weights
@@ -40,8 +40,8 @@ class NotOfferedError(Exception):
 class NoAnswerError(Exception):
     """The target crashed, hung, refused or answered rubbish; one sentence says what. ended: its process is gone."""
 
-    def __init__(self, told: str, ended: bool = True):
-        super().__init__(told)
+    def __init__(self, message: str, ended: bool = True):
+        super().__init__(message)
         self.ended = ended
 
 
@@ -110,9 +110,9 @@ class LineTarget:
             self._start()
         # What is left of the last answer, or came behind it.
         if self.pending or self._read():
-            told = _short(self.pending.decode("ascii", "backslashreplace"))
+            rest = _short(self.pending.decode("ascii", "backslashreplace"))
             self._stop()
-            raise NoAnswerError(f"wrote {told} without being asked")
+            raise NoAnswerError(f"wrote {rest} without being asked")
         left, deadline = memoryview(line.encode("ascii") + b"\n"), time.monotonic() + self.seconds
         parts, size = [], 0
         with selectors.DefaultSelector() as selector:

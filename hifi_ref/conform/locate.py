@@ -21,7 +21,7 @@ from hifi_ref.formats.layout import Layout
 class Place(NamedTuple):
     """Where an answer first differs: block, field ("" where unknown), and the index of the weight or byte in the block.
 
-    A dot product sums over all blocks: there unit and index are None, and so is a block that could not be told.
+    A dot product sums over all blocks: there unit and index are None, and so is a block that could not be found.
     """
 
     block: int | None
@@ -41,8 +41,8 @@ def first_divergence(suite: Suite, verdict: Verdict, target: Target | None = Non
     at = int(np.argmin(agreement(suite, observed, expected)))
     if suite.operation == "dot":
         block, field, hint = _in_dot(suite, verdict.case, target) or (None, "", "")
-        told = f"{verdict.told}; {hint}" if hint else verdict.told
-        return Place(block, field, None, None, show(expected[0]), show(observed[0]), told)
+        detail = f"{verdict.detail}; {hint}" if hint else verdict.detail
+        return Place(block, field, None, None, show(expected[0]), show(observed[0]), detail)
     if suite.operation == "encode":
         return _in_bytes(suite.layout, expected, observed, at)
     block, index = divmod(at, suite.layout.block_size)
@@ -68,13 +68,13 @@ def _in_bytes(layout: Layout, expected: np.ndarray, observed: np.ndarray, at: in
     first = block * layout.type_size + start + number * size
     kind = {"f16": "<f2", "f32": "<f4", "u16": "<u2", "i16": "<i2", "i8": "i1", "u8": "u1"}[found.dtype]
 
-    def told(raw: np.ndarray) -> str:
+    def shown(raw: np.ndarray) -> str:
         part = raw[first : first + size]
         value = part.view(kind)[0]
         digits = part[::-1].tobytes().hex()
         return f"0x{digits}" if found.dtype == "u8" else f"{value} (0x{digits})"
 
-    return Place(block, name, "byte", byte, told(expected), told(observed))
+    return Place(block, name, "byte", byte, shown(expected), shown(observed))
 
 
 def _source(layout: Layout, raw: np.ndarray, observed: np.ndarray, index: int) -> tuple[str, str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from hifi_ref.conform import report as told
-from hifi_ref.conform.report import CellReport, Report, Subject, summary, verdict_line
+from hifi_ref.conform.report import CONFORMS, NOT, XFAIL, CellReport, Report, Subject, summary, verdict_line
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -18,7 +17,7 @@ code { background: #f2f2f2; padding: 0 .2rem; overflow-wrap: anywhere } h1 .bad,
   .good { background: #1d3a1d } .bad { background: #4a1f1f } .known { background: #453a12 }
 }
 """
-CLASS = {told.CONFORMS: "good", told.NOT: "bad", told.XFAIL: "known"}
+CLASS = {CONFORMS: "good", NOT: "bad", XFAIL: "known"}
 
 
 def to_html(report: Report) -> str:

@@ -12,7 +12,7 @@ def to_markdown(report: Report) -> str:
     for subject in report.subjects:
         lines += ["", f"## {_escape(subject.target)}", "", *subject_lines(subject)]
     lines += ["", *(f"Not judged: {_escape(target)}: {_escape(why)}" for target, why in report.not_judged.items())]
-    lines += [f"Unexpected pass: {_escape(told)}" for told in report.unexpected_passes]
+    lines += [f"Unexpected pass: {_escape(line)}" for line in report.unexpected_passes]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -60,8 +60,8 @@ def report(platforms: list[str], kernels: bool) -> bool:
     found = {platform: judge(platform) for platform in platforms}
     command_line.show(table({platform: found[platform] | subnormals(platform) for platform in platforms}) + "\n")
     if any("flushed" in subnormals(platform).values() for platform in platforms):
-        told = "Where subnormals are flushed, blocks that may meet one are sent to NumPy: bits do not change."
-        command_line.show(f"{told}\n")
+        message = "Where subnormals are flushed, blocks that may meet one are sent to NumPy: bits do not change."
+        command_line.show(f"{message}\n")
     refused = any("refused" in column.values() for column in found.values())
     if not kernels:
         return refused
@@ -95,7 +95,7 @@ def subnormals(platform: str) -> dict[str, str]:
 
 
 def table(found: dict[str, dict[str, str]]) -> str:
-    """One line an operation, one column a back end."""
+    """One line per operation, one column per back end."""
     platforms = list(found)
     lines = [f"{'operation':18}" + "".join(f"{platform:>16}" for platform in platforms)]
     for operation in found[platforms[0]]:
@@ -104,18 +104,18 @@ def table(found: dict[str, dict[str, str]]) -> str:
 
 
 def kernel_table(platforms: list[str]) -> str:
-    """One line a back end of kernels: what was measured, or why nothing was. Interpreters belong to the CPU."""
+    """One line per back end of kernels: what was measured, or why nothing was. Interpreters belong to the CPU."""
     from hifi_ref.kernels import backends
 
     found = {
-        backend: told_of_kernels(backend) if platform in platforms else "not on this machine"
+        backend: kernel_summary(backend) if platform in platforms else "not on this machine"
         for backend, platform in backends.RUNS_ON.items()
         if platform in platforms or platform != "cpu"
     } | {backend: f"not offered: {reason}" for backend, reason in backends.NOT_OFFERED.items()}
-    return "\n".join(["kernels of", *(f"  {backend:16}{told}" for backend, told in found.items())])
+    return "\n".join(["kernels of", *(f"  {backend:16}{summary}" for backend, summary in found.items())])
 
 
-def told_of_kernels(backend: str) -> str:
+def kernel_summary(backend: str) -> str:
     """For how many formats a back end's kernel has the defined bits, and for which it is refused."""
     tried, wrong = len(formats_tried(backend)), wrong_kernels(backend)
     refused = f"; refused: {' '.join(wrong)}" if wrong else ""

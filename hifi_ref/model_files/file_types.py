@@ -67,14 +67,14 @@ def check_file_type(gguf: Gguf, findings: Findings) -> None:
     if value is None or gguf.data_start is None:
         return
     if value.kind != "u32" or value.count is not None:
-        told = f"general.file_type, at byte {value.start}, is of kind {value.kind}, not one u32"
-        findings.add(Finding("G021", told, offset=value.start))
+        message = f"general.file_type, at byte {value.start}, is of kind {value.kind}, not one u32"
+        findings.add(Finding("G021", message, offset=value.start))
         return
     number = value.scalar & ~GUESSED
     types = FILE_TYPES | (HIFI_FILE_TYPES if gguf.dialect.startswith("hifi") else {})
     if number not in types:
-        told = f"general.file_type, at byte {value.start}, is {value.scalar}, which stands for no file type in use"
-        findings.add(Finding("G021", told, offset=value.start))
+        message = f"general.file_type, at byte {value.start}, is {value.scalar}, which stands for no file type in use"
+        findings.add(Finding("G021", message, offset=value.start))
         return
     name, expected = types[number]
     default = next(t for t in DIALECTS[gguf.dialect].ids.values() if t.name == expected[0])
@@ -88,8 +88,8 @@ def check_file_type(gguf: Gguf, findings: Findings) -> None:
         return
     (most, n), total = weights.most_common(1)[0], weights.total()
     if most not in expected:
-        told = f"general.file_type is {number} ({name}), but {n / total:.0%} of the weights in matrices are {most}"
-        findings.add(Finding("G021", told, offset=value.start))
+        message = f"general.file_type is {number} ({name}), but {n / total:.0%} of the weights in matrices are {most}"
+        findings.add(Finding("G021", message, offset=value.start))
 
 
 def file_type(gguf: Gguf) -> int | None:

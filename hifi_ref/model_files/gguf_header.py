@@ -59,8 +59,8 @@ class Cursor:
     def skip(self, n: int, what: str) -> int:
         """Move over ``n`` bytes; return where they start."""
         if n > self.size - self.at:
-            told = f"the file ends at byte {self.size} inside {what}, which needs bytes {self.at} to {self.at + n}"
-            raise Malformed("G001", told, self.at)
+            message = f"the file ends at byte {self.size} inside {what}, which needs bytes {self.at} to {self.at + n}"
+            raise Malformed("G001", message, self.at)
         start, self.at = self.at, self.at + n
         return start
 
@@ -75,8 +75,8 @@ class Cursor:
         if n > limit:
             raise Malformed("G003", f"{what}, at byte {start}, is {n}; at most {limit} can be read", start)
         if n * item_bytes > self.size - self.at:
-            told = f"{what}, at byte {start}, is {n}, but only {self.size - self.at} bytes of the file follow"
-            raise Malformed("G003", told, start)
+            message = f"{what}, at byte {start}, is {n}, but only {self.size - self.at} bytes of the file follow"
+            raise Malformed("G003", message, start)
         return n
 
     def text(self, what: str, limit: int) -> bytes:
@@ -177,8 +177,8 @@ def _kind(cursor: Cursor, what: str) -> tuple[Kind, int]:
 def _check_bools(data: mmap.mmap | bytes, start: int, count: int, what: str, findings: Findings) -> None:
     wrong, first = above(data, start, start + count, 1)
     if wrong:
-        told = f"{what} holds a bool of {data[first]} at byte {first}"
-        findings.add(Finding("G024", told, offset=first, count=wrong))
+        message = f"{what} holds a bool of {data[first]} at byte {first}"
+        findings.add(Finding("G024", message, offset=first, count=wrong))
 
 
 def _check_printable(raw: bytes, what: str, at: int, findings: Findings) -> None:
@@ -217,8 +217,8 @@ def _tensor_entry(gguf: Gguf, cursor: Cursor, i: int, names: set[bytes], finding
     gguf.tensors.append(tensor)
 
     if len(raw) >= MAX_NAME or b"\0" in raw:
-        told = f"the name has {len(raw)} bytes; at most 63 are allowed, and none may be NUL"
-        note(findings, tensor, "G008", told, offset=start)
+        message = f"the name has {len(raw)} bytes; at most 63 are allowed, and none may be NUL"
+        note(findings, tensor, "G008", message, offset=start)
     _check_printable(raw, f"the name of tensor {name}", start, findings)
     if raw in names:
         note(findings, tensor, "G009", f"the name occurs twice, again at byte {start}", offset=start)

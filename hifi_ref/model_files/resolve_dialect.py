@@ -59,7 +59,7 @@ def resolve(claims: Sequence[Claim], read: Callable[[int, int], bytes] | None = 
     """The dialect that a file with these tensors is written in.
 
     Args:
-        claims: one a tensor.
+        claims: one per tensor.
         read: read(i, n) returns the first n bytes of tensor i's data, or fewer; None where sizes alone shall decide.
 
     Llama.cpp's where all that the file says fits it, or nothing fits. Another's where that one alone fits. Where
@@ -84,10 +84,10 @@ def resolve(claims: Sequence[Claim], read: Callable[[int, int], bytes] | None = 
         return Resolution(REFERENCE, False)
     if len(able) > 1:
         between = {i for i in disputed if len({d.ids[i] for d in able.values()}) > 1}
-        return Resolution(REFERENCE, True, _told(between, able), frozenset(between))
+        return Resolution(REFERENCE, True, _meanings(between, able), frozenset(between))
     ((name, dialect),) = able.items()
     foreign = {i for i in disputed if DIALECTS[REFERENCE].ids.get(i) != dialect.ids[i]}
-    return Resolution(name, True, _told(foreign, able) if foreign else "")
+    return Resolution(name, True, _meanings(foreign, able) if foreign else "")
 
 
 def fits(kind: TensorType | None, claim: Claim) -> bool:
@@ -120,7 +120,7 @@ def _marked(dialect: Dialect, n: int, claim: Claim, read: Callable[[int, int], b
     return bears_marks(kind, read(n, min(nbytes(kind, claim.shape), 64 * kind.type_size)))
 
 
-def _told(ids: set[int], able: Mapping[str, Dialect]) -> str:
+def _meanings(ids: set[int], able: Mapping[str, Dialect]) -> str:
     """What each dialect means by each of the ids, for a sentence."""
     return "; ".join(
         f"type id {i} is " + " or ".join(f"{d.ids[i].name} ({name})" for name, d in able.items()) for i in sorted(ids)

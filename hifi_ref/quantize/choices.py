@@ -13,7 +13,7 @@ from hifi_ref.model_files.gguf_file import Gguf, Tensor
 
 
 class Chosen(NamedTuple):
-    """For one source: the choice's name, the format of each matrix, and what formats and policies are told besides."""
+    """For one source: the choice's name, the format of each matrix, and what else formats and policies need."""
 
     name: str
     format_of: Callable[[Tensor], str]

@@ -81,8 +81,8 @@ def _run(arguments: list[str]) -> int:
 
 
 def _line(plan: Plan) -> str:
-    told = "".join(f", {key} {value:g}" for key, value in plan.told.items())
-    return f"{plan.tensor.name}: {plan.tensor.type_name} -> {plan.format}{told}\n"
+    context = "".join(f", {key} {value:g}" for key, value in plan.context.items())
+    return f"{plan.tensor.name}: {plan.tensor.type_name} -> {plan.format}{context}\n"
 
 
 def _choice(values: flags.FlagValues) -> Choice:

@@ -35,7 +35,7 @@ def quantize(
 ) -> list[Plan]:
     """Quantize a file. Raises OSError, or InputError in one sentence; then nothing is written.
 
-    ``progress`` is told the weights as they are done.
+    ``progress`` is called with the number of weights whenever some are done.
     """
     gguf = open_gguf(source)
     if not gguf.tensors:
@@ -43,10 +43,10 @@ def quantize(
     weights = open_source(source, gguf)
     name, format_of, metadata = choice(gguf)
     plans = [plan_of(tensor, format_of, metadata, imatrix) for tensor in gguf.tensors]
-    counts = {plan.tensor.name: plan.told["outliers"] for plan in plans if "outliers" in plan.told}
+    counts = {plan.tensor.name: plan.context["outliers"] for plan in plans if "outliers" in plan.context}
     used = {FORMATS[plan.format].dialect for plan in plans if plan.format in FORMATS}
     foreign = name.startswith("fork ") or "hifi" in used
-    known = {told.name: type_id for type_id, told in DIALECTS[HIFI_DIALECT if foreign else REFERENCE].ids.items()}
+    known = {kind.name: type_id for type_id, kind in DIALECTS[HIFI_DIALECT if foreign else REFERENCE].ids.items()}
     for plan in plans:
         if plan.format not in known:
             raise InputError(f"{plan.format} has no number in GGUF, so no file can hold it")
@@ -56,7 +56,7 @@ def quantize(
     changes: dict[str, int | float | str | None] = {
         "general.file_type": _file_type(name), "general.quantization_version": QUANTIZATION_VERSION,
         "quantize.imatrix.file": imatrix_name, context.DIALECT: HIFI_DIALECT if foreign else None,
-        context.MODEL_PARAMS: metadata.get("model_params") if any("model_params" in p.told for p in plans) else None,
+        context.MODEL_PARAMS: metadata.get("model_params") if any("model_params" in p.context for p in plans) else None,
         context.OUTLIERS: json.dumps(counts) if counts else None,
     }  # fmt: skip
     with replacing(out, "wb") as file:
@@ -75,7 +75,7 @@ def _file_type(name: str) -> int | None:
     """general.file_type of one llama.cpp format, or of the fork; None for what has no number."""
     if name.startswith("fork "):
         return policies.FORK_FILE_TYPES[name.removeprefix("fork ")]
-    return next((n for n, (told, _) in FILE_TYPES.items() if told in (name, f"{name}_S")), None)
+    return next((n for n, (stored, _) in FILE_TYPES.items() if stored in (name, f"{name}_S")), None)
 
 
 def _data(
@@ -112,6 +112,6 @@ def _encoded(
             if not np.isfinite(x).all():
                 bad = first * row + int(np.argmin(np.isfinite(x)))
                 raise InputError(f"weight {bad} of tensor {tensor.name} is not finite: it cannot be quantized")
-            blocks = encode_rows(plan.format, x, own, (plan.format, own is not None) in lanes, **plan.told)
+            blocks = encode_rows(plan.format, x, own, (plan.format, own is not None) in lanes, **plan.context)
             progress(x.size)
             yield blocks.tobytes()

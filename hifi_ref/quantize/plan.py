@@ -18,11 +18,11 @@ FLOATS = ("F32", "F16", "BF16")
 
 
 class Plan(NamedTuple):
-    """What becomes of one tensor: its format, what its encoder is told, and its rows of importance, one a matrix."""
+    """What becomes of one tensor: its format, more arguments of its encoder, and a row of importance per matrix."""
 
     tensor: Tensor
     format: str
-    told: dict[str, Any]
+    context: dict[str, Any]
     importance: np.ndarray | None
 
 
@@ -43,11 +43,11 @@ def plan_of(
         row = None
     if f.requires_weights and row is None:
         raise InputError(f"{name} cannot be encoded without importance, and there is none for {tensor.name}")
-    told: dict[str, Any] = {}
+    context: dict[str, Any] = {}
     if "model" in metadata and f.outliers is not None:
         own = None if row is None else float(importance_of.of_tensor(row))
         count = policies.fork_outliers(tensor.name, name, metadata["model"], own)
-        told |= {} if count is None else {"outliers": count}
+        context |= {} if count is None else {"outliers": count}
     if f.by_model_size:
-        told["model_params"] = metadata["model_params"]
-    return Plan(tensor, name, told, None if row is None else row.reshape(-1, tensor.shape[0]))
+        context["model_params"] = metadata["model_params"]
+    return Plan(tensor, name, context, None if row is None else row.reshape(-1, tensor.shape[0]))
