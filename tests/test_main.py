@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import hifi_ref
 from hifi_ref import __main__ as command
-
-SAMPLE = Path(__file__).parent / "data" / "sample.gguf"
+from tests.paths import SAMPLE
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

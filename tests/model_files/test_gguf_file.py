@@ -15,8 +15,7 @@ from hifi_ref.model_files.findings import CODES, Finding, Findings
 from hifi_ref.model_files.gguf_file import MAX_ENTRIES, GgufError, map_file, open_gguf, printable, scan
 from tests import sources
 from tests.hostile import build
-
-SAMPLE = Path(__file__).parent / "data" / "sample.gguf"
+from tests.paths import SAMPLE
 
 F32, Q4_K = 0, 12
 ROW = np.arange(8, dtype="<f4").tobytes()
