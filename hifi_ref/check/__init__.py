@@ -9,6 +9,6 @@ Data flows one way: file -> findings, and with a source: ways -> tallies -> mean
     meaning     what a difference stands for: damage, another arithmetic, another encoder, another source
     compare     all tensors of a file against its source; resume continues one that was interrupted
     verdict     the findings and the sentence that come of it
-    report      the text; report_json and report_html likewise
+    report      the text; report_json and report_html likewise; drawings of the page
     command     the command line
 """

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from hifi_ref.conform.cases import OPERATIONS
 from hifi_ref.conform.diagnose import Diagnosis, diagnose
 from hifi_ref.conform.judge import BOUND, EXACT, FAILED, OPEN, UNBOUNDED, Cell, Target
 from hifi_ref.conform.locate import first_divergence
@@ -224,13 +225,17 @@ def verdict_line(report: Report) -> str:
 
 def matrix(subject: Subject) -> list[tuple[str, ...]]:
     """format x operation, with a head: what is offered of them."""
+    operations, rows = matrix_cells(subject)
+    return [("format", *operations), *((name, *map(summary, cells)) for name, cells in rows.items())]
+
+
+def matrix_cells(subject: Subject) -> tuple[list[str], dict[str, list[CellReport | None]]]:
+    """The operations of which anything is offered, and the cells of each format in their order."""
     offered = subject.offered
-    operations = [op for op in ("decode", "encode", "dot") if any(cell.operation == op for cell in offered)]
+    operations = [op for op in OPERATIONS if any(cell.operation == op for cell in offered)]
     cells = {(cell.format, cell.operation): cell for cell in offered}
-    rows = [("format", *operations)]
-    for name in dict.fromkeys(cell.format for cell in offered):
-        rows.append((name, *(summary(cells.get((name, op))) for op in operations)))
-    return rows
+    formats = dict.fromkeys(cell.format for cell in offered)
+    return operations, {name: [cells.get((name, op)) for op in operations] for name in formats}
 
 
 def summary(cell: CellReport | None) -> str:

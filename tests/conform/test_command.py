@@ -108,7 +108,8 @@ def test_the_pytest_plugin(spoilt: str, tmp_path: Path) -> None:
     assert done.returncode == 4 and "no format of llama.cpp is called 'Q9'" in done.stderr
 
 
-def test_an_installed_package_has_its_vectors(tmp_path: Path) -> None:
+def test_an_installed_package_has_its_data(tmp_path: Path) -> None:
+    """The golden vectors, the templates of pages, their stylesheet and the schemas of reports."""
     source, out = tmp_path / "source", tmp_path / "site"
     source.mkdir()
     for name in ("hifi_ref", "golden"):
@@ -117,16 +118,17 @@ def test_an_installed_package_has_its_vectors(tmp_path: Path) -> None:
         shutil.copy(ROOT / name, source / name)
     command_line = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", f"--target={out}", str(source)]
     subprocess.run(command_line, check=True, capture_output=True)
+
+    def data(folder: Path) -> set[Path]:
+        code = (".py", ".pyc")
+        return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path.suffix not in code}
+
     golden = out / "hifi_ref" / "golden"
-    installed = {path.relative_to(golden) for path in golden.rglob("*") if path.is_file()}
-    assert installed == {path.relative_to(ROOT / "golden") for path in (ROOT / "golden").rglob("*.json")}
+    assert data(golden) == {path.relative_to(ROOT / "golden") for path in (ROOT / "golden").rglob("*.json")}
+    shutil.move(golden, tmp_path / "golden")
+    assert data(out / "hifi_ref") == data(ROOT / "hifi_ref")
+    shutil.move(tmp_path / "golden", golden)
     program = "from hifi_ref.conform import cases; print(cases.vectors_folder())"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=out,
-        env={"PYTHONPATH": str(out)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {"PYTHONPATH": str(out)}
+    done = subprocess.run([sys.executable, "-c", program], cwd=out, env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == str(golden), done.stderr
