@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 from absl import flags
 
 from hifi_ref.check.payload import check_payload
 from hifi_ref.check.report import Report, to_text
 from hifi_ref.check.report_json import SCHEMA, to_json
-from hifi_ref.commands import command_line
+from hifi_ref.commands import command_line, terminal
 from hifi_ref.commands.command_line import FINE, FOUND, UsageError
 from hifi_ref.model_files.dialects import DIALECTS
 from hifi_ref.model_files.file_types import FILE_TYPES, check_file_type
@@ -112,7 +112,7 @@ def _run(arguments: list[str]) -> int:
         raise InputError(message) from None
     command_line.deliver(
         ((values.json, lambda: command_line.json_text(to_json(report))), (values.html, lambda: _to_html(report))),
-        lambda: to_text(report, values.quiet),
+        lambda: to_text(report, values.quiet, terminal.has_colour()),
     )
     return FOUND if report.findings.counts else FINE
 
@@ -138,12 +138,9 @@ def _to_html(report: Report) -> str:
 
 
 def _check_with_progress(path: str, dialect: str | None) -> Report:
-    if not sys.stderr.isatty() or not os.path.isfile(path) or os.path.getsize(path) < LONG_FILE:
-        return check_file(path, dialect=dialect)
-    from tqdm import tqdm
-
-    with tqdm(total=os.path.getsize(path), unit="B", unit_scale=True, leave=False) as bar:
-        return check_file(path, bar.update, dialect)
+    size = os.path.getsize(path) if os.path.isfile(path) else 0
+    with terminal.progress(size, "bytes", "checking", LONG_FILE) as advance:
+        return check_file(path, advance, dialect)
 
 
 def _compare(report: Report, values: flags.FlagValues) -> None:
@@ -157,19 +154,10 @@ def _compare(report: Report, values: flags.FlagValues) -> None:
         state = f"{[*written, report.path][0]}.state"
     resumed = values.resume is not None
     options = Options(values.source, values.imatrix, values.tensors, values.sample, values.seed, state, resumed)
-    bars = []
+    with ExitStack() as bars:
 
-    def start(total: int, seconds: float) -> Callable[[int], object]:
-        if not sys.stderr.isatty():
-            return lambda done: None
-        from tqdm import tqdm
+        def start_progress(weights: int, seconds: float) -> Callable[[int], object]:
+            title = f"encoding again, about {max(1, seconds):.0f} s"
+            return bars.enter_context(terminal.progress(weights, "weights", title))
 
-        print(f"encoding {total / 1e6:.0f} million weights again: about {max(1, seconds):.0f} s", file=sys.stderr)
-        bars.append(tqdm(total=total, unit="w", unit_scale=True, leave=False))
-        return bars[0].update
-
-    try:
-        report.comparison = compare(report.path, report.gguf, options, report.findings, start)
-    finally:
-        for bar in bars:
-            bar.close()
+        report.comparison = compare(report.path, report.gguf, options, report.findings, start_progress)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from absl import flags
 
 import hifi_ref
-from hifi_ref.commands import command_line
+from hifi_ref.commands import command_line, terminal
 from hifi_ref.commands.command_line import FINE, FOUND, UsageError
 from hifi_ref.conform import report_html, report_junit, report_markdown
 from hifi_ref.conform.cases import DIALECT, OPERATIONS, Suite, VectorError, golden_suites, vectors_folder
@@ -96,14 +95,14 @@ def suites_of(run: Run) -> list[Suite]:
     return [suite for suite in suites if suite.cases]
 
 
-def conform(run: Run, progress: bool = False) -> Report:
+def conform(run: Run) -> Report:
     """Judge a target. Raises TargetError, VectorError, XfailError: wrong usage, in one sentence."""
     expectations = [] if run.xfail is None else read_expectations(Path(run.xfail))
     suites = suites_of(run)
     opened, not_judged = open_targets(run.target, run.timeout)
     subjects, judged = [], []
     for one in opened:
-        subject, cells = judge_subject(one, suites, run.repeated, expectations, progress)
+        subject, cells = judge_subject(one, suites, run.repeated, expectations)
         subjects.append(subject)
         judged += cells
     return Report(
@@ -118,24 +117,18 @@ def judge_subject(
     suites: Sequence[Suite],
     repeated: Sequence[str] = (),
     expectations: Sequence[Expectation] = (),
-    progress: bool = False,
 ) -> tuple[Subject, list[Cell]]:
     """One subject's report, and the cells that it was made from."""
     try:
         name = one.target.hello()
-        cells = judge(one.target, _shown(suites, one.spelling) if progress else suites)
+        with terminal.progress(len(suites), "cells", one.spelling[-40:]) as advance:
+            cells = judge(one.target, suites, advance)
         reports = tuple(cell_report(cell, one.spelling, repeated, expectations, one.target) for cell in cells)
     except NoAnswerError as error:
         return Subject(one.spelling, "", digests(one.libraries), (), str(error)), []
     finally:
         one.target.close()
     return Subject(one.spelling, name, digests(one.libraries), reports), cells
-
-
-def _shown(suites: Sequence[Suite], name: str) -> Iterable[Suite]:
-    from tqdm import tqdm
-
-    return tqdm(suites, desc=name[-40:], unit="cell", leave=False)
 
 
 def _flag_values() -> flags.FlagValues:
@@ -173,7 +166,7 @@ def _run(arguments: list[str]) -> int:
         rest[0], tuple(values.formats), tuple(values.operations), values.level, values.seed, tuple(values.only),
         values.xfail, values.dialect, values.vectors, values.timeout,
     )  # fmt: skip
-    report = conform(run, progress=sys.stderr.isatty())
+    report = conform(run)
     command_line.deliver(
         (
             (values.json, lambda: command_line.json_text(to_json(report))),
@@ -181,6 +174,6 @@ def _run(arguments: list[str]) -> int:
             (values.html, lambda: report_html.to_html(report)),
             (values.markdown, lambda: report_markdown.to_markdown(report)),
         ),
-        lambda: to_text(report, values.quiet),
+        lambda: to_text(report, values.quiet, terminal.has_colour()),
     )
     return FINE if report.conforms else FOUND

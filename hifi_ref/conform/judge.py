@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -82,9 +82,15 @@ class Cell:
         return [verdict for verdict in self.verdicts if verdict.outcome in FAILED]
 
 
-def judge(target: Target, suites: Iterable[Suite]) -> list[Cell]:
-    """Ask every case of every suite."""
-    return [judge_suite(target, suite) for suite in suites]
+def judge(
+    target: Target, suites: Iterable[Suite], progress: Callable[[int], object] = lambda suites: None
+) -> list[Cell]:
+    """Ask every case of every suite. ``progress`` is called with the number of suites whenever some are done."""
+    cells = []
+    for suite in suites:
+        cells.append(judge_suite(target, suite))
+        progress(1)
+    return cells
 
 
 def judge_suite(target: Target, suite: Suite) -> Cell:

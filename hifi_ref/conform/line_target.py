@@ -28,6 +28,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from hifi_ref.model_files.gguf_model import printable
+
 HELLO = "hello hifi_ref.conform/1"
 # Nothing that is right has more characters; a program that writes without end is stopped there.
 LONGEST_ANSWER = 1 << 24
@@ -62,7 +64,7 @@ class LineTarget:
         if answer != "ok" and not answer.startswith("ok "):
             self._stop()
             raise NoAnswerError(f"answered the greeting with {_short(answer)}, not ok")
-        return answer[3:].strip()
+        return printable(answer[3:].strip())
 
     def ask(
         self, operation: str, name: str, given: Mapping[str, np.ndarray | None], context: Mapping[str, float]

@@ -7,6 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from hifi_ref.commands import terminal
 from hifi_ref.conform.cases import OPERATIONS
 from hifi_ref.conform.diagnose import Diagnosis, diagnose
 from hifi_ref.conform.judge import BOUND, EXACT, FAILED, OPEN, UNBOUNDED, Cell, Target
@@ -191,23 +196,29 @@ def _failure_json(failure: Failure) -> dict[str, Any]:
             "told": fields.pop("detail"), **fields}  # fmt: skip
 
 
-def to_text(report: Report, quiet: bool = False) -> str:
+def to_text(report: Report, quiet: bool = False, colour: bool = False) -> str:
     """The report as text: who was judged, the matrix, the failures with their diagnoses, and the verdict."""
-    lines = []
+    parts: list[RenderableType] = []
     for subject in report.subjects:
-        lines += [f"{subject.target}: {subject.name}"]
-        lines += [f"  {library['file']} sha256 {library['sha256']}" for library in subject.libraries]
+        parts += [f"{subject.target}: {subject.name}"]
+        parts += [f"  {library['file']} sha256 {library['sha256']}" for library in subject.libraries]
         if subject.fault:
-            lines += ["", f"not judged: {subject.fault}", ""]
+            parts += ["", Text(f"not judged: {subject.fault}", "yellow"), ""]
             continue
         if not quiet and subject.offered:
-            lines += ["", *table(matrix(subject))]
-        lines += ["", *_failures(subject)]
-    lines += [f"not judged: {target}: {reason}" for target, reason in report.not_judged.items()]
-    lines += [f"unexpected pass: {line}; remove that line" for line in report.unexpected_passes]
+            parts += ["", _matrix_table(subject)]
+        parts += ["", *_failures(subject)]
+    parts += [f"not judged: {target}: {reason}" for target, reason in report.not_judged.items()]
+    parts += [f"unexpected pass: {line}; remove that line" for line in report.unexpected_passes]
     machine = ", ".join(report.machine.values())
-    vectors = f"{report.vectors['cases']} cases of {report.dialect}, level {report.level}"
-    return "\n".join([*lines, f"{verdict_line(report)} ({vectors}; hifi_ref {report.version}; {machine})"]) + "\n"
+    verdict = (verdict_line(report), "bold green" if report.conforms else "bold red")
+    facts = f" ({cases_line(report)}; hifi_ref {report.version}; {machine})"
+    return terminal.rendered([*parts, Text.assemble(verdict, facts)], colour)
+
+
+def cases_line(report: Report) -> str:
+    """What was asked."""
+    return f"{report.vectors['cases']} cases of {report.dialect}, level {report.level}"
 
 
 def verdict_line(report: Report) -> str:
@@ -250,13 +261,23 @@ def summary(cell: CellReport | None) -> str:
     return ", ".join([*parts, *([f"{cell.declined} declined"] if cell.declined else [])])
 
 
-def table(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+def _matrix_table(subject: Subject) -> Table:
+    operations, rows = matrix_cells(subject)
+    lines = [(name, *(Text(summary(cell), _colour(cell)) for cell in cells)) for name, cells in rows.items()]
+    return terminal.table([("format", *operations), *lines])
 
 
-def _failures(subject: Subject) -> list[str]:
-    return [line for cell in subject.cells if cell.failures for line in [*cell_text(cell), ""]]
+def _colour(cell: CellReport | None) -> str:
+    return "" if cell is None else {CONFORMS: "green", NOT: "bold red", XFAIL: "yellow"}[cell.verdict]
+
+
+def _failures(subject: Subject) -> list[str | Text]:
+    lines: list[str | Text] = []
+    for cell in subject.cells:
+        if cell.failures:
+            verdict, *details = cell_text(cell)
+            lines += [Text(verdict, _colour(cell)), *details, ""]
+    return lines
 
 
 def cell_text(cell: CellReport) -> list[str]:

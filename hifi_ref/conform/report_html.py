@@ -13,6 +13,7 @@ from hifi_ref.conform.report import (
     CellReport,
     Report,
     Subject,
+    cases_line,
     matrix_cells,
     summary,
     verdict_line,
@@ -24,14 +25,13 @@ KINDS = {CONFORMS: "good", NOT: "bad", XFAIL: "warn"}
 
 def to_html(report: Report) -> str:
     """The whole page."""
-    cases = f"{report.vectors['cases']} cases of {report.dialect}, level {report.level}"
     notes = [f"not judged: {target}: {why}" for target, why in report.not_judged.items()]
     notes += [f"unexpected pass: {line}; remove that line" for line in report.unexpected_passes]
     return pages.render(
         TEMPLATE,
         title="hifi_ref.conform",
         verdict={"kind": "good" if report.conforms else "bad", "sentence": verdict_line(report)},
-        facts=", ".join([cases, f"hifi_ref {report.version}", *report.machine.values()]),
+        facts=", ".join([cases_line(report), f"hifi_ref {report.version}", *report.machine.values()]),
         subjects=[_subject(subject) for subject in report.subjects],
         notes=notes,
     )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
-from typing import Any
 
 from absl import flags
 
-from hifi_ref.commands import command_line
+from hifi_ref.commands import command_line, terminal
 from hifi_ref.commands.command_line import FINE, UsageError
 from hifi_ref.formats import FORMATS
 from hifi_ref.model_files import policies
@@ -70,9 +68,9 @@ def _run(arguments: list[str]) -> int:
         if os.path.exists(out) and os.path.samefile(source, out):
             raise InputError(f"{out} is the source itself")
         imatrix = read_imatrix(values.imatrix) if values.imatrix else None
-        with _bar(source) as bar:
+        with terminal.progress(sum(t.elements for t in open_gguf(source).tensors), "weights") as advance:
             name = os.path.basename(values.imatrix) if values.imatrix else None
-            plans = quantize(source, out, choice, imatrix, name, bar.update)
+            plans = quantize(source, out, choice, imatrix, name, advance)
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
     if not values.quiet:
@@ -99,10 +97,3 @@ def _choice(values: flags.FlagValues) -> Choice:
     if values.type in policies.ROADMAP:
         return a_mix(values.type)
     raise UsageError(f"no format is called {values.type!r}, and no mix; there are {' '.join(FORMATS)}")
-
-
-def _bar(path: str) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(total=sum(t.elements for t in open_gguf(path).tensors), unit="w", unit_scale=True, leave=False,
-                disable=not sys.stderr.isatty())  # fmt: skip
