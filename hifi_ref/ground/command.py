@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from absl import flags
+from rich.text import Text
 
-from hifi_ref.commands import command_line
+from hifi_ref.commands import command_line, terminal
 from hifi_ref.commands.command_line import FINE, FOUND, UsageError
 
 USAGE_TEXT = """\
@@ -30,6 +31,9 @@ flags:
 exit codes: 0 all is exact, by itself or by correction, 1 an operation or a kernel's product is refused on a back end,
 2 wrong usage, 3 a fault of this program
 """
+
+# Of a result on a terminal.
+COLOURS = {"exact": "green", "refused": "bold red"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,14 +62,15 @@ def report(platforms: list[str], kernels: bool) -> bool:
     devices = ", ".join(str(device) for device in jax.local_devices())
     command_line.show(f"jax {jax.__version__}, jaxlib {jax.lib.__version__}; {devices}\n")
     found = {platform: judge(platform) for platform in platforms}
-    command_line.show(table({platform: found[platform] | subnormals(platform) for platform in platforms}) + "\n")
+    results = {platform: found[platform] | subnormals(platform) for platform in platforms}
+    command_line.show(table(results, terminal.has_colour()))
     if any("flushed" in subnormals(platform).values() for platform in platforms):
         message = "Where subnormals are flushed, blocks that may meet one are sent to NumPy: bits do not change."
         command_line.show(f"{message}\n")
     refused = any("refused" in column.values() for column in found.values())
     if not kernels:
         return refused
-    command_line.show(kernel_table(platforms) + "\n")
+    command_line.show(kernel_table(platforms, terminal.has_colour()))
     here = [backend for backend, platform in backends.RUNS_ON.items() if platform in platforms]
     return refused or any(wrong_kernels(backend) for backend in here)
 
@@ -94,16 +99,17 @@ def subnormals(platform: str) -> dict[str, str]:
     }
 
 
-def table(found: dict[str, dict[str, str]]) -> str:
+def table(found: dict[str, dict[str, str]], colour: bool = False) -> str:
     """One line per operation, one column per back end."""
     platforms = list(found)
-    lines = [f"{'operation':18}" + "".join(f"{platform:>16}" for platform in platforms)]
+    rows: list[tuple[str | Text, ...]] = [("operation", *platforms)]
     for operation in found[platforms[0]]:
-        lines.append(f"{operation:18}" + "".join(f"{found[platform][operation]:>16}" for platform in platforms))
-    return "\n".join(lines)
+        results = [found[platform][operation] for platform in platforms]
+        rows.append((operation, *(Text(result, COLOURS.get(result, "")) for result in results)))
+    return terminal.rendered([terminal.table(rows, right=range(1, len(rows[0])))], colour)
 
 
-def kernel_table(platforms: list[str]) -> str:
+def kernel_table(platforms: list[str], colour: bool = False) -> str:
     """One line per back end of kernels: what was measured, or why nothing was. Interpreters belong to the CPU."""
     from hifi_ref.kernels import backends
 
@@ -112,7 +118,7 @@ def kernel_table(platforms: list[str]) -> str:
         for backend, platform in backends.RUNS_ON.items()
         if platform in platforms or platform != "cpu"
     } | {backend: f"not offered: {reason}" for backend, reason in backends.NOT_OFFERED.items()}
-    return "\n".join(["kernels of", *(f"  {backend:16}{summary}" for backend, summary in found.items())])
+    return terminal.rendered([terminal.table([("kernels of", "result"), *found.items()])], colour)
 
 
 def kernel_summary(backend: str) -> str:
