@@ -13,7 +13,8 @@ from hifi_ref.check.payload import check_payload
 from hifi_ref.check.report import Report, to_text
 from hifi_ref.check.report_json import SCHEMA, to_json
 from hifi_ref.commands import command_line, terminal
-from hifi_ref.commands.command_line import FINE, FOUND, UsageError
+from hifi_ref.commands.command_line import FAULT, FINE, FOUND, USAGE_ERROR, UsageError
+from hifi_ref.commands.usage import Usage, columns, help_text
 from hifi_ref.model_files.dialects import DIALECTS
 from hifi_ref.model_files.file_types import FILE_TYPES, check_file_type
 from hifi_ref.model_files.files import InputError
@@ -25,27 +26,22 @@ __all__ = ["FILE_TYPES", "SCHEMA", "TENSOR_TYPES", "Report", "check_file", "main
 # From this size on a terminal sees a progress bar.
 LONG_FILE = 256 << 20
 
-USAGE_TEXT = """\
-usage: python -m hifi_ref.check FILE.gguf [flags]
-
-Looks at a GGUF file's structure and at every block of its tensors, and tells what is wrong with it. With --source it
-also encodes the source's weights again, and tells which blocks are not what the reference encoder writes.
-
-flags:
-  --source=PATH     the weights it was made from: a GGUF, a safetensors file, or a folder with safetensors
-  --imatrix=FILE    the importance matrix it was quantized with, GGUF or .dat
-  --tensors=REGEX   compare only tensors whose name matches
-  --sample=N        compare only about N blocks per tensor, drawn with --seed=S (default 0)
-  --resume[=FILE]   keep what is done in FILE (default: beside the report or the file), and go on from there
-  --dialect=NAME    what the type ids mean, where the file leaves it open: one of the dialects below
-  --json[=FILE]     write the report as JSON, to FILE or in place of the text
-  --html=FILE       write the report as one page for a browser
-  --quiet           print the findings and the verdict, without the tables
-  --debug           after a fault of this program, print where it happened
-  --help            print this text
-
-exit codes: 0 sound (and reproduced), 1 findings, 2 wrong usage or a file that cannot be read, 3 a fault of this program
-"""
+USAGE = Usage(
+    "check",
+    "FILE.gguf [flags]",
+    "look at a GGUF file's structure and at every block of its tensors, and compare them with their source",
+    "Looks at a GGUF file's structure and at every block of its tensors, and tells what is wrong with it. With "
+    "--source it also encodes the source's weights again, and tells which blocks are not what the reference encoder "
+    "writes.",
+    {
+        FINE: "sound (and reproduced)",
+        FOUND: "findings",
+        USAGE_ERROR: "wrong usage or a file that cannot be read",
+        FAULT: "a fault of this program",
+    },
+)
+# Flags that may stand without a value.
+BARE = ("--json", "--resume")
 CODES_TEXT = """
 finding codes (an error means a broken file, or another than its source gives; a warning one that no reference tool
 writes, or that the reference writes otherwise; both exit with 1):
@@ -74,16 +70,23 @@ def check_file(
 
 def _flag_values() -> flags.FlagValues:
     values = command_line.flags_of_all()
-    flags.DEFINE_string("source", None, "the weights it was made from", flag_values=values)
-    flags.DEFINE_string("imatrix", None, "the importance matrix", flag_values=values)
-    flags.DEFINE_string("tensors", None, "compare only tensors that match", flag_values=values)
-    flags.DEFINE_integer("sample", None, "compare only so many blocks per tensor", lower_bound=1, flag_values=values)
-    flags.DEFINE_integer("seed", 0, "of the sample", lower_bound=0, flag_values=values)
-    flags.DEFINE_string("resume", None, "the file that keeps what is done", flag_values=values)
-    flags.DEFINE_enum("dialect", None, list(DIALECTS), "what the type ids mean", flag_values=values)
-    flags.DEFINE_string("json", None, "write JSON to this file, - for standard output", flag_values=values)
-    flags.DEFINE_string("html", None, "write a page to this file", flag_values=values)
-    flags.DEFINE_boolean("quiet", False, "print no tables", flag_values=values)
+    source = "PATH: the weights it was made from: a GGUF, a safetensors file, or a folder with safetensors"
+    flags.DEFINE_string("source", None, source, flag_values=values)
+    imatrix = "FILE: the importance matrix it was quantized with, GGUF or .dat"
+    flags.DEFINE_string("imatrix", None, imatrix, flag_values=values)
+    flags.DEFINE_string("tensors", None, "REGEX: compare only tensors whose name matches", flag_values=values)
+    sample = "N: compare only about N blocks per tensor, drawn with --seed"
+    flags.DEFINE_integer("sample", None, sample, lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("seed", 0, "N: another draw of the sample, 0 by default", lower_bound=0, flag_values=values)
+    resume = "FILE: keep what is done in FILE (default: beside the report or the file), and go on from there"
+    flags.DEFINE_string("resume", None, resume, flag_values=values)
+    dialect = "NAME: what the type ids mean, where the file leaves it open: one of the dialects below"
+    flags.DEFINE_enum("dialect", None, list(DIALECTS), dialect, flag_values=values)
+    json = "FILE: write the report as JSON, to FILE or in place of the text"
+    flags.DEFINE_string("json", None, json, flag_values=values)
+    flags.DEFINE_string("html", None, "FILE: write the report as one page for a browser", flag_values=values)
+    quiet = "print the findings and the verdict, without the tables"
+    flags.DEFINE_boolean("quiet", False, quiet, flag_values=values)
     return values
 
 
@@ -94,10 +97,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     values = _flag_values()
-    rest = command_line.parse(values, arguments, bare=("--json", "--resume"))
+    rest = command_line.parse(values, arguments, bare=BARE)
     if values.help:
-        dialects = "".join(f"  {name:<12}  {dialect.says}\n" for name, dialect in DIALECTS.items())
-        command_line.show(f"{USAGE_TEXT}\ndialects:\n{dialects}{CODES_TEXT}{code_table()}\n")
+        dialects = "\n".join(columns([(name, dialect.says) for name, dialect in DIALECTS.items()]))
+        more = f"dialects:\n{dialects}\n{CODES_TEXT}{code_table()}"
+        command_line.show(help_text(USAGE, values, BARE, more))
         return FINE
     if len(rest) != 1:
         raise UsageError(f"one FILE is needed, {len(rest)} are given")

@@ -16,22 +16,22 @@ from absl import flags
 from rich.text import Text
 
 from hifi_ref.commands import command_line, terminal
-from hifi_ref.commands.command_line import FINE, FOUND, UsageError
+from hifi_ref.commands.command_line import FAULT, FINE, FOUND, USAGE_ERROR, UsageError
+from hifi_ref.commands.usage import Usage, help_text
 
-USAGE_TEXT = """\
-usage: python -m hifi_ref.ground [flags]
-
-Tells of every back end of jax on this machine which operations are exact, which are corrected, and which are refused.
-
-flags:
-  --kernels=False   leave out the Pallas kernels, which take a minute to compile
-  --debug           after a fault of this program, print where it happened
-  --help            print this text
-
-exit codes: 0 all is exact, by itself or by correction, 1 an operation or a kernel's product is refused on a back end,
-2 wrong usage, 3 a fault of this program
-"""
-
+USAGE = Usage(
+    "ground",
+    "[flags]",
+    "tell which operations of jax's back ends here are exact",
+    "Tells of every back end of jax on this machine which operations are exact, which are corrected, and which are "
+    "refused.",
+    {
+        FINE: "all is exact, by itself or by correction",
+        FOUND: "an operation or a kernel's product is refused on a back end",
+        USAGE_ERROR: "wrong usage",
+        FAULT: "a fault of this program",
+    },
+)
 # Of a result on a terminal.
 COLOURS = {"exact": "green", "refused": "bold red"}
 
@@ -43,10 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     values = command_line.flags_of_all()
-    flags.DEFINE_boolean("kernels", True, "try the Pallas kernels too", flag_values=values)
+    kernels = "leave out the Pallas kernels, which take a minute to compile"
+    flags.DEFINE_boolean("kernels", True, kernels, flag_values=values)
     rest = command_line.parse(values, arguments)
     if values.help:
-        command_line.show(USAGE_TEXT)
+        command_line.show(help_text(USAGE, values))
         return FINE
     if rest:
         raise UsageError(f"no argument is taken, not even {rest[0]!r}")
