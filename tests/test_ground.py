@@ -158,11 +158,8 @@ def test_arguments_are_usage(capsys):
 def test_help(capsys):
     assert ground.main(["--help"]) == 0
     out, err = capsys.readouterr()
-    assert (
-        out.startswith("usage: python -m hifi_ref.ground [flags]\n")
-        and "\n  --kernels=False   leave" in out
-        and not err
-    )
+    assert out.startswith("usage: python -m hifi_ref.ground [flags]\n") and not err
+    assert "\n  --kernels=False   leave out" in out
 
 
 def test_the_cpu_is_exact():

@@ -213,7 +213,8 @@ def _tensor_entry(gguf: Gguf, cursor: Cursor, i: int, names: set[bytes], finding
     shape = tuple(cursor.number("Q", f"a dimension of tensor {name}") for _ in range(n_dims))
     type_id = cursor.number("I", f"the type of tensor {name}")
     type_at = cursor.at - 4
-    tensor = Tensor(name, shape, type_id, cursor.number("Q", f"the offset of tensor {name}"), type_at=type_at)
+    tensor = Tensor(name, shape, type_id, cursor.number("Q", f"the offset of tensor {name}"))
+    tensor.entry_at, tensor.type_at = start, type_at
     gguf.tensors.append(tensor)
 
     if len(raw) >= MAX_NAME or b"\0" in raw:

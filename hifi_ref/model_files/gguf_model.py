@@ -40,8 +40,8 @@ class Tensor:
     """One tensor entry. ``start`` counts from the file's first byte; ``shape`` has the row length first.
 
     ``type`` is None where the id is unknown, ``nbytes`` where the size makes no sense; ``readable`` says that
-    the bytes are all in the file and no other tensor's. ``codes`` are the codes of the findings about it, ``type_at``
-    is where the type id stands.
+    the bytes are all in the file and no other tensor's. ``codes`` are the codes of the findings about it. The entry
+    starts at byte ``entry_at`` of the file, its type id stands at ``type_at``.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Tensor:
     nbytes: int | None = None
     readable: bool = False
     codes: list[str] = field(default_factory=list)
+    entry_at: int = 0
     type_at: int = 0
 
     @property
@@ -94,6 +95,11 @@ class Gguf:
             return None
         length = struct.unpack_from(self.order + "Q", self.data, value.start - 8)[0]
         return self.data[value.start : value.start + length].decode("utf-8", "backslashreplace")
+
+    def raw_name(self, tensor: Tensor) -> bytes:
+        """A tensor's name as it stands in the file; ``tensor.name`` has escapes for what is no printable character."""
+        length = struct.unpack_from(self.order + "Q", self.data, tensor.entry_at)[0]
+        return self.data[tensor.entry_at + 8 : tensor.entry_at + 8 + length]
 
     def blocks(self, tensor: Tensor) -> np.ndarray:
         """A readable tensor's bytes, uint8[blocks, type_size], without a copy. Its type has no ``row_bytes``."""

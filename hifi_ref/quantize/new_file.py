@@ -51,7 +51,8 @@ def quantize(
         if plan.format not in known:
             raise InputError(f"{plan.format} has no number in GGUF, so no file can hold it")
     entries = [
-        gguf_write.Entry(p.tensor.name, p.tensor.shape, known[p.format], _nbytes(p.tensor, p.format)) for p in plans
+        gguf_write.Entry(gguf.raw_name(plan.tensor), plan.tensor.shape, known[plan.format], _nbytes(plan))
+        for plan in plans
     ]
     changes: dict[str, int | float | str | None] = {
         "general.file_type": _file_type(name), "general.quantization_version": QUANTIZATION_VERSION,
@@ -64,11 +65,11 @@ def quantize(
     return plans
 
 
-def _nbytes(tensor: Tensor, name: str) -> int:
-    if name == tensor.type_name:
-        return tensor.nbytes
-    f = FORMATS[name]
-    return tensor.elements // f.block_size * f.type_size
+def _nbytes(plan: Plan) -> int:
+    if plan.format == plan.tensor.type_name:
+        return plan.tensor.nbytes
+    f = FORMATS[plan.format]
+    return plan.tensor.elements // f.block_size * f.type_size
 
 
 def _file_type(name: str) -> int | None:
