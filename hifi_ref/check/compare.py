@@ -118,20 +118,22 @@ def _plan(gguf: Gguf, tensor: Tensor, source: Source, imatrix: Imatrix) -> Plan 
     weights = source.find(tensor.name)
     if weights is None:
         return TensorResult(tensor.name, NOT_JUDGED, "absent", "the source has no such tensor")
-    about = {"source_name": weights.name, "source_type": weights.kind}
+
+    def not_judged(meaning: str, why: str) -> TensorResult:
+        return TensorResult(tensor.name, NOT_JUDGED, meaning, why, weights.name, weights.kind)
+
     if _plain(weights.shape) != _plain(tensor.shape):
-        why = f"the shape is {list(tensor.shape)}, and {list(weights.shape)} in the source"
-        return TensorResult(tensor.name, NOT_JUDGED, "shape", why, **about)
-    kind = tensor.type.name
-    if kind not in FORMATS or not is_defined(tensor.type) or FORMATS[kind].encode is None:
-        return TensorResult(tensor.name, NOT_JUDGED, "format", f"there is no encoder of {kind} here", **about)
+        return not_judged("shape", f"the shape is {list(tensor.shape)}, and {list(weights.shape)} in the source")
+    kind = tensor.known_type.name
+    if kind not in FORMATS or not is_defined(tensor.known_type) or FORMATS[kind].encode is None:
+        return not_judged("format", f"there is no encoder of {kind} here")
     importance = imatrix.rows.get(tensor.name)
     matrices = tensor.shape[2] if len(tensor.shape) > 2 else 1
     if importance is not None and len(importance) != tensor.shape[0] * matrices:
         # The reference, too, goes on without it for the embedding, and stops for any other tensor.
         importance = None
     if FORMATS[kind].requires_weights and importance is None:
-        return TensorResult(tensor.name, NOT_JUDGED, "importance", f"{kind} needs an importance matrix", **about)
+        return not_judged("importance", f"{kind} needs an importance matrix")
     orders = layouts(gguf, tensor)
     expected = "interleaved" if expects_interleaved(source, gguf, tensor) else ""
     return Plan(tensor, weights, reproduce.ways_to_make(tensor, weights, importance, orders, expected))
@@ -151,15 +153,15 @@ def _work(plans: list[Plan], sample: int | None) -> list[tuple[str, bool, int]]:
         n = plan.tensor.elements
         if sample is not None:
             row = plan.tensor.shape[0]
-            n = min(n, max(row, -(-sample * plan.tensor.type.block_size // row) * row))
-        work.append((plan.tensor.type.name, plan.ways[0].importance is not None, n))
+            n = min(n, max(row, -(-sample * plan.tensor.known_type.block_size // row) * row))
+        work.append((plan.tensor.known_type.name, plan.ways[0].importance is not None, n))
     return work
 
 
 def _compare_tensor(
     gguf: Gguf, plan: Plan, lanes: frozenset[tuple[str, bool]], options: Options, progress: Callable[[int], object]
 ) -> TensorResult:
-    name, known = plan.tensor.type.name, contexts(gguf).get(plan.tensor.name, {})
+    name, known = plan.tensor.known_type.name, contexts(gguf).get(plan.tensor.name, {})
 
     def encode(x: np.ndarray, importance: np.ndarray | None, outliers: int | None) -> np.ndarray:
         large = x.size >= reproduce.TRIAL * 2

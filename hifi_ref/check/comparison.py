@@ -47,6 +47,18 @@ class TensorResult:
     map: dict[str, list[float]] = field(default_factory=dict)
     histogram: list[int] = field(default_factory=list)
 
+    @property
+    def explained(self) -> str:
+        """The meaning of a result that has one, as every difference and every other way does."""
+        assert self.meaning is not None
+        return self.meaning
+
+    @property
+    def first_difference(self) -> dict[str, Any]:
+        """The first byte that differs, of a result that has one: tally.describe says what of it."""
+        assert self.first is not None
+        return self.first
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

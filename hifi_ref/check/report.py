@@ -49,8 +49,8 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """What came of the comparison, in one sentence."""
-        return verdict(self.path, self.comparison, self.gguf)
+        """What came of the comparison, in one sentence; nothing where there was none."""
+        return "" if self.comparison is None else verdict(self.path, self.comparison, self.gguf)
 
 
 def to_text(report: Report, quiet: bool = False, colour: bool = False) -> str:
@@ -78,7 +78,7 @@ def _tensor_table(report: Report) -> Table:
 
 
 def _type_table(report: Report) -> Table:
-    rows = [("type", "tensors", "weights", "bytes", "bits/weight")]
+    rows: list[tuple[str, ...]] = [("type", "tensors", "weights", "bytes", "bits/weight")]
     for name, group in [*by_type(report.gguf.tensors), ("all", report.gguf.tensors)]:
         total = totals(group)
         bits = total["bits_per_weight"]
@@ -163,6 +163,6 @@ def by_type(tensors: Sequence[Tensor]) -> Iterable[tuple[str, list[Tensor]]]:
 def totals(tensors: Sequence[Tensor]) -> dict[str, int | float | None]:
     """Sums over the tensors whose size is known."""
     known = [t for t in tensors if t.nbytes is not None]
-    elements, nbytes = sum(t.elements for t in known), sum(t.nbytes for t in known)
+    elements, nbytes = sum(t.elements for t in known), sum(t.known_nbytes for t in known)
     bits = round(8 * nbytes / elements, 4) if elements else None
     return {"tensors": len(tensors), "elements": elements, "bytes": nbytes, "bits_per_weight": bits}

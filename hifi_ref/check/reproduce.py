@@ -61,11 +61,11 @@ class SourcedTensor:
 
     @property
     def blocks_per_row(self) -> int:
-        return self.row // self.tensor.type.block_size
+        return self.row // self.tensor.known_type.block_size
 
     def observed(self, rows: np.ndarray) -> np.ndarray:
         """uint8[rows, blocks per row, type_size], as the file has them."""
-        blocks = self.gguf.blocks(self.tensor).reshape(-1, self.blocks_per_row, self.tensor.type.type_size)
+        blocks = self.gguf.blocks(self.tensor).reshape(-1, self.blocks_per_row, self.tensor.known_type.type_size)
         return blocks[_as_slice(rows)]
 
     def source(self, piece: Piece, way: Way) -> np.ndarray:
@@ -78,16 +78,16 @@ class SourcedTensor:
 
         A tensor that has its type already is copied.
         """
-        size = self.tensor.type.block_size
-        shape = (len(x), -1, self.tensor.type.type_size)
-        if self.weights.kind == self.tensor.type.name and way.through is None and not self.weights.raised:
+        size = self.tensor.known_type.block_size
+        shape = (len(x), -1, self.tensor.known_type.type_size)
+        if self.weights.kind == self.tensor.known_type.name and way.through is None and not self.weights.raised:
             rows = piece.rows if way.order is None else way.order[piece.rows]
             blocks = np.ascontiguousarray(self.weights.raw[_as_slice(rows)])
             if self.weights.order == "<":
                 return blocks.reshape(shape), np.ones((len(x), self.blocks_per_row), bool)
         finite = np.isfinite(x).reshape(len(x), -1, size).all(axis=2)
         if not finite.all():
-            if way.importance is not None and FORMATS[self.tensor.type.name].row_scoped:
+            if way.importance is not None and FORMATS[self.tensor.known_type.name].row_scoped:
                 finite &= finite.all(axis=1, keepdims=True)
             x = np.where(np.isfinite(x), x, np.float32(0))
         importance = None
@@ -110,7 +110,7 @@ def follow(
     way = ways[0]
     if pieces and len(ways) > 1 and not _reproduces(sourced, _trial(sourced, pieces[0]), way):
         way = next((w for w in ways[1:] if _reproduces(sourced, _trial(sourced, pieces[0]), w)), way)
-    tally = Tally(sourced.tensor.type, sourced.tensor.blocks)
+    tally = Tally(sourced.tensor.known_type, sourced.tensor.elements // sourced.tensor.known_type.block_size)
     for piece in pieces:
         x = sourced.source(piece, way)
         observed = sourced.observed(piece.rows)
@@ -126,15 +126,15 @@ def ways_to_make(
     tensor: Tensor, weights: Weights, importance: np.ndarray | None, layouts: dict[str, np.ndarray], expected: str
 ) -> list[Way]:
     """The ways a tensor may have been made, the expected one first. ``expected`` names a layout, "" for the same."""
-    f = FORMATS[tensor.type.name]
+    f = FORMATS[tensor.known_type.name]
     quantized = f.block_size > 1
     orders: dict[str, np.ndarray | None] = {"": None, **layouts}
     orders = {expected: orders[expected]} | orders
-    importances = [importance] if importance is not None and quantized else [None]
+    importances: list[np.ndarray | None] = [importance] if importance is not None and quantized else [None]
     if importances[0] is not None and not f.requires_weights:
         importances.append(None)
-    roundings = [None]
-    if weights.kind in ("F32", "BF16", "F64") and tensor.type.name != "F16":
+    roundings: list[str | None] = [None]
+    if weights.kind in ("F32", "BF16", "F64") and tensor.known_type.name != "F16":
         roundings += ["F16"] if weights.kind == "BF16" else ["F16", "BF16"]
     return [
         Way(_way_name(order != expected and order, i is not importances[0], through), i, orders[order], through, n)
@@ -178,7 +178,7 @@ def _trial(sourced: SourcedTensor, piece: Piece) -> Piece:
 def _reproduces(sourced: SourcedTensor, piece: Piece, way: Way) -> bool:
     """Whether nearly all blocks of a trial come out: a fused build, or a damaged block, does not send us astray."""
     blocks, finite = sourced.expected(sourced.source(piece, way), piece, way)
-    observed = without_padding(sourced.tensor.type, sourced.observed(piece.rows))
+    observed = without_padding(sourced.tensor.known_type, sourced.observed(piece.rows))
     same = (blocks == observed).all(axis=2) | ~finite
     return bool(same.mean() >= 0.8)
 

@@ -22,24 +22,26 @@ def add_findings(gguf: Gguf, comparison: Comparison, findings: Findings) -> None
     for result in comparison.results:
         tensor = tensors[result.name]
         if result.outcome == NOT_JUDGED:
-            code = _CODES.get(result.meaning, "E009") if result.meaning in ("absent", "shape") else "E009"
+            code = _CODES[result.meaning] if result.meaning in ("absent", "shape") else "E009"
             note(findings, tensor, code, result.why, offset=tensor.start)
         elif result.outcome == OTHERWISE:
-            for part in result.meaning.split("+"):
+            for part in result.explained.split("+"):
                 code = _CODES[part.split()[0].replace("rounded", "rounding")]
                 note(findings, tensor, code, _way_sentence(part, result))
         elif result.outcome == DIFFERS:
-            first = result.first
-            where = {"field": first["field"], "block": first["block"], "count": result.blocks_differing}
-            offset = tensor.start + first["block"] * tensor.type.type_size + first["byte"]
-            note(findings, tensor, _CODES[result.meaning], difference_sentence(result), offset=offset, **where)
+            first = result.first_difference
+            offset = tensor.start + first["block"] * tensor.known_type.type_size + first["byte"]
+            note(
+                findings, tensor, _CODES[result.explained], difference_sentence(result),
+                field=first["field"], block=first["block"], offset=offset, count=result.blocks_differing,
+            )  # fmt: skip
     for name in comparison.missing:
         findings.add(Finding("E007", f"tensor {name} of the source is not in the file", tensor=name))
 
 
 def difference_sentence(result: TensorResult) -> str:
     """How much differs, and the first of it by block and field."""
-    first, errors = result.first, result.errors
+    first, errors = result.first_difference, result.errors
     item = first["field"] if first["item"] is None else f"{first['field']}[{first['item']}]"
     n, total = result.blocks_differing, result.blocks_judged
     share = f"{n} of {total} blocks differ" if n > 1 else f"1 block of {total} differs"
@@ -69,7 +71,7 @@ def verdict(path: str, comparison: Comparison, gguf: Gguf) -> str:
     results, options = comparison.results, comparison.options
     good = [r for r in results if r.outcome == REPRODUCED]
     tensors = {t.name: t for t in gguf.tensors}
-    weights = sum(r.blocks_judged * tensors[r.name].type.block_size for r in results)
+    weights = sum(r.blocks_judged * tensors[r.name].known_type.block_size for r in results)
     with_importance = f" with the importance matrix {Path(options.imatrix).name}" if options.imatrix else ""
     of = f"{Path(options.source).name}{with_importance}"
     sampled = ", in a sample of its blocks," if options.sample is not None else ""

@@ -42,6 +42,12 @@ class Case:
     expected: np.ndarray
     context: Mapping[str, float] = field(default_factory=dict)
 
+    def array(self, name: str) -> np.ndarray:
+        """An input that is there, as all but importance are."""
+        values = self.given[name]
+        assert values is not None
+        return values
+
 
 @dataclass(frozen=True, eq=False)
 class Suite:
@@ -82,7 +88,7 @@ def golden_suites(
 
 def _paths(folder: Path, dialect: str) -> list[tuple[str, str, Path]]:
     """(format, operation, file): those of the index in its order, then those that it does not list."""
-    found = {path: path.name.split(".")[:2] for path in sorted((folder / dialect).glob("*.*.json"))}
+    found = sorted((folder / dialect).glob("*.*.json"))
     if not found:
         raise VectorError(f"{folder} holds no vectors of the dialect {dialect!r}")
     listed: list[str] = []
@@ -90,7 +96,7 @@ def _paths(folder: Path, dialect: str) -> list[tuple[str, str, Path]]:
         listed = [entry["path"] for entry in _read_json(folder / "index.json").get("files", [])]
     order = {path: i for i, path in enumerate(listed)}
     ranked = sorted(found, key=lambda path: order.get(f"{dialect}/{path.name}", len(order)))
-    return [(*found[path], path) for path in ranked]
+    return [(name, operation, path) for path in ranked for name, operation in [path.name.split(".")[:2]]]
 
 
 def _named(paths: list[tuple[str, str, Path]]) -> list[tuple[str, None]]:
@@ -122,6 +128,7 @@ def read_suite(path: Path) -> Suite:
 
 
 def _case(operation: str, group: str, test: Mapping[str, Any]) -> Case:
+    given: dict[str, np.ndarray | None]
     if operation == "decode":
         given = {"blocks": _bytes(test["blocks"])}
     elif operation == "encode":

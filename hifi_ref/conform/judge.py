@@ -51,6 +51,12 @@ class Verdict:
     observed: np.ndarray | None = None
     detail: str = ""
 
+    @property
+    def answer(self) -> np.ndarray:
+        """What came, where something did, as in every outcome but NO_ANSWER."""
+        assert self.observed is not None
+        return self.observed
+
 
 @dataclass
 class Cell:
@@ -132,7 +138,7 @@ def as_close(layout: Layout, case: Case, observed: np.ndarray) -> bool:
     """Whether encoded blocks decode to weights about as close to the given ones as the expected blocks do."""
     if layout.name not in FORMATS:
         return False
-    x, importance = case.given["weights"].astype(np.float64), case.given["importance"]
+    x, importance = case.array("weights").astype(np.float64), case.given["importance"]
     weight = 1 if importance is None else importance
     with np.errstate(all="ignore"):
         right, got = (
@@ -189,7 +195,7 @@ def bound_of(name: str, case: Case, observed: np.ndarray) -> Bounded | None:
 @functools.lru_cache(maxsize=1024)
 def _exact(name: str, case: Case) -> DotBound | None:
     try:
-        return dot_exact(name, case.given["w"][None], case.given["a"])
+        return dot_exact(name, case.array("w")[None], case.array("a"))
     except (ValueError, NotImplementedError):
         return None
 

@@ -68,7 +68,7 @@ class ConformanceItem(pytest.Item):
         if report.verdict == NOT_OFFERED:
             pytest.skip("not offered")
         if report.verdict == XFAIL:
-            pytest.xfail(report.failures[0].expected_to_fail)
+            pytest.xfail(report.failures[0].expected_to_fail or "")
         if report.verdict == NOT:
             pytest.fail("\n".join(cell_text(report)), pytrace=False)
 

@@ -14,8 +14,8 @@ from rich.text import Text
 from hifi_ref.commands import terminal
 from hifi_ref.conform.cases import OPERATIONS
 from hifi_ref.conform.diagnose import Diagnosis, diagnose
-from hifi_ref.conform.judge import BOUND, EXACT, FAILED, OPEN, UNBOUNDED, Cell, Target
-from hifi_ref.conform.locate import first_divergence
+from hifi_ref.conform.judge import BOUND, EXACT, FAILED, OPEN, UNBOUNDED, Cell, Target, Verdict
+from hifi_ref.conform.locate import Place, first_divergence
 from hifi_ref.conform.xfail import Expectation, expectation_of
 
 SCHEMA = "hifi_ref.conform/1"
@@ -33,14 +33,14 @@ class Failure:
     group: str
     flags: tuple[str, ...]
     detail: str
-    block: int | None
-    field: str | None
-    unit: str | None
-    index: int | None
-    expected: str | None
-    observed: str | None
-    expected_to_fail: str | None
-    reproduce: str
+    block: int | None = None
+    field: str | None = None
+    unit: str | None = None
+    index: int | None = None
+    expected: str | None = None
+    observed: str | None = None
+    expected_to_fail: str | None = None
+    reproduce: str = ""
 
     def __str__(self) -> str:
         if self.expected is None:
@@ -129,15 +129,8 @@ def cell_report(
     shown = sorted(cell.failures, key=lambda v: reasons[v.case.id] is not None)[:SHOWN]
     failures = []
     for v in shown:
-        place = first_divergence(cell.suite, v, target)
-        detail, where = (v.detail, (None,) * 6) if place is None else (place.hint, place[:6])
-        reason = reasons[v.case.id]
-        failures.append(
-            Failure(
-                v.case.id, v.case.group, v.case.flags, detail, *where, None if reason is None else reason.reason,
-                reproduce(spelling, cell, v.case.id, flags),
-            )
-        )  # fmt: skip
+        command = reproduce(spelling, cell, v.case.id, flags)
+        failures.append(_failure(v, reasons[v.case.id], first_divergence(cell.suite, v, target), command))
     if not cell.offered:
         verdict = NOT_OFFERED
     elif not failures:
@@ -148,6 +141,16 @@ def cell_report(
     return CellReport(
         layout.name, cell.suite.operation, verdict, len(cell.suite.cases), dict(sorted(cell.counts.items())),
         cell.not_asked, cell.declined, diagnose(cell), tuple(failures),
+    )  # fmt: skip
+
+
+def _failure(verdict: Verdict, reason: Expectation | None, place: Place | None, command: str) -> Failure:
+    case, expected = verdict.case, None if reason is None else reason.reason
+    if place is None:
+        return Failure(case.id, case.group, case.flags, verdict.detail, expected_to_fail=expected, reproduce=command)
+    return Failure(
+        case.id, case.group, case.flags, place.hint, place.block, place.field, place.unit, place.index, place.expected,
+        place.observed, expected, command,
     )  # fmt: skip
 
 
@@ -263,8 +266,9 @@ def summary(cell: CellReport | None) -> str:
 
 def _matrix_table(subject: Subject) -> Table:
     operations, rows = matrix_cells(subject)
-    lines = [(name, *(Text(summary(cell), _colour(cell)) for cell in cells)) for name, cells in rows.items()]
-    return terminal.table([("format", *operations), *lines])
+    lines: list[tuple[str | Text, ...]] = [("format", *operations)]
+    lines += [(name, *(Text(summary(cell), _colour(cell)) for cell in cells)) for name, cells in rows.items()]
+    return terminal.table(lines)
 
 
 def _colour(cell: CellReport | None) -> str:

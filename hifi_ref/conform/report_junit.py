@@ -25,7 +25,7 @@ def to_junit(report: Report) -> str:
             case = ElementTree.SubElement(suite, "testcase", classname="xfail", name=_clean(line))
             ElementTree.SubElement(case, "failure", message="unexpected pass: remove that line")
     for key in ("tests", "failures", "errors", "skipped"):
-        root.set(key, str(sum(int(suite.get(key)) for suite in root)))
+        root.set(key, str(sum(int(suite.get(key, "0")) for suite in root)))
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 

@@ -58,7 +58,9 @@ def call(
         raise NotOfferedError
     # The caller's arrays are nobody else's to write to.
     values = [None if v is None else np.array(v) for v in given.values()]
-    arguments = [values[0][None], *values[1:]]
+    first = values[0]
+    assert first is not None
+    arguments = [first[None], *values[1:]]
     try:
         result = np.asarray(function(name, *arguments, **context))
     except NotImplementedError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import mmap
 import struct
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from hifi_ref.model_files.findings import Finding, Findings
 from hifi_ref.model_files.gguf_model import Gguf, Tensor, Value, above, note, printable
@@ -64,7 +65,8 @@ class Cursor:
         start, self.at = self.at, self.at + n
         return start
 
-    def number(self, letter: str, what: str) -> int | float:
+    def number(self, letter: str, what: str) -> Any:
+        """A number as `struct` reads it: an int, or a float by the letters f and d."""
         form = self.order + letter
         return struct.unpack_from(form, self.data, self.skip(struct.calcsize(form), what))[0]
 
@@ -157,7 +159,7 @@ def _metadata_entry(gguf: Gguf, cursor: Cursor, i: int, findings: Findings) -> N
         value = Value(kind.name, at, scalar=cursor.number(kind.letter, what))
         if kind.name == "bool":
             _check_bools(gguf.data, at, 1, what, findings)
-            value = value._replace(scalar=bool(value.scalar))
+            value = replace(value, scalar=bool(value.scalar))
     else:
         length = cursor.count(f"the length of {what}", 1)
         value = Value(kind.name, cursor.skip(length, what))
@@ -194,12 +196,13 @@ def _set_alignment(gguf: Gguf) -> None:
     value = gguf.metadata.get("general.alignment")
     if value is None:
         return
-    if value.kind != "u32" or value.count is not None:
+    alignment = value.integer
+    if value.kind != "u32" or alignment is None:
         shape = "a single value" if value.count is None else "an array"
         raise Malformed("G007", f"general.alignment is {shape} of kind {value.kind}, not one u32", value.start)
-    if value.scalar == 0 or value.scalar & (value.scalar - 1):
-        raise Malformed("G007", f"general.alignment is {value.scalar}, no power of two", value.start)
-    gguf.alignment = value.scalar
+    if alignment == 0 or alignment & (alignment - 1):
+        raise Malformed("G007", f"general.alignment is {alignment}, no power of two", value.start)
+    gguf.alignment = alignment
 
 
 def _tensor_entry(gguf: Gguf, cursor: Cursor, i: int, names: set[bytes], findings: Findings) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import struct
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
@@ -23,7 +22,8 @@ class GgufError(InputError):
     """A file that is no GGUF, or, from `open_gguf`, a broken one. The message names what and where."""
 
 
-class Value(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Value:
     """One metadata value of ``kind``, at byte ``start``. ``count`` is an array's number of items, else None.
 
     Only single numbers and bools are kept, as ``scalar``: strings and arrays stay in the file.
@@ -33,6 +33,11 @@ class Value(NamedTuple):
     start: int
     count: int | None = None
     scalar: int | float | bool | None = None
+
+    @property
+    def integer(self) -> int | None:
+        """A single integer; None where the value is anything else."""
+        return self.scalar if isinstance(self.scalar, int) and self.kind != "bool" else None
 
 
 @dataclass(slots=True)
@@ -55,6 +60,18 @@ class Tensor:
     codes: list[str] = field(default_factory=list)
     entry_at: int = 0
     type_at: int = 0
+
+    @property
+    def known_type(self) -> TensorType:
+        """The type of a tensor that has one, as every readable tensor does."""
+        assert self.type is not None
+        return self.type
+
+    @property
+    def known_nbytes(self) -> int:
+        """The size of a tensor that has one, as every readable tensor does."""
+        assert self.nbytes is not None
+        return self.nbytes
 
     @property
     def elements(self) -> int:
@@ -103,8 +120,8 @@ class Gguf:
 
     def blocks(self, tensor: Tensor) -> np.ndarray:
         """A readable tensor's bytes, uint8[blocks, type_size], without a copy. Its type has no ``row_bytes``."""
-        raw = np.frombuffer(self.data, np.uint8, tensor.nbytes, tensor.start)
-        return raw.reshape(-1, tensor.type.type_size)
+        raw = np.frombuffer(self.data, np.uint8, tensor.known_nbytes, tensor.start)
+        return raw.reshape(-1, tensor.known_type.type_size)
 
 
 def printable(raw: bytes | str) -> str:
@@ -115,11 +132,21 @@ def printable(raw: bytes | str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def note(findings: Findings, tensor: Tensor, code: str, message: str, **where: int | str) -> None:
-    """Add a finding about one tensor."""
+def note(
+    findings: Findings,
+    tensor: Tensor,
+    code: str,
+    message: str,
+    *,
+    field: str | None = None,
+    block: int | None = None,
+    offset: int | None = None,
+    count: int = 1,
+) -> None:
+    """Add a finding about one tensor; the rest is as in Finding."""
     if code not in tensor.codes:
         tensor.codes.append(code)
-    findings.add(Finding(code, f"tensor {tensor.name}: {message}", tensor=tensor.name, **where))
+    findings.add(Finding(code, f"tensor {tensor.name}: {message}", tensor.name, field, block, offset, count))
 
 
 def above(data: mmap.mmap | bytes, start: int, stop: int, limit: int) -> tuple[int, int]:

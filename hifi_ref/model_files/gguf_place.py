@@ -118,14 +118,14 @@ def _note_unknown(gguf: Gguf, tensor: Tensor, findings: Findings) -> None:
 
 def _place(gguf: Gguf, header_end: int, findings: Findings) -> None:
     """Hold every tensor's place against its neighbours and the file's size; look at what lies between."""
-    size = len(gguf.data)
+    size, data_start = len(gguf.data), padded(header_end, gguf.alignment)
     # Tensors follow each other without gaps. After a wrong offset or a wrong size the rest may still be right,
     # so the next may start after the sum of all sizes, or where the last one says that it ends.
     total: int | None = 0
     last_end: int | None = 0
     for tensor in gguf.tensors:
-        tensor.start = gguf.data_start + tensor.offset
-        fits = total is None or tensor.offset in (total, last_end)
+        tensor.start = data_start + tensor.offset
+        fits = total is None or last_end is None or tensor.offset in (total, last_end)
         if tensor.offset % gguf.alignment:
             message = f"the offset {tensor.offset} in the data section is no multiple of {gguf.alignment}"
             note(findings, tensor, "G015", message, offset=tensor.start)
@@ -136,22 +136,22 @@ def _place(gguf: Gguf, header_end: int, findings: Findings) -> None:
             total = last_end = None
             continue
         last_end = padded(tensor.offset + tensor.nbytes, gguf.alignment)
-        total = last_end if fits else padded(total + tensor.nbytes, gguf.alignment)
+        total = last_end if total is None or fits else padded(total + tensor.nbytes, gguf.alignment)
 
     placed = sorted((t for t in gguf.tensors if t.nbytes), key=lambda tensor: tensor.start)
     last: Tensor | None = None
     for tensor in placed:
-        stop = tensor.start + tensor.nbytes
+        stop = tensor.start + tensor.known_nbytes
         if stop > size:
             message = f"the data needs bytes {tensor.start} to {stop}, but the file ends at byte {size}"
             note(findings, tensor, "G018", message, offset=min(size, tensor.start))
             continue
-        if last is not None and tensor.start < last.start + last.nbytes:
+        if last is not None and tensor.start < last.start + last.known_nbytes:
             message = f"bytes {tensor.start} to {stop} overlap those of tensor {last.name}"
             note(findings, tensor, "G016", message, offset=tensor.start)
         else:
             tensor.readable = True
-        if last is None or stop > last.start + last.nbytes:
+        if last is None or stop > last.start + last.known_nbytes:
             last = tensor
     _between(gguf, header_end, placed, findings)
 
@@ -162,7 +162,7 @@ def _between(gguf: Gguf, header_end: int, placed: list[Tensor], findings: Findin
     gaps = []
     for tensor in placed:
         gaps.append((at, min(tensor.start, padded(at, gguf.alignment), size)))
-        at = max(at, tensor.start + tensor.nbytes)
+        at = max(at, tensor.start + tensor.known_nbytes)
     # A tensor of unknown size may own all that follows the others.
     known = all(tensor.nbytes is not None for tensor in gguf.tensors)
     end = padded(at, gguf.alignment)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import MAGIC, Gguf
@@ -32,7 +32,7 @@ class Entry(NamedTuple):
 
 
 def write(
-    file: BinaryIO,
+    file: IO[bytes],
     like: Gguf,
     changes: Mapping[str, int | float | str | None],
     tensors: list[Entry],
@@ -70,7 +70,7 @@ def write(
         _pad(file, like.alignment)
 
 
-def _pad(file: BinaryIO, alignment: int) -> None:
+def _pad(file: IO[bytes], alignment: int) -> None:
     file.write(bytes(-file.tell() % alignment))
 
 

@@ -93,7 +93,7 @@ def resolve(claims: Sequence[Claim], read: Callable[[int, int], bytes] | None = 
 def fits(kind: TensorType | None, claim: Claim) -> bool:
     """Whether a tensor may be of this type: whole blocks, and as many bytes as its place in the file leaves it."""
     size = None if kind is None else nbytes(kind, claim.shape)
-    return size is not None and (claim.high is None or claim.low <= size <= claim.high)
+    return size is not None and (claim.low is None or claim.high is None or claim.low <= size <= claim.high)
 
 
 def bears_marks(kind: TensorType, data: bytes | memoryview) -> bool:
@@ -117,7 +117,8 @@ def _distinct(able: dict[str, Dialect], disputed: set[int]) -> dict[str, Dialect
 
 def _marked(dialect: Dialect, n: int, claim: Claim, read: Callable[[int, int], bytes]) -> bool:
     kind = dialect.ids[claim.type_id]
-    return bears_marks(kind, read(n, min(nbytes(kind, claim.shape), 64 * kind.type_size)))
+    size = nbytes(kind, claim.shape)
+    return size is None or bears_marks(kind, read(n, min(size, 64 * kind.type_size)))
 
 
 def _meanings(ids: set[int], able: Mapping[str, Dialect]) -> str:

@@ -106,7 +106,9 @@ def _parse(raw: bytes, name: str) -> dict[str, Any]:
 def _entry(file: str, tensor: str, entry: Any, data: mmap.mmap, base: int) -> Entry:
     where = f"{file}: tensor {printable(tensor)}"
     fields = entry if isinstance(entry, dict) else {}
-    dtype, shape, offsets = (fields.get(key) for key in ("dtype", "shape", "data_offsets"))
+    dtype: Any = fields.get("dtype")
+    shape: Any = fields.get("shape")
+    offsets: Any = fields.get("data_offsets")
     if not isinstance(dtype, str) or not _counts(shape, MAX_DIMENSIONS) or not _counts(offsets, 2) or len(offsets) != 2:
         raise SafetensorsError(f"{where} lacks a dtype, a shape or two offsets")
     if dtype not in BYTES:

@@ -67,7 +67,7 @@ def quantize(
 
 def _nbytes(plan: Plan) -> int:
     if plan.format == plan.tensor.type_name:
-        return plan.tensor.nbytes
+        return plan.tensor.known_nbytes
     f = FORMATS[plan.format]
     return plan.tensor.elements // f.block_size * f.type_size
 
@@ -88,12 +88,13 @@ def _data(
     for plan in plans:
         if plan.format == plan.tensor.type_name:
             yield from _copied(gguf, plan.tensor)
-        else:
-            yield from _encoded(plan, find(plan.tensor.name), lanes, progress)
+        elif (weights := find(plan.tensor.name)) is not None:
+            # An empty tensor has no weights, and no bytes.
+            yield from _encoded(plan, weights, lanes, progress)
 
 
 def _copied(gguf: Gguf, tensor: Tensor) -> Iterator[bytes]:
-    end = tensor.start + tensor.nbytes
+    end = tensor.start + tensor.known_nbytes
     for start in range(tensor.start, end, PIECE):
         yield bytes(gguf.data[start : min(start + PIECE, end)])
 
@@ -104,7 +105,7 @@ def _encoded(
     """The blocks of one tensor. Raises InputError where a weight is not finite."""
     tensor = plan.tensor
     row = tensor.shape[0]
-    importance = [None] if plan.importance is None else plan.importance
+    importance: list[np.ndarray | None] = [None] if plan.importance is None else list(plan.importance)
     rows = tensor.elements // row // len(importance)
     step = max(1, PIECE // row)
     for matrix, own in enumerate(importance):
