@@ -149,3 +149,14 @@ def test_only_formats_with_outliers_are_split() -> None:
         transcode.split("Q4_K", np.zeros((1, 144), np.uint8))
     with pytest.raises(ValueError, match="whole blocks of Q4_K_HIFI"):
         transcode.split("Q4_K_HIFI", np.zeros((1, 144), np.uint8))
+
+
+def test_odd_names_and_an_empty_tensor_are_kept(tmp_path: Path) -> None:
+    x = np.ones((2, 256), np.float32)
+    tensors = [("blk.0.\x1battn_q.weight", 0, (256, 2), x.tobytes()), ("blk.0.attn_k.weight", 0, (256, 0), b"")]
+    path, out = tmp_path / "source.gguf", tmp_path / "out.gguf"
+    path.write_bytes(build(tensors, METADATA))
+    assert quantize.main(["--type=Q4_0", str(path), str(out)]) == 0
+    written = open_gguf(out)
+    assert [written.raw_name(t) for t in written.tensors] == [b"blk.0.\x1battn_q.weight", b"blk.0.attn_k.weight"]
+    assert [(t.type_name, t.elements) for t in written.tensors] == [("Q4_0", 512), ("Q4_0", 0)]
