@@ -37,8 +37,8 @@ FLOATS = (
 def decode_tests(f: Format, rng: np.random.Generator) -> Found:
     def test(group: str, block: np.ndarray, *flags: str, traced: bool = False) -> tuple[str, dict[str, Any]]:
         values = release.decode(f.name, block)
-        told = [*flags, *(["NaN"] if np.isnan(values).any() else [])]
-        found = test_of(told, blocks=hexed(block), expected=hexed(values))
+        flagged = [*flags, *(["NaN"] if np.isnan(values).any() else [])]
+        found = test_of(flagged, blocks=hexed(block), expected=hexed(values))
         return group, found | ({"trace": trace(f.name, block)} if traced else {})
 
     for field in f.layout.fields:

@@ -27,9 +27,9 @@ def dot_tests(f: Format, rng: np.random.Generator) -> Found:
     def test(group: str, w: np.ndarray, a: np.ndarray, *flags: str) -> tuple[str, dict[str, Any]]:
         w, a = w.reshape(1, -1), a.reshape(-1)
         value = release.dot(f.name, w, a)
-        told = [*flags, *(["NaN"] if np.isnan(value).any() else [])]
+        flagged = [*flags, *(["NaN"] if np.isnan(value).any() else [])]
         stored = [] if sums_are_of_the_codes(g, a) else ["StoredSums"]
-        found = test_of([*told, *stored], w=hexed(w), a=hexed(a), expected=hexed(value))
+        found = test_of([*flagged, *stored], w=hexed(w), a=hexed(a), expected=hexed(value))
         return group, found | ({} if stored else judged(f, w, a))
 
     n = unit if unit > 1 else 32

@@ -86,8 +86,8 @@ def encode_tests(f: Format, rng: np.random.Generator) -> Found:
     for kind, flags in (("lognormal", ["Importance"]), ("sparse", ["Importance", "ZeroImportance"])):
         rows = max(n, 128)
         x = inputs.weights("mixed scales" if rows < 256 else "real", rng, 1, rows)[0]
-        told = [*flags, "SeveralBlocks"] if rows > f.block_size > 1 else flags
-        yield from test(f"{kind} importance", x, inputs.importance(kind, int(rng.integers(1 << 30)), rows), *told)
+        flagged = [*flags, "SeveralBlocks"] if rows > f.block_size > 1 else flags
+        yield from test(f"{kind} importance", x, inputs.importance(kind, int(rng.integers(1 << 30)), rows), *flagged)
     if f.name == "Q2_K":
         with np.load(WRAPPED_SCALE) as kept:
             yield from test(

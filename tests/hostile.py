@@ -187,7 +187,7 @@ def complaints(mutant: Mutant, code: int, err: str, seconds: float) -> list[str]
         wrong.append(f"said {err!r}")
     if seconds > 5:
         wrong.append(f"took {seconds:.1f} s")
-    return [f"{mutant.how}: {told}" for told in wrong]
+    return [f"{mutant.how}: {fault}" for fault in wrong]
 
 
 def main() -> int:

@@ -61,8 +61,8 @@ def safetensors(tensors: dict[str, tuple[str, tuple[int, ...], bytes]]) -> bytes
     for name, (dtype, shape, data) in tensors.items():
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + len(data)]}
         at += len(data)
-    told = json.dumps(header).encode()
-    return struct.pack("<Q", len(told)) + told + b"".join(data for _, _, data in tensors.values())
+    raw = json.dumps(header).encode()
+    return struct.pack("<Q", len(raw)) + raw + b"".join(data for _, _, data in tensors.values())
 
 
 def hf_name(name: str) -> str:

@@ -118,8 +118,8 @@ def test_the_docstring_has_the_sizes(name: str) -> None:
     first = module.__doc__.splitlines()[0]
     bits = f"{f.layout.bits_per_weight:.7g}"
     assert first.startswith(f"{name}: 256 weights in {f.type_size} bytes, {bits} bits per weight")
-    told = re.findall(r"^    (\d+)(?:-(\d+))? +(\w+) +([ui]8|f16|f32)(?:\[(\d+)\])? ", module.__doc__, re.M)
-    for at, _, field, dtype, count in told:
+    rows = re.findall(r"^    (\d+)(?:-(\d+))? +(\w+) +([ui]8|f16|f32)(?:\[(\d+)\])? ", module.__doc__, re.M)
+    for at, _, field, dtype, count in rows:
         assert f.layout.offset(field) == int(at)
         assert [(x.dtype, x.count) for x in f.layout.fields if x.name == field] == [(dtype, int(count or 1))]
 

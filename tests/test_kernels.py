@@ -270,7 +270,7 @@ def test_a_wrong_kernel_takes_nothing_from_the_others(elsewhere, monkeypatch):
         with pytest.raises(RuntimeError, match="the interpret kernel of Q4_0 gives other bits"):
             columns.product(*arguments)
     monkeypatch.setattr(ground, "formats_tried", lambda backend: ("Q8_0", "Q4_0"))
-    assert ground.told_of_kernels("interpret") == "exact for 1 of 2 formats tried; refused: Q4_0"
+    assert ground.kernel_summary("interpret") == "exact for 1 of 2 formats tried; refused: Q4_0"
 
 
 def test_numpy_takes_the_place_of_a_wrong_kernel(elsewhere, monkeypatch):

@@ -1,4 +1,4 @@
-"""The known bugs: named well, made right but for the bug, and all told from the reference by the golden vectors."""
+"""The known bugs: named well, made right but for the bug, and all caught by the golden vectors."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_command_prints_the_matrix(capsys: pytest.CaptureFixture[str]) -> No
     assert mutants.main(["--format=Q4_0", "--kind=nibble order"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:3] == ["Q4_0.decode", "swapped", "nibbles"]
-    assert lines[-1] == "6 of 6 known bugs are told from the reference"
+    assert lines[-1] == "6 of 6 known bugs are caught"
 
 
 def test_a_survivor_is_reported(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,4 +93,4 @@ def test_a_survivor_is_reported(capsys: pytest.CaptureFixture[str], monkeypatch:
     assert mutants.main([]) == 1
     out = capsys.readouterr().out
     assert "SURVIVES" in out
-    assert out.endswith("0 of 1 known bugs are told from the reference\n")
+    assert out.endswith("0 of 1 known bugs are caught\n")

@@ -7,7 +7,7 @@ is searched for fused multiply-adds of float32 (FFMA), of which an exact kernel 
 
 With --encoders the formats' encoders are compiled instead, without importance and with it, division and square roots
 in whole numbers: then the machine code may have no approximate reciprocal or root (MUFU) either. They take minutes.
---weights says for how large a tensor; the memory that it takes is told.
+--weights says for how large a tensor; the memory that it takes is printed.
 
 Exit 0: all compiled, nothing fused. 1: not so. 2: usage.
 """

@@ -74,7 +74,7 @@ def encode_tests(f: Format, data: dict[str, np.ndarray]) -> Iterator[tuple[str, 
 
 
 def decode_tests(f: Format, data: dict[str, np.ndarray]) -> Iterator[tuple[str, dict[str, Any]]]:
-    def told(values: np.ndarray, *flags: str) -> list[str]:
+    def flagged(values: np.ndarray, *flags: str) -> list[str]:
         return [*flags, *(["NaN"] if np.isnan(values).any() else [])]
 
     defined = [(i, c) for i, c in enumerate(cases(data, f.name)) if c.defined]
@@ -84,21 +84,21 @@ def decode_tests(f: Format, data: dict[str, np.ndarray]) -> Iterator[tuple[str, 
         empty = f.name in ("Q3_K_HIFI", "Q4_K_HIFI") and not block[-18:].any()
         yield (
             "encoded blocks",
-            test_of(told(values, *(["EmptySlot"] if empty else [])), blocks=hexed(block), expected=hexed(values)),
+            test_of(flagged(values, *(["EmptySlot"] if empty else [])), blocks=hexed(block), expected=hexed(values)),
         )
     if "count" in f.layout.names:
         at, seen = f.layout.offset("count"), set()
         for _, case in defined:
             block, values = case.blocks[0].reshape(2, -1)[0], case.values[0].reshape(2, -1)[0]
             if block[at] not in seen:
-                yield "each count", test_of(told(values), blocks=hexed(block), expected=hexed(values))
+                yield "each count", test_of(flagged(values), blocks=hexed(block), expected=hexed(values))
             seen.add(block[at])
     kinds = data.get("rnd_kind", np.zeros(0, int))
     for kind, flag in enumerate(("RandomBytes", "Duplicates", "CountBeyondSlots")):
         for i in np.flatnonzero(kinds == kind)[:5]:
             values = data["rnd_dec_strict"][i]
             yield ("random bytes", "random extensions", "counts beyond the slots")[kind], test_of(
-                told(values, flag), "undefined-in-c" if kind == 2 else "valid",
+                flagged(values, flag), "undefined-in-c" if kind == 2 else "valid",
                 blocks=hexed(data["rnd_bytes"][i]), expected=hexed(values),
             )  # fmt: skip
 
@@ -167,7 +167,7 @@ def generate(folder: Path, to: Path) -> None:
         "repository": manifest["lib_repo"], "release": manifest["lib_commit"], "package": "built from source",
         "compiler": manifest["compiler"], "flags": manifest["compile_flags"], "libraries": manifest["libs"],
         "lite": "transcribed from a later state of the fork, over the base quantizers of these libraries",
-        "arrays": {name: told["sha256"] for name, told in manifest["files"].items()},
+        "arrays": {name: entry["sha256"] for name, entry in manifest["files"].items()},
     }  # fmt: skip
     (to / DIALECT / "index.json").write_text(text_of(index_of(DIALECT, provenance, files)))
 

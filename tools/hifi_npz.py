@@ -124,5 +124,5 @@ if __name__ == "__main__":
     parser.add_argument("--contexts", type=int, help="look at so many contexts only: the JAX lane compiles each")
     options = parser.parse_args()
     for name in options.formats:
-        told = run(options.folder, name, options.lane, options.contexts)
-        print(f"{name:18} {options.lane:5} " + "; ".join(f"{op}: {what}" for op, what in told.items()), flush=True)
+        results = run(options.folder, name, options.lane, options.contexts)
+        print(f"{name:18} {options.lane:5} " + "; ".join(f"{op}: {what}" for op, what in results.items()), flush=True)

@@ -92,9 +92,10 @@ def section(names: list[str], size: Size, kernels: bool) -> tuple[str, str, int]
         print("\n".join(more), flush=True)
 
     tell(f"## {device.device_kind}", "", f"{datetime.date.today()}, jax {jax.__version__}, NumPy {np.__version__}.")
-    tell("", "```", ground.table({device.platform: ground.judge(device.platform) | ground.subnormals(device.platform)}))
+    exactness = ground.judge(device.platform) | ground.subnormals(device.platform)
+    tell("", "```", ground.table({device.platform: exactness}).rstrip())
     if kernels:
-        tell(ground.kernel_table([device.platform]))
+        tell(ground.kernel_table([device.platform]).rstrip())
     tell("```", "", f"Millions of weights a second (matmul: of products, {size.columns} columns), and how many blocks")
     tell("(dot and matmul: results) differ from the NumPy lane.", "")
     tell(f"| format |{''.join(f' {title} | differ |' for title in CHECKS)}", "|---" * (1 + 2 * len(CHECKS)) + "|")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 from absl import flags
 
 from hifi_ref.check.payload import check_payload
 from hifi_ref.check.report import Report, to_text
 from hifi_ref.check.report_json import SCHEMA, to_json
-from hifi_ref.commands import command_line
-from hifi_ref.commands.command_line import FINE, FOUND, UsageError
+from hifi_ref.commands import command_line, terminal
+from hifi_ref.commands.command_line import FAULT, FINE, FOUND, USAGE_ERROR, UsageError
+from hifi_ref.commands.usage import Usage, columns, help_text
 from hifi_ref.model_files.dialects import DIALECTS
 from hifi_ref.model_files.file_types import FILE_TYPES, check_file_type
 from hifi_ref.model_files.files import InputError
@@ -25,27 +26,22 @@ __all__ = ["FILE_TYPES", "SCHEMA", "TENSOR_TYPES", "Report", "check_file", "main
 # From this size on a terminal sees a progress bar.
 LONG_FILE = 256 << 20
 
-USAGE_TEXT = """\
-usage: python -m hifi_ref.check FILE.gguf [flags]
-
-Looks at a GGUF file's structure and at every block of its tensors, and tells what is wrong with it. With --source it
-also encodes the source's weights again, and tells which blocks are not what the reference encoder writes.
-
-flags:
-  --source=PATH     the weights it was made from: a GGUF, a safetensors file, or a folder with safetensors
-  --imatrix=FILE    the importance matrix it was quantized with, GGUF or .dat
-  --tensors=REGEX   compare only tensors whose name matches
-  --sample=N        compare only about N blocks a tensor, drawn with --seed=S (default 0)
-  --resume[=FILE]   keep what is done in FILE (default: beside the report or the file), and go on from there
-  --dialect=NAME    what the type ids mean, where the file leaves it open: one of the dialects below
-  --json[=FILE]     write the report as JSON, to FILE or in place of the text
-  --html=FILE       write the report as one page for a browser
-  --quiet           print the findings and the verdict, without the tables
-  --debug           after a fault of this program, print where it happened
-  --help            print this text
-
-exit codes: 0 sound (and reproduced), 1 findings, 2 wrong usage or a file that cannot be read, 3 a fault of this program
-"""
+USAGE = Usage(
+    "check",
+    "FILE.gguf [flags]",
+    "look at a GGUF file's structure and at every block of its tensors, and compare them with their source",
+    "Looks at a GGUF file's structure and at every block of its tensors, and tells what is wrong with it. With "
+    "--source it also encodes the source's weights again, and tells which blocks are not what the reference encoder "
+    "writes.",
+    {
+        FINE: "sound (and reproduced)",
+        FOUND: "findings",
+        USAGE_ERROR: "wrong usage or a file that cannot be read",
+        FAULT: "a fault of this program",
+    },
+)
+# Flags that may stand without a value.
+BARE = ("--json", "--resume")
 CODES_TEXT = """
 finding codes (an error means a broken file, or another than its source gives; a warning one that no reference tool
 writes, or that the reference writes otherwise; both exit with 1):
@@ -59,8 +55,8 @@ def check_file(
 ) -> Report:
     """Check a file. Raises OSError, or GgufError where it is no GGUF; everything else is a finding.
 
-    ``progress`` is told the bytes of tensor data as they are done. ``dialect``, a key of DIALECTS, says what the type
-    ids mean; None finds out.
+    ``progress`` is called with the number of bytes whenever some are done. ``dialect``, a key of DIALECTS, says what
+    the type ids mean; None finds out.
     """
     data = map_file(path)
     findings = Findings()
@@ -74,16 +70,23 @@ def check_file(
 
 def _flag_values() -> flags.FlagValues:
     values = command_line.flags_of_all()
-    flags.DEFINE_string("source", None, "the weights it was made from", flag_values=values)
-    flags.DEFINE_string("imatrix", None, "the importance matrix", flag_values=values)
-    flags.DEFINE_string("tensors", None, "compare only tensors that match", flag_values=values)
-    flags.DEFINE_integer("sample", None, "compare only so many blocks a tensor", lower_bound=1, flag_values=values)
-    flags.DEFINE_integer("seed", 0, "of the sample", lower_bound=0, flag_values=values)
-    flags.DEFINE_string("resume", None, "the file that keeps what is done", flag_values=values)
-    flags.DEFINE_enum("dialect", None, list(DIALECTS), "what the type ids mean", flag_values=values)
-    flags.DEFINE_string("json", None, "write JSON to this file, - for standard output", flag_values=values)
-    flags.DEFINE_string("html", None, "write a page to this file", flag_values=values)
-    flags.DEFINE_boolean("quiet", False, "print no tables", flag_values=values)
+    source = "PATH: the weights it was made from: a GGUF, a safetensors file, or a folder with safetensors"
+    flags.DEFINE_string("source", None, source, flag_values=values)
+    imatrix = "FILE: the importance matrix it was quantized with, GGUF or .dat"
+    flags.DEFINE_string("imatrix", None, imatrix, flag_values=values)
+    flags.DEFINE_string("tensors", None, "REGEX: compare only tensors whose name matches", flag_values=values)
+    sample = "N: compare only about N blocks per tensor, drawn with --seed"
+    flags.DEFINE_integer("sample", None, sample, lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("seed", 0, "N: another draw of the sample, 0 by default", lower_bound=0, flag_values=values)
+    resume = "FILE: keep what is done in FILE (default: beside the report or the file), and go on from there"
+    flags.DEFINE_string("resume", None, resume, flag_values=values)
+    dialect = "NAME: what the type ids mean, where the file leaves it open: one of the dialects below"
+    flags.DEFINE_enum("dialect", None, list(DIALECTS), dialect, flag_values=values)
+    json = "FILE: write the report as JSON, to FILE or in place of the text"
+    flags.DEFINE_string("json", None, json, flag_values=values)
+    flags.DEFINE_string("html", None, "FILE: write the report as one page for a browser", flag_values=values)
+    quiet = "print the findings and the verdict, without the tables"
+    flags.DEFINE_boolean("quiet", False, quiet, flag_values=values)
     return values
 
 
@@ -94,10 +97,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     values = _flag_values()
-    rest = command_line.parse(values, arguments, bare=("--json", "--resume"))
+    rest = command_line.parse(values, arguments, bare=BARE)
     if values.help:
-        dialects = "".join(f"  {name:<12}  {dialect.says}\n" for name, dialect in DIALECTS.items())
-        command_line.show(f"{USAGE_TEXT}\ndialects:\n{dialects}{CODES_TEXT}{code_table()}\n")
+        dialects = "\n".join(columns([(name, dialect.says) for name, dialect in DIALECTS.items()]))
+        more = f"dialects:\n{dialects}\n{CODES_TEXT}{code_table()}"
+        command_line.show(help_text(USAGE, values, BARE, more))
         return FINE
     if len(rest) != 1:
         raise UsageError(f"one FILE is needed, {len(rest)} are given")
@@ -108,11 +112,11 @@ def _run(arguments: list[str]) -> int:
         if values.source is not None:
             _compare(report, values)
     except OSError as error:
-        told = f"cannot read {printable(str(error.filename or path))}: {error.strerror or error}"
-        raise InputError(told) from None
+        message = f"cannot read {printable(str(error.filename or path))}: {error.strerror or error}"
+        raise InputError(message) from None
     command_line.deliver(
         ((values.json, lambda: command_line.json_text(to_json(report))), (values.html, lambda: _to_html(report))),
-        lambda: to_text(report, values.quiet),
+        lambda: to_text(report, values.quiet, terminal.has_colour()),
     )
     return FOUND if report.findings.counts else FINE
 
@@ -127,8 +131,8 @@ def _check_flags(values: flags.FlagValues) -> None:
         try:
             re.compile(values.tensors)
         except re.error as error:
-            told = f"--tensors={printable(values.tensors)} is no regular expression: {error}"
-            raise UsageError(told) from None
+            message = f"--tensors={printable(values.tensors)} is no regular expression: {error}"
+            raise UsageError(message) from None
 
 
 def _to_html(report: Report) -> str:
@@ -138,17 +142,15 @@ def _to_html(report: Report) -> str:
 
 
 def _check_with_progress(path: str, dialect: str | None) -> Report:
-    if not sys.stderr.isatty() or not os.path.isfile(path) or os.path.getsize(path) < LONG_FILE:
-        return check_file(path, dialect=dialect)
-    from tqdm import tqdm
-
-    with tqdm(total=os.path.getsize(path), unit="B", unit_scale=True, leave=False) as bar:
-        return check_file(path, bar.update, dialect)
+    size = os.path.getsize(path) if os.path.isfile(path) else 0
+    with terminal.progress(size, "bytes", "checking", LONG_FILE) as advance:
+        return check_file(path, advance, dialect)
 
 
 def _compare(report: Report, values: flags.FlagValues) -> None:
     """Add the comparison with the source to the report, with a progress bar on a terminal."""
-    from hifi_ref.check.comparison import Options, compare
+    from hifi_ref.check.compare import compare
+    from hifi_ref.check.comparison import Options
 
     state = values.resume
     written = [path for path in (values.html, values.json) if path not in (None, "-")]
@@ -156,19 +158,10 @@ def _compare(report: Report, values: flags.FlagValues) -> None:
         state = f"{[*written, report.path][0]}.state"
     resumed = values.resume is not None
     options = Options(values.source, values.imatrix, values.tensors, values.sample, values.seed, state, resumed)
-    bars = []
+    with ExitStack() as bars:
 
-    def start(total: int, seconds: float) -> Callable[[int], object]:
-        if not sys.stderr.isatty():
-            return lambda done: None
-        from tqdm import tqdm
+        def start_progress(weights: int, seconds: float) -> Callable[[int], object]:
+            title = f"encoding again, about {max(1, seconds):.0f} s"
+            return bars.enter_context(terminal.progress(weights, "weights", title))
 
-        print(f"encoding {total / 1e6:.0f} million weights again: about {max(1, seconds):.0f} s", file=sys.stderr)
-        bars.append(tqdm(total=total, unit="w", unit_scale=True, leave=False))
-        return bars[0].update
-
-    try:
-        report.comparison = compare(report.path, report.gguf, options, report.findings, start)
-    finally:
-        for bar in bars:
-            bar.close()
+        report.comparison = compare(report.path, report.gguf, options, report.findings, start_progress)

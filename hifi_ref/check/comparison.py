@@ -1,36 +1,11 @@
-"""A whole file against its source: every tensor found, judged, told of, with a verdict in one sentence."""
+"""What is compared, and what came of it: the data that compare makes, and that resume, verdict and reports read."""
 
 from __future__ import annotations
 
-import os
-import re
-import threading
-import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-import numpy as np
-
-from hifi_ref import api
-from hifi_ref.check import reproduce
-from hifi_ref.check.meaning import NOT_JUDGED, Judged, judged, settle
-from hifi_ref.check.resume import digest_of, load_state, save_state
-from hifi_ref.check.verdict import find
-from hifi_ref.formats import FORMATS
-from hifi_ref.lanes import choose
-from hifi_ref.model_files.context import contexts
-from hifi_ref.model_files.findings import Findings
-from hifi_ref.model_files.gguf_file import Gguf, Tensor
-from hifi_ref.model_files.imatrix import Imatrix, read_imatrix
-from hifi_ref.model_files.source import Source, SourceError, Weights, expects_interleaved, layouts, open_source
-from hifi_ref.model_files.tensor_types import is_defined
-
-# Tensors that are worked on at a time: one is read and compared while another is encoded.
-AT_A_TIME = 2
-# Seconds between two states on disk.
-SAVE_EVERY = 2.0
+REPRODUCED, OTHERWISE, DIFFERS, NOT_JUDGED = "reproduced", "otherwise", "differs", "not judged"
 
 
 @dataclass(frozen=True)
@@ -47,142 +22,54 @@ class Options:
 
 
 @dataclass
+class TensorResult:
+    """What is known of one tensor. ``outcome`` is one of the four above.
+
+    ``meaning`` of a difference: damage, few, profile, encoder, source; of another way: order, importance, rounding;
+    of a tensor not judged: absent, shape, importance, format. None where there is nothing to explain.
+    """
+
+    name: str
+    outcome: str
+    meaning: str | None = None
+    why: str = ""
+    source_name: str | None = None
+    source_type: str | None = None
+    importance: bool = False
+    blocks_judged: int = 0
+    blocks_differing: int = 0
+    blocks_not_finite: int = 0
+    first: dict[str, Any] | None = None
+    fields: dict[str, int] = field(default_factory=dict)
+    single_bytes: int = 0
+    worse: int = 0
+    errors: dict[str, Any] = field(default_factory=dict)
+    map: dict[str, list[float]] = field(default_factory=dict)
+    histogram: list[int] = field(default_factory=list)
+
+    @property
+    def explained(self) -> str:
+        """The meaning of a result that has one, as every difference and every other way does."""
+        assert self.meaning is not None
+        return self.meaning
+
+    @property
+    def first_difference(self) -> dict[str, Any]:
+        """The first byte that differs, of a result that has one: tally.describe says what of it."""
+        assert self.first is not None
+        return self.first
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
 class Comparison:
     """What came of it. ``missing`` are GGUF names that only the source has, ``unmapped`` its names that have none."""
 
     options: Options
     form: str
-    results: list[Judged]
+    results: list[TensorResult]
     missing: list[str] = field(default_factory=list)
     unmapped: list[str] = field(default_factory=list)
     datasets: tuple[str, ...] = ()
-
-
-class Plan(NamedTuple):
-    """One tensor's work: its source, and the ways in which it may have been made."""
-
-    tensor: Tensor
-    weights: Weights
-    ways: list[reproduce.Way]
-
-
-def compare(
-    path: str,
-    gguf: Gguf,
-    options: Options,
-    findings: Findings,
-    start: Callable[[int, float], Callable[[int], object]] = lambda total, seconds: lambda done: None,
-) -> Comparison:
-    """Compare a sound file's tensors with their source. Findings are added to ``findings``.
-
-    ``start`` is told the number of weights and an estimate in seconds, and returns what is told the weights done.
-
-    Raises OSError, GgufError, SafetensorsError, SourceError or ImatrixError, each in one sentence.
-    """
-    if gguf.order == ">":
-        raise SourceError("a big-endian file cannot be compared with its source: convert it with gguf_convert_endian")
-    source = open_source(options.source, gguf)
-    imatrix = read_imatrix(options.imatrix) if options.imatrix else Imatrix({})
-    wanted = [t for t in gguf.tensors if t.readable and re.search(options.tensors or "", t.name)]
-    digest = digest_of(path, options)
-    done = load_state(options.state, digest) if options.resume else {}
-    results: dict[str, Judged] = {}
-    plans = []
-    for tensor in wanted:
-        if tensor.name in done:
-            results[tensor.name] = done[tensor.name]
-            continue
-        plan = _plan(gguf, tensor, source, imatrix)
-        if isinstance(plan, Judged):
-            results[tensor.name] = plan
-        else:
-            plans.append(plan)
-    seconds = choose.announce(_work(plans, options.sample))
-    told, stopping = start(sum(n for _, _, n in _work(plans, options.sample)), seconds), threading.Event()
-
-    def progress(weights: int) -> None:
-        if stopping.is_set():
-            raise KeyboardInterrupt
-        told(weights)
-
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
-        running = [pool.submit(_judge, gguf, plan, options, progress) for plan in plans]
-        saved = time.monotonic()
-        try:
-            for future in as_completed(running):
-                result = future.result()
-                results[result.name] = done[result.name] = result
-                if time.monotonic() - saved > SAVE_EVERY:
-                    save_state(options.state, digest, done)
-                    saved = time.monotonic()
-        except BaseException:
-            stopping.set()
-            for future in running:
-                future.cancel()
-            save_state(options.state, digest, done)
-            raise
-    ordered = [results[t.name] for t in wanted]
-    settle(ordered, options.imatrix is None and any(key.startswith("quantize.imatrix.") for key in gguf.metadata))
-    names = {t.name for t in gguf.tensors}
-    # A part of a split model, as its metadata say, lacks what the others hold.
-    partial = options.tensors or "split.count" in gguf.metadata
-    missing = [] if partial else [name for name in source.names if name not in names]
-    comparison = Comparison(options, source.form, ordered, missing, source.unmapped, imatrix.datasets)
-    find(gguf, comparison, findings)
-    if options.state and os.path.exists(options.state):
-        os.unlink(options.state)
-    return comparison
-
-
-def _plan(gguf: Gguf, tensor: Tensor, source: Source, imatrix: Imatrix) -> Plan | Judged:
-    weights = source.find(tensor.name)
-    if weights is None:
-        return Judged(tensor.name, NOT_JUDGED, "absent", "the source has no such tensor")
-    about = {"source_name": weights.name, "source_type": weights.kind}
-    if _plain(weights.shape) != _plain(tensor.shape):
-        told = f"the shape is {list(tensor.shape)}, and {list(weights.shape)} in the source"
-        return Judged(tensor.name, NOT_JUDGED, "shape", told, **about)
-    kind = tensor.type.name
-    if kind not in FORMATS or not is_defined(tensor.type) or FORMATS[kind].encode is None:
-        return Judged(tensor.name, NOT_JUDGED, "format", f"there is no encoder of {kind} here", **about)
-    importance = imatrix.rows.get(tensor.name)
-    matrices = tensor.shape[2] if len(tensor.shape) > 2 else 1
-    if importance is not None and len(importance) != tensor.shape[0] * matrices:
-        # The reference, too, goes on without it for the embedding, and stops for any other tensor.
-        importance = None
-    if FORMATS[kind].requires_weights and importance is None:
-        return Judged(tensor.name, NOT_JUDGED, "importance", f"{kind} needs an importance matrix", **about)
-    orders = layouts(gguf, tensor)
-    expected = "interleaved" if expects_interleaved(source, gguf, tensor) else ""
-    return Plan(tensor, weights, reproduce.ways_to_make(tensor, weights, importance, orders, expected))
-
-
-def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape without the ones at its end."""
-    n = len(shape)
-    while n > 1 and shape[n - 1] == 1:
-        n -= 1
-    return tuple(shape[:n])
-
-
-def _work(plans: list[Plan], sample: int | None) -> list[tuple[str, bool, int]]:
-    work = []
-    for plan in plans:
-        n = plan.tensor.elements
-        if sample is not None:
-            row = plan.tensor.shape[0]
-            n = min(n, max(row, -(-sample * plan.tensor.type.block_size // row) * row))
-        work.append((plan.tensor.type.name, plan.ways[0].importance is not None, n))
-    return work
-
-
-def _judge(gguf: Gguf, plan: Plan, options: Options, progress: Callable[[int], object]) -> Judged:
-    name, told = plan.tensor.type.name, contexts(gguf).get(plan.tensor.name, {})
-
-    def encode(x: np.ndarray, importance: np.ndarray | None, outliers: int | None) -> np.ndarray:
-        context = told or ({} if outliers is None else {"outliers": outliers})
-        return api.encode(name, x, importance, **context)
-
-    judge = reproduce.Judge(gguf, plan.tensor, plan.weights, encode)
-    tally, way = reproduce.follow(judge, plan.ways, options.sample, options.seed, progress)
-    return judged(plan.tensor, tally, way, plan.weights.name, plan.weights.kind)

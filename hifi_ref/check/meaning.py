@@ -9,11 +9,9 @@ the weights are others.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
-
 import numpy as np
 
+from hifi_ref.check.comparison import DIFFERS, NOT_JUDGED, OTHERWISE, REPRODUCED, TensorResult
 from hifi_ref.check.reproduce import Way
 from hifi_ref.check.tally import Tally
 from hifi_ref.formats import FORMATS
@@ -25,42 +23,11 @@ FEW = 0.15
 AS_GOOD, NO_WORSE = 1.06, 1.34
 # Errors relative to the reference's up to which an encoder is thought of; and to the weights, where none is any more.
 OTHER_ENCODER, NO_LIKENESS = 1.7, 0.9
-REPRODUCED, OTHERWISE, DIFFERS, NOT_JUDGED = "reproduced", "otherwise", "differs", "not judged"
 
 
-@dataclass
-class Judged:
-    """What is known of one tensor. ``outcome`` is one of the four above.
-
-    ``meaning`` of a difference: damage, few, profile, encoder, source; of another way: order, importance, rounding;
-    of a tensor not judged: absent, shape, importance, format. None where there is nothing to explain.
-    """
-
-    name: str
-    outcome: str
-    meaning: str | None = None
-    why: str = ""
-    source_name: str | None = None
-    source_type: str | None = None
-    importance: bool = False
-    blocks_judged: int = 0
-    blocks_differing: int = 0
-    blocks_not_finite: int = 0
-    first: dict[str, Any] | None = None
-    fields: dict[str, int] = field(default_factory=dict)
-    single_bytes: int = 0
-    worse: int = 0
-    errors: dict[str, Any] = field(default_factory=dict)
-    map: dict[str, list[float]] = field(default_factory=dict)
-    histogram: list[int] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def judged(tensor: Tensor, tally: Tally, way: Way, source_name: str, source_type: str) -> Judged:
+def result_of(tensor: Tensor, tally: Tally, way: Way, source_name: str, source_type: str) -> TensorResult:
     """Put a tally into words, as far as one tensor alone can tell."""
-    result = Judged(
+    result = TensorResult(
         tensor.name,
         REPRODUCED,
         source_name=source_name,
@@ -101,7 +68,7 @@ def _meaning(tally: Tally, way: Way) -> str:
     return "source" if ratio > limit or relative > NO_LIKENESS else "encoder"
 
 
-def settle(results: list[Judged], names_importance: bool) -> None:
+def settle(results: list[TensorResult], names_importance: bool) -> None:
     """Decide what one tensor alone could not: a fused build leaves its mark in many blocks, damage in one.
 
     ``names_importance``: the file says that it was quantized with importance, and none was given.

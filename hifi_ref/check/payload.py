@@ -34,7 +34,7 @@ class ByteRule:
     field: str
     code: str
     illegal: np.ndarray
-    told: str
+    reason: str
 
 
 def _only(*values: int) -> np.ndarray:
@@ -108,13 +108,14 @@ HIFI_RULES: dict[str, tuple[ByteRule, ...]] = {
 class _Check:
     """One rule for one field, and what it has found so far.
 
-    ``find`` takes words[n], or words[n, count] of a field with several, and marks the bad ones; ``tell`` describes one.
+    ``find`` takes words[n], or words[n, count] of a field with several, and marks the bad ones; ``describe`` puts one
+    into words.
     """
 
     code: str
     field: str
     find: Callable[[np.ndarray], np.ndarray]
-    tell: Callable[[int], str]
+    describe: Callable[[int], str]
     blocks: int = 0
     first: int = -1
 
@@ -130,26 +131,27 @@ class _Check:
 
 
 def check_payload(gguf: Gguf, tensor: Tensor, findings: Findings, progress: Callable[[int], object]) -> None:
-    """Hold every block of a readable tensor against its format's rules. ``progress`` is told bytes as they are done."""
-    if not is_defined(tensor.type):
-        note(findings, tensor, "D003", f"the format {tensor.type.name} is not defined here", offset=tensor.start)
-    checks = _checks(tensor.type)
+    """Hold every block of a readable tensor against its format's rules. ``progress`` is called with bytes done."""
+    kind, nbytes = tensor.known_type, tensor.known_nbytes
+    if not is_defined(kind):
+        note(findings, tensor, "D003", f"the format {kind.name} is not defined here", offset=tensor.start)
+    checks = _checks(kind)
     if not checks:
-        progress(tensor.nbytes)
+        progress(nbytes)
         return
-    words = gguf.blocks(tensor).reshape(-1).view(_words(tensor.type.name, gguf.order))
-    step = max(1, CHUNK // tensor.type.type_size)
+    words = gguf.blocks(tensor).reshape(-1).view(_words(kind.name, gguf.order))
+    step = max(1, CHUNK // kind.type_size)
     released = tensor.start
     for at in range(0, len(words), step):
         part = words[at : at + step]
         for check in checks:
             check.look(part, at)
         progress(part.nbytes)
-        done = tensor.start + at * tensor.type.type_size + part.nbytes
+        done = tensor.start + at * kind.type_size + part.nbytes
         if done - released >= 16 * CHUNK:
             _release(gguf.data, released, done)
             released = done
-    _release(gguf.data, released, tensor.start + tensor.nbytes)
+    _release(gguf.data, released, tensor.start + nbytes)
     for check in checks:
         if check.blocks:
             _report(tensor, words, check, findings)
@@ -205,22 +207,23 @@ def _legal(rule: ByteRule) -> _Check:
         # A comparison is three times as fast as a table.
         return words == values[0] if len(values) == 1 else rule.illegal.take(words)
 
-    return _Check(rule.code, rule.field, find, lambda word: f"is {word:#04x}: {rule.told}")
+    return _Check(rule.code, rule.field, find, lambda word: f"is {word:#04x}: {rule.reason}")
 
 
 def _report(tensor: Tensor, words: np.ndarray, check: _Check, findings: Findings) -> None:
     """Tell of the first bad block which word it is, where it lies, and how many others are like it."""
     word = words[check.first : check.first + 1][check.field]
     i = int(check.find(word).argmax())
-    in_block = words.dtype.fields[check.field][1] + i * word.dtype.itemsize
-    offset = tensor.start + check.first * tensor.type.type_size + in_block
+    fields = words.dtype.fields
+    assert fields is not None
+    in_block = fields[check.field][1] + i * word.dtype.itemsize
+    offset = tensor.start + check.first * tensor.known_type.type_size + in_block
     item = f"{check.field}[{i}]" if word.size > 1 else check.field
     unit = "weight" if check.field == "weight" else "block"
     place = f"weight {check.first}" if unit == "weight" else f"field {item} of block {check.first}"
     others = f" (the first of {check.blocks} such {unit}s)" if check.blocks > 1 else ""
-    told = f"{place}, at byte {offset}, {check.tell(int(word.reshape(-1)[i]))}{others}"
-    where = {"field": check.field, "block": check.first, "offset": offset, "count": check.blocks}
-    note(findings, tensor, check.code, told, **where)
+    message = f"{place}, at byte {offset}, {check.describe(int(word.reshape(-1)[i]))}{others}"
+    note(findings, tensor, check.code, message, field=check.field, block=check.first, offset=offset, count=check.blocks)
 
 
 def _release(data: mmap.mmap | bytes, start: int, stop: int) -> None:

@@ -6,19 +6,23 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from hifi_ref.check.comparison import OTHERWISE, REPRODUCED, Comparison, TensorResult
+from hifi_ref.check.verdict import verdict
+from hifi_ref.commands import terminal
 from hifi_ref.model_files.dialects import REFERENCE
 from hifi_ref.model_files.file_types import file_type, file_type_name
 from hifi_ref.model_files.findings import CODES, Findings
 from hifi_ref.model_files.gguf_file import Gguf, Tensor, printable
 
-if TYPE_CHECKING:
-    from hifi_ref.check.comparison import Comparison
-    from hifi_ref.check.meaning import Judged
-
 # Findings of one code that are printed; the JSON holds more.
 SHOWN = 5
+# Of findings on a terminal, the severest first.
+COLOURS = {"error": "bold red", "warning": "bold yellow"}
 
 
 @dataclass
@@ -45,44 +49,57 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """What came of the comparison, in one sentence."""
-        from hifi_ref.check.verdict import verdict
-
-        return verdict(self.path, self.comparison, self.gguf)
+        """What came of the comparison, in one sentence; nothing where there was none."""
+        return "" if self.comparison is None else verdict(self.path, self.comparison, self.gguf)
 
 
-def to_text(report: Report, quiet: bool = False) -> str:
-    """The report as text: the file, a line a tensor, the types, the findings and the verdict."""
-    lines = [headline(report)]
+def to_text(report: Report, quiet: bool = False, colour: bool = False) -> str:
+    """The report as text: the file, a line per tensor, the types, the findings and the verdict."""
+    parts: list[RenderableType] = [headline(report)]
     if not quiet and report.gguf.tensors:
-        results = {} if report.comparison is None else {r.name: r for r in report.comparison.results}
-        compared = ("from the source",) if report.comparison else ()
-        rows = [("tensor", "type", "shape", "bits/weight", "blocks", *compared, "findings")]
-        for t in report.gguf.tensors:
-            bits = bits_per_weight(t)
-            shape = " x ".join(map(str, t.shape)) or "1"
-            told = (t.name, t.type_name, shape, "" if bits is None else f"{bits:.4g}", f"{t.blocks or ''}")
-            rows.append((*told, *([_outcome(results.get(t.name))] if compared else []), " ".join(t.codes) or "-"))
-        lines += ["", *_table(rows, right=(3, 4))]
-        rows = [("type", "tensors", "weights", "bytes", "bits/weight")]
-        for name, group in [*by_type(report.gguf.tensors), ("all", report.gguf.tensors)]:
-            total = totals(group)
-            bits = total["bits_per_weight"]
-            numbers = (total["tensors"], total["elements"], total["bytes"])
-            rows.append((name, *map(str, numbers), "" if bits is None else f"{bits:.4g}"))
-        lines += ["", *_table(rows, right=(1, 2, 3, 4))]
-    lines += ["", *_verdict(report)]
+        parts += ["", _tensor_table(report), "", _type_table(report)]
+    parts += ["", *_verdict(report)]
     if report.comparison is not None:
-        lines += ["", *textwrap.wrap(report.verdict, 120)]
-    return "\n".join(lines) + "\n"
+        parts += ["", *textwrap.wrap(report.verdict, 120)]
+    return terminal.rendered(parts, colour)
 
 
-def _outcome(result: Judged | None) -> str:
+def _tensor_table(report: Report) -> Table:
+    results = {} if report.comparison is None else {r.name: r for r in report.comparison.results}
+    compared = ("from the source",) if report.comparison else ()
+    rows: list[tuple[str | Text, ...]] = [("tensor", "type", "shape", "bits/weight", "blocks", *compared, "findings")]
+    for t in report.gguf.tensors:
+        bits = bits_per_weight(t)
+        shape = " x ".join(map(str, t.shape)) or "1"
+        cells = (t.name, t.type_name, shape, "" if bits is None else f"{bits:.4g}", f"{t.blocks or ''}")
+        outcome = [_outcome(results.get(t.name))] if compared else []
+        rows.append((*cells, *outcome, Text(" ".join(t.codes) or "-", _worst(t.codes))))
+    return terminal.table(rows, right=(3, 4))
+
+
+def _type_table(report: Report) -> Table:
+    rows: list[tuple[str, ...]] = [("type", "tensors", "weights", "bytes", "bits/weight")]
+    for name, group in [*by_type(report.gguf.tensors), ("all", report.gguf.tensors)]:
+        total = totals(group)
+        bits = total["bits_per_weight"]
+        numbers = (total["tensors"], total["elements"], total["bytes"])
+        rows.append((name, *map(str, numbers), "" if bits is None else f"{bits:.4g}"))
+    return terminal.table(rows, right=(1, 2, 3, 4))
+
+
+def _worst(codes: Iterable[str]) -> str:
+    """The colour of the severest of these findings."""
+    severities = {CODES[code].severity for code in codes}
+    return next((COLOURS[severity] for severity in COLOURS if severity in severities), "")
+
+
+def _outcome(result: TensorResult | None) -> Text:
     if result is None:
-        return "-"
+        return Text("-")
     if result.blocks_differing:
-        return f"{result.blocks_differing} of {result.blocks_judged} differ"
-    return {"reproduced": "the same", "otherwise": "the same, otherwise"}.get(result.outcome, result.outcome)
+        return Text(f"{result.blocks_differing} of {result.blocks_judged} differ", "yellow")
+    words = {REPRODUCED: "the same", OTHERWISE: "the same, otherwise"}.get(result.outcome, result.outcome)
+    return Text(words, "green" if result.outcome == REPRODUCED else "yellow")
 
 
 def headline(report: Report) -> str:
@@ -100,23 +117,25 @@ def headline(report: Report) -> str:
     return f"{printable(report.path)}: {', '.join(parts)}"
 
 
-def _verdict(report: Report) -> list[str]:
+def _verdict(report: Report) -> list[str | Text]:
     findings = report.findings
     if not findings.counts:
-        return ["sound: no findings"]
-    lines = []
+        return [Text("sound: no findings", "green")]
+    lines: list[str | Text] = []
     for code, count in sorted(findings.counts.items()):
         entry = CODES[code]
         shown = [finding for finding in findings.kept if finding.code == code][:SHOWN]
-        lines.append(f"{entry.severity} {code} {entry.title}. {entry.means}")
+        title = (f"{entry.severity} {code} {entry.title}.", COLOURS[entry.severity])
+        lines.append(Text.assemble(title, f" {entry.means}"))
         lines += [f"  {finding.message}" for finding in shown]
         if count > len(shown):
             lines.append(f"  and {count - len(shown)} more")
         lines += [f"  What to do: {entry.advice}", ""]
     of_file = {code: n for code, n in findings.counts.items() if not code.startswith("E")}
     of_source = {code: n for code, n in findings.counts.items() if code.startswith("E")}
-    told = [f"not sound: {_count(of_file)}"] if of_file else ["sound"]
-    return [*lines, ", ".join(told + ([f"not reproduced: {_count(of_source)}"] if of_source else []))]
+    verdicts = [f"not sound: {_count(of_file)}"] if of_file else ["sound"]
+    verdicts += [f"not reproduced: {_count(of_source)}"] if of_source else []
+    return [*lines, Text(", ".join(verdicts), _worst(findings.counts))]
 
 
 def _count(counts: dict[str, int]) -> str:
@@ -144,15 +163,6 @@ def by_type(tensors: Sequence[Tensor]) -> Iterable[tuple[str, list[Tensor]]]:
 def totals(tensors: Sequence[Tensor]) -> dict[str, int | float | None]:
     """Sums over the tensors whose size is known."""
     known = [t for t in tensors if t.nbytes is not None]
-    elements, nbytes = sum(t.elements for t in known), sum(t.nbytes for t in known)
+    elements, nbytes = sum(t.elements for t in known), sum(t.known_nbytes for t in known)
     bits = round(8 * nbytes / elements, 4) if elements else None
     return {"tensors": len(tensors), "elements": elements, "bytes": nbytes, "bits_per_weight": bits}
-
-
-def _table(rows: list[tuple[str, ...]], right: tuple[int, ...]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        padded = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-        lines.append("  ".join(padded).rstrip())
-    return lines

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+from hifi_ref.check.comparison import Comparison
 from hifi_ref.check.report import Report, bits_per_weight, by_type, totals
 from hifi_ref.model_files.file_types import file_type, file_type_name
 from hifi_ref.model_files.findings import CODES
@@ -34,7 +35,7 @@ def to_json(report: Report) -> dict[str, object]:
         "findings": [{"severity": f.severity, "title": CODES[f.code].title, **asdict(f)} for f in report.findings.kept],
         "types": {name: totals(group) for name, group in by_type(gguf.tensors)},
         "totals": totals(gguf.tensors),
-        "source": None if report.comparison is None else _source(report),
+        "source": None if report.comparison is None else _source(report, report.comparison),
         "tensors": [
             {
                 "name": t.name,
@@ -52,8 +53,7 @@ def to_json(report: Report) -> dict[str, object]:
     }
 
 
-def _source(report: Report) -> dict[str, object]:
-    comparison = report.comparison
+def _source(report: Report, comparison: Comparison) -> dict[str, object]:
     options = comparison.options
     return {
         "path": options.source,

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hifi_ref import api
 from hifi_ref.check.tally import Tally, without_padding
 from hifi_ref.formats import FORMATS
 from hifi_ref.model_files.gguf_file import Gguf, Tensor
@@ -46,7 +47,7 @@ class Piece(NamedTuple):
 
 
 @dataclass
-class Judge:
+class SourcedTensor:
     """What stays the same for a tensor: the file, it, its source, and ``encode(x, importance, outliers) -> blocks``."""
 
     gguf: Gguf
@@ -59,12 +60,12 @@ class Judge:
         return self.tensor.shape[0] if self.tensor.shape else 1
 
     @property
-    def blocks_a_row(self) -> int:
-        return self.row // self.tensor.type.block_size
+    def blocks_per_row(self) -> int:
+        return self.row // self.tensor.known_type.block_size
 
     def observed(self, rows: np.ndarray) -> np.ndarray:
-        """uint8[rows, blocks a row, type_size], as the file has them."""
-        blocks = self.gguf.blocks(self.tensor).reshape(-1, self.blocks_a_row, self.tensor.type.type_size)
+        """uint8[rows, blocks per row, type_size], as the file has them."""
+        blocks = self.gguf.blocks(self.tensor).reshape(-1, self.blocks_per_row, self.tensor.known_type.type_size)
         return blocks[_as_slice(rows)]
 
     def source(self, piece: Piece, way: Way) -> np.ndarray:
@@ -73,20 +74,20 @@ class Judge:
         return x if way.through is None else _rounded(x, way.through)
 
     def expected(self, x: np.ndarray, piece: Piece, way: Way) -> tuple[np.ndarray, np.ndarray]:
-        """The blocks that the reference writes, and bool[rows, blocks a row]: where the source is finite.
+        """The blocks that the reference writes, and bool[rows, blocks per row]: where the source is finite.
 
         A tensor that has its type already is copied.
         """
-        size = self.tensor.type.block_size
-        shape = (len(x), -1, self.tensor.type.type_size)
-        if self.weights.kind == self.tensor.type.name and way.through is None and not self.weights.raised:
+        size = self.tensor.known_type.block_size
+        shape = (len(x), -1, self.tensor.known_type.type_size)
+        if self.weights.kind == self.tensor.known_type.name and way.through is None and not self.weights.raised:
             rows = piece.rows if way.order is None else way.order[piece.rows]
             blocks = np.ascontiguousarray(self.weights.raw[_as_slice(rows)])
             if self.weights.order == "<":
-                return blocks.reshape(shape), np.ones((len(x), self.blocks_a_row), bool)
+                return blocks.reshape(shape), np.ones((len(x), self.blocks_per_row), bool)
         finite = np.isfinite(x).reshape(len(x), -1, size).all(axis=2)
         if not finite.all():
-            if way.importance is not None and FORMATS[self.tensor.type.name].row_scoped:
+            if way.importance is not None and FORMATS[self.tensor.known_type.name].row_scoped:
                 finite &= finite.all(axis=1, keepdims=True)
             x = np.where(np.isfinite(x), x, np.float32(0))
         importance = None
@@ -96,25 +97,25 @@ class Judge:
 
 
 def follow(
-    judge: Judge, ways: list[Way], sample: int | None, seed: int, progress: Callable[[int], object]
+    sourced: SourcedTensor, ways: list[Way], sample: int | None, seed: int, progress: Callable[[int], object]
 ) -> tuple[Tally, Way]:
     """Compare a tensor with its source; what was found, and the way in which it was expected.
 
     Args:
         ways: the expected one first.
         sample: look at about so many blocks, in whole rows drawn with ``seed``; None for all.
-        progress: is told the weights as they are done.
+        progress: is called with the number of weights whenever some are done.
     """
-    pieces = list(_pieces(judge, sample, seed))
+    pieces = list(_pieces(sourced, sample, seed))
     way = ways[0]
-    if pieces and len(ways) > 1 and not _reproduces(judge, _trial(judge, pieces[0]), way):
-        way = next((w for w in ways[1:] if _reproduces(judge, _trial(judge, pieces[0]), w)), way)
-    tally = Tally(judge.tensor.type, judge.tensor.blocks)
+    if pieces and len(ways) > 1 and not _reproduces(sourced, _trial(sourced, pieces[0]), way):
+        way = next((w for w in ways[1:] if _reproduces(sourced, _trial(sourced, pieces[0]), w)), way)
+    tally = Tally(sourced.tensor.known_type, sourced.tensor.elements // sourced.tensor.known_type.block_size)
     for piece in pieces:
-        x = judge.source(piece, way)
-        observed = judge.observed(piece.rows)
-        expected, finite = judge.expected(x, piece, way)
-        numbers = (piece.rows[:, None] * judge.blocks_a_row + np.arange(judge.blocks_a_row)).reshape(-1)
+        x = sourced.source(piece, way)
+        observed = sourced.observed(piece.rows)
+        expected, finite = sourced.expected(x, piece, way)
+        numbers = (piece.rows[:, None] * sourced.blocks_per_row + np.arange(sourced.blocks_per_row)).reshape(-1)
         shape = (len(numbers), -1)
         tally.add(numbers, observed.reshape(shape), expected.reshape(shape), x.reshape(shape), finite.reshape(-1))
         progress(x.size)
@@ -125,15 +126,15 @@ def ways_to_make(
     tensor: Tensor, weights: Weights, importance: np.ndarray | None, layouts: dict[str, np.ndarray], expected: str
 ) -> list[Way]:
     """The ways a tensor may have been made, the expected one first. ``expected`` names a layout, "" for the same."""
-    f = FORMATS[tensor.type.name]
+    f = FORMATS[tensor.known_type.name]
     quantized = f.block_size > 1
     orders: dict[str, np.ndarray | None] = {"": None, **layouts}
     orders = {expected: orders[expected]} | orders
-    importances = [importance] if importance is not None and quantized else [None]
+    importances: list[np.ndarray | None] = [importance] if importance is not None and quantized else [None]
     if importances[0] is not None and not f.requires_weights:
         importances.append(None)
-    roundings = [None]
-    if weights.kind in ("F32", "BF16", "F64") and tensor.type.name != "F16":
+    roundings: list[str | None] = [None]
+    if weights.kind in ("F32", "BF16", "F64") and tensor.known_type.name != "F16":
         roundings += ["F16"] if weights.kind == "BF16" else ["F16", "BF16"]
     return [
         Way(_way_name(order != expected and order, i is not importances[0], through), i, orders[order], through, n)
@@ -153,31 +154,31 @@ def _way_name(order: str | bool, without_importance: bool, through: str | None) 
     return "+".join(parts)
 
 
-def _pieces(judge: Judge, sample: int | None, seed: int) -> Iterator[Piece]:
-    shape = judge.tensor.shape
-    rows = judge.tensor.elements // judge.row
-    a_matrix = shape[1] if len(shape) > 1 else 1
+def _pieces(sourced: SourcedTensor, sample: int | None, seed: int) -> Iterator[Piece]:
+    shape = sourced.tensor.shape
+    rows = sourced.tensor.elements // sourced.row
+    rows_per_matrix = shape[1] if len(shape) > 1 else 1
     chosen = np.arange(rows)
     if sample is not None:
-        n = max(1, min(rows, -(-sample // judge.blocks_a_row)))
+        n = max(1, min(rows, -(-sample // sourced.blocks_per_row)))
         chosen = np.sort(np.random.default_rng(seed).choice(rows, n, replace=False))
-    step = max(1, PIECE // judge.row)
-    for matrix in np.unique(chosen // a_matrix).tolist():
-        own = chosen[chosen // a_matrix == matrix]
+    step = max(1, PIECE // sourced.row)
+    for matrix in np.unique(chosen // rows_per_matrix).tolist():
+        own = chosen[chosen // rows_per_matrix == matrix]
         for start in range(0, len(own), step):
             yield Piece(matrix, own[start : start + step])
 
 
-def _trial(judge: Judge, piece: Piece) -> Piece:
+def _trial(sourced: SourcedTensor, piece: Piece) -> Piece:
     """A few rows of a piece, spread over it."""
-    n = max(1, min(len(piece.rows), TRIAL // judge.row))
+    n = max(1, min(len(piece.rows), TRIAL // sourced.row))
     return Piece(piece.matrix, piece.rows[np.linspace(0, len(piece.rows) - 1, n).astype(int)])
 
 
-def _reproduces(judge: Judge, piece: Piece, way: Way) -> bool:
+def _reproduces(sourced: SourcedTensor, piece: Piece, way: Way) -> bool:
     """Whether nearly all blocks of a trial come out: a fused build, or a damaged block, does not send us astray."""
-    blocks, finite = judge.expected(judge.source(piece, way), piece, way)
-    observed = without_padding(judge.tensor.type, judge.observed(piece.rows))
+    blocks, finite = sourced.expected(sourced.source(piece, way), piece, way)
+    observed = without_padding(sourced.tensor.known_type, sourced.observed(piece.rows))
     same = (blocks == observed).all(axis=2) | ~finite
     return bool(same.mean() >= 0.8)
 
@@ -187,9 +188,7 @@ def _rounded(x: np.ndarray, through: str) -> np.ndarray:
         if through == "F16":
             return x.astype(np.float16).astype(np.float32)
     finite = np.where(np.isfinite(x), x, np.float32(0))
-    import hifi_ref as hr
-
-    return decode("BF16", hr.encode("BF16", finite, lane="numpy"))
+    return decode("BF16", api.encode("BF16", finite, lane="numpy"))
 
 
 def _as_slice(rows: np.ndarray) -> np.ndarray | slice:

@@ -6,38 +6,37 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hifi_ref.check.meaning import Judged
+from hifi_ref.check.comparison import Options, TensorResult
 from hifi_ref.model_files.files import write_atomically
-
-if TYPE_CHECKING:
-    from hifi_ref.check.comparison import Options
 
 
 def digest_of(path: str, options: Options) -> str:
     """Stands for the files, by size and time, and the options: what a result depends on."""
-    told: list[Any] = [options.source, options.imatrix, options.tensors, options.sample, options.seed]
+    depends_on: list[Any] = [options.source, options.imatrix, options.tensors, options.sample, options.seed]
     for name in (path, options.source, options.imatrix):
         if name is None:
             continue
         files = sorted(Path(name).iterdir()) if os.path.isdir(name) else [Path(name)]
-        told += [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        depends_on += [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
+    return hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()
 
 
-def load_state(path: str | None, digest: str) -> dict[str, Judged]:
+def load_state(path: str | None, digest: str) -> dict[str, TensorResult]:
     """Results of an interrupted run over the same files with the same options; none of any other."""
     if path is None or not os.path.isfile(path):
         return {}
     try:
         state = json.loads(Path(path).read_text())
-        return {name: Judged(**told) for name, told in state["done"].items()} if state["digest"] == digest else {}
+        if state["digest"] != digest:
+            return {}
+        return {name: TensorResult(**fields) for name, fields in state["done"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def save_state(path: str | None, digest: str, done: dict[str, Judged]) -> None:
+def save_state(path: str | None, digest: str, done: dict[str, TensorResult]) -> None:
     if path is not None:
         results = {name: result.to_json() for name, result in done.items()}
         write_atomically(path, json.dumps({"digest": digest, "done": results}))

@@ -11,7 +11,7 @@ from hifi_ref.formats import FORMATS
 from hifi_ref.model_files.source import decode
 from hifi_ref.model_files.tensor_types import TensorType
 
-# Cells of a tensor's map; bars of its histogram, four a factor of two, from 2^-12 to 1.
+# Cells of a tensor's map; bars of its histogram, four per factor of two, from 2^-12 to 1.
 CELLS = 256
 BARS = 48
 # Differing blocks whose errors are kept one by one.

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hifi_ref.check.meaning import DIFFERS, NOT_JUDGED, OTHERWISE, REPRODUCED, Judged
+from hifi_ref.check.comparison import DIFFERS, NOT_JUDGED, OTHERWISE, REPRODUCED, Comparison, TensorResult
 from hifi_ref.formats import FORMATS
 from hifi_ref.model_files.findings import Finding, Findings
 from hifi_ref.model_files.gguf_file import Gguf, note
-
-if TYPE_CHECKING:
-    from hifi_ref.check.comparison import Comparison
 
 _CODES = {
     "source": "E001", "profile": "E002", "encoder": "E003", "importance": "E004", "order": "E005", "absent": "E006",
@@ -19,45 +16,49 @@ _CODES = {
 }  # fmt: skip
 
 
-def find(gguf: Gguf, comparison: Comparison, findings: Findings) -> None:
+def add_findings(gguf: Gguf, comparison: Comparison, findings: Findings) -> None:
+    """Add what a comparison found of each tensor, and of those that the file lacks."""
     tensors = {tensor.name: tensor for tensor in gguf.tensors}
     for result in comparison.results:
         tensor = tensors[result.name]
         if result.outcome == NOT_JUDGED:
-            code = _CODES.get(result.meaning, "E009") if result.meaning in ("absent", "shape") else "E009"
+            code = _CODES[result.meaning] if result.meaning in ("absent", "shape") else "E009"
             note(findings, tensor, code, result.why, offset=tensor.start)
         elif result.outcome == OTHERWISE:
-            for part in result.meaning.split("+"):
-                note(findings, tensor, _CODES[part.split()[0].replace("rounded", "rounding")], _told_way(part, result))
+            for part in result.explained.split("+"):
+                code = _CODES[part.split()[0].replace("rounded", "rounding")]
+                note(findings, tensor, code, _way_sentence(part, result))
         elif result.outcome == DIFFERS:
-            first = result.first
-            where = {"field": first["field"], "block": first["block"], "count": result.blocks_differing}
-            offset = tensor.start + first["block"] * tensor.type.type_size + first["byte"]
-            note(findings, tensor, _CODES[result.meaning], told_difference(result), offset=offset, **where)
+            first = result.first_difference
+            offset = tensor.start + first["block"] * tensor.known_type.type_size + first["byte"]
+            note(
+                findings, tensor, _CODES[result.explained], difference_sentence(result),
+                field=first["field"], block=first["block"], offset=offset, count=result.blocks_differing,
+            )  # fmt: skip
     for name in comparison.missing:
         findings.add(Finding("E007", f"tensor {name} of the source is not in the file", tensor=name))
 
 
-def told_difference(result: Judged) -> str:
+def difference_sentence(result: TensorResult) -> str:
     """How much differs, and the first of it by block and field."""
-    first, errors = result.first, result.errors
+    first, errors = result.first_difference, result.errors
     item = first["field"] if first["item"] is None else f"{first['field']}[{first['item']}]"
     n, total = result.blocks_differing, result.blocks_judged
     share = f"{n} of {total} blocks differ" if n > 1 else f"1 block of {total} differs"
-    told = f"{share}, first block {first['block']} in {item}: {_show(first['observed'])}, the reference writes "
-    told += _show(first["expected"])
+    sentence = f"{share}, first block {first['block']} in {item}: {_show(first['observed'])}, the reference writes "
+    sentence += _show(first["expected"])
     if errors["reference_rms"]:
-        told += f"; error {errors['rms']:.4g}, {errors['rms'] / errors['reference_rms']:.5g} times the reference's"
+        sentence += f"; error {errors['rms']:.4g}, {errors['rms'] / errors['reference_rms']:.5g} times the reference's"
     elif errors["rms"]:
-        told += f"; error {errors['rms']:.4g}"
-    return told
+        sentence += f"; error {errors['rms']:.4g}"
+    return sentence
 
 
 def _show(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _told_way(part: str, result: Judged) -> str:
+def _way_sentence(part: str, result: TensorResult) -> str:
     if part == "order":
         return "reproduced from the source's rows in another order, that of rotary halves and pairs exchanged"
     if part == "importance":
@@ -70,7 +71,7 @@ def verdict(path: str, comparison: Comparison, gguf: Gguf) -> str:
     results, options = comparison.results, comparison.options
     good = [r for r in results if r.outcome == REPRODUCED]
     tensors = {t.name: t for t in gguf.tensors}
-    weights = sum(r.blocks_judged * tensors[r.name].type.block_size for r in results)
+    weights = sum(r.blocks_judged * tensors[r.name].known_type.block_size for r in results)
     with_importance = f" with the importance matrix {Path(options.imatrix).name}" if options.imatrix else ""
     of = f"{Path(options.source).name}{with_importance}"
     sampled = ", in a sample of its blocks," if options.sample is not None else ""
@@ -80,15 +81,15 @@ def verdict(path: str, comparison: Comparison, gguf: Gguf) -> str:
         return f"{Path(path).name}: no tensor was compared with {Path(options.source).name}."
     if len(good) == len(results):
         every = "every tensor" if options.tensors is None else f"each of {len(good)} chosen tensors"
-        told = f"{every}{sampled} is bit for bit what {reference} writes from {of}"
-        return f"{Path(path).name}: {told} ({len(good)} tensor{plural(len(good))}, {weights} weights)."
+        claim = f"{every}{sampled} is bit for bit what {reference} writes from {of}"
+        return f"{Path(path).name}: {claim} ({len(good)} tensor{plural(len(good))}, {weights} weights)."
     parts = [f"{len(good)} of {len(results)} tensors{sampled} are bit for bit what {reference} writes from {of}"]
-    for meaning, told in _MEANINGS.items():
+    for meaning, (of_one, of_several) in _MEANINGS.items():
         group = [r for r in results if (r.meaning or "").startswith(meaning) and r.outcome != REPRODUCED]
         if group:
             n = sum(r.blocks_differing for r in group)
-            one = len(group) == 1
-            parts.append(f"{len(group)} {told[not one]}{f' in {n} block{plural(n)}' if meaning in _IN_BLOCKS else ''}")
+            words = of_one if len(group) == 1 else of_several
+            parts.append(f"{len(group)} {words}{f' in {n} block{plural(n)}' if meaning in _IN_BLOCKS else ''}")
     return f"{Path(path).name}: {'; '.join(parts)}."
 
 

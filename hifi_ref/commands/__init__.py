@@ -1,1 +1,7 @@
-"""What the commands share: exit codes, flags, one sentence for whatever goes wrong, and where reports go."""
+"""What the commands share.
+
+command_line    exit codes, flags, one sentence for whatever goes wrong, and where reports go
+usage           their --help, made from their flags
+terminal        tables, colour and progress
+pages           one look for their HTML pages
+"""

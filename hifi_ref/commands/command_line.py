@@ -18,7 +18,7 @@ from absl import flags
 from hifi_ref.model_files.files import InputError, write_atomically
 from hifi_ref.model_files.gguf_file import printable
 
-FINE, FOUND, USAGE, FAULT, INTERRUPTED = 0, 1, 2, 3, 130
+FINE, FOUND, USAGE_ERROR, FAULT, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 class UsageError(Exception):
@@ -34,17 +34,17 @@ def run(
     try:
         return own_part(arguments)
     except UsageError as error:
-        code, told = USAGE, f"{error} (--help tells the usage)"
+        code, message = USAGE_ERROR, f"{error} (--help tells the usage)"
     except refused as error:
-        code, told = USAGE, str(error)
+        code, message = USAGE_ERROR, str(error)
     except KeyboardInterrupt:
-        code, told = INTERRUPTED, "interrupted"
+        code, message = INTERRUPTED, "interrupted"
     except Exception as fault:
         if "--debug" in arguments:
             traceback.print_exc()
         what = f"{type(fault).__name__}: {fault}".splitlines()[0]
-        code, told = FAULT, f"a fault of hifi_ref itself ({what}); please report it, with the output of --debug"
-    print(f"hifi_ref.{command}: {told}", file=sys.stderr)
+        code, message = FAULT, f"a fault of hifi_ref itself ({what}); please report it, with the output of --debug"
+    print(f"hifi_ref.{command}: {message}", file=sys.stderr)
     return code
 
 
@@ -54,8 +54,8 @@ def run(
 def flags_of_all() -> flags.FlagValues:
     """--help and --debug, to which a command adds its own."""
     values = flags.FlagValues()
-    flags.DEFINE_boolean("debug", False, "print where a fault happened", flag_values=values)
-    flags.DEFINE_boolean("help", False, "print the usage", short_name="h", flag_values=values)
+    flags.DEFINE_boolean("debug", False, "after a fault of this program, print where it happened", flag_values=values)
+    flags.DEFINE_boolean("help", False, "print this text", short_name="h", flag_values=values)
     return values
 
 

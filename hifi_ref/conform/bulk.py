@@ -16,7 +16,7 @@ from hifi_ref import api
 from hifi_ref.conform.cases import Case, Suite
 from hifi_ref.formats import FORMATS, Format, hard_inputs
 
-# Blocks a decoding case.
+# Blocks per decoding case.
 RUN = 64
 # One binary16 in so many is taken as a scale: all exponents of both signs, and 33 fractions of each.
 HALVES = 31
@@ -36,7 +36,7 @@ def with_bulk(suite: Suite, seed: int) -> Suite:
     f = FORMATS.get(suite.layout.name)
     if f is None or f.layout.fields != suite.layout.fields or getattr(f, suite.operation) is None:
         return suite
-    rng = np.random.default_rng([seed, f.type_id, len(suite.operation)])
+    rng = np.random.default_rng([seed, f.type_id or 0, len(suite.operation)])
     drawn = {"decode": _decode_cases, "encode": _encode_cases, "dot": _dot_cases}[suite.operation](f, rng)
     return replace(suite, cases=(*suite.cases, *drawn))
 

@@ -31,7 +31,7 @@ class Case:
     """One question, and its answer.
 
     given: decode has blocks u8[n]; encode weights f32[n] and importance f32[n] or None; dot w u8[n] and a u8[n].
-    expected: f32 for decode and dot, u8 for encode. context: what an encoder is told besides, such as outliers=3.
+    expected: f32 for decode and dot, u8 for encode. context: what an encoder is given besides, such as outliers=3.
     """
 
     id: str
@@ -41,6 +41,12 @@ class Case:
     given: Mapping[str, np.ndarray | None]
     expected: np.ndarray
     context: Mapping[str, float] = field(default_factory=dict)
+
+    def array(self, name: str) -> np.ndarray:
+        """An input that is there, as all but importance are."""
+        values = self.given[name]
+        assert values is not None
+        return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +88,7 @@ def golden_suites(
 
 def _paths(folder: Path, dialect: str) -> list[tuple[str, str, Path]]:
     """(format, operation, file): those of the index in its order, then those that it does not list."""
-    found = {path: path.name.split(".")[:2] for path in sorted((folder / dialect).glob("*.*.json"))}
+    found = sorted((folder / dialect).glob("*.*.json"))
     if not found:
         raise VectorError(f"{folder} holds no vectors of the dialect {dialect!r}")
     listed: list[str] = []
@@ -90,7 +96,7 @@ def _paths(folder: Path, dialect: str) -> list[tuple[str, str, Path]]:
         listed = [entry["path"] for entry in _read_json(folder / "index.json").get("files", [])]
     order = {path: i for i, path in enumerate(listed)}
     ranked = sorted(found, key=lambda path: order.get(f"{dialect}/{path.name}", len(order)))
-    return [(*found[path], path) for path in ranked]
+    return [(name, operation, path) for path in ranked for name, operation in [path.name.split(".")[:2]]]
 
 
 def _named(paths: list[tuple[str, str, Path]]) -> list[tuple[str, None]]:
@@ -122,6 +128,7 @@ def read_suite(path: Path) -> Suite:
 
 
 def _case(operation: str, group: str, test: Mapping[str, Any]) -> Case:
+    given: dict[str, np.ndarray | None]
     if operation == "decode":
         given = {"blocks": _bytes(test["blocks"])}
     elif operation == "encode":

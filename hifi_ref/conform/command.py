@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from absl import flags
 
 import hifi_ref
-from hifi_ref.commands import command_line
-from hifi_ref.commands.command_line import FINE, FOUND, UsageError
+from hifi_ref.commands import command_line, terminal
+from hifi_ref.commands.command_line import FAULT, FINE, FOUND, USAGE_ERROR, UsageError
+from hifi_ref.commands.usage import Usage, help_text
 from hifi_ref.conform import report_html, report_junit, report_markdown
 from hifi_ref.conform.cases import DIALECT, OPERATIONS, Suite, VectorError, golden_suites, vectors_folder
 from hifi_ref.conform.judge import Cell, judge
@@ -21,37 +21,21 @@ from hifi_ref.conform.targets import Opened, TargetError, digests, machine, open
 from hifi_ref.conform.xfail import Expectation, XfailError, read_expectations, unexpected_passes
 from hifi_ref.model_files.files import InputError
 
-USAGE_TEXT = """\
-usage: python -m hifi_ref.conform TARGET [flags]
-
-Judges an implementation of the block formats by the golden vectors, and tells what is wrong with it.
-
-targets:
-  ggml:DIR[#PART]   shared libraries with ggml's C symbols: base and each CPU variant that runs here, or one of them
-  python:MODULE     a module with any of encode(name, x, weights), decode(name, blocks), dot(name, w, a)
-  gguf-py           the gguf package
-  exec:COMMAND      a program that speaks the line protocol on stdin and stdout, in any language
-
-flags:
-  --formats=A,B      only these formats
-  --operations=A,B   only these of decode, encode, dot
-  --level=1|2        1: the golden vectors; 2: bulk and adversarial inputs too, judged by hifi_ref itself
-  --seed=N           draws other bulk inputs
-  --only=ID,ID       only the cases with these ids
-  --xfail=FILE       expected failures: lines FORMAT.OPERATION [ID]: REASON
-  --dialect=NAME     the vectors' dialect, llama.cpp by default
-  --vectors=DIR      the folder of the vectors, in place of those that came with hifi_ref
-  --timeout=SECONDS  how long an answer may take, 30 by default
-  --json[=FILE]      write the report as JSON, to FILE or in place of the text
-  --junit=FILE       write it as JUnit XML
-  --html=FILE        write it as one HTML page
-  --markdown=FILE    write it as Markdown
-  --quiet            print the failures and the verdict, without the matrix
-  --debug            after a fault of this program, print where it happened
-  --help             print this text
-
-exit codes: 0 conforms, 1 does not, 2 wrong usage, 3 a fault of this program
-"""
+USAGE = Usage(
+    "conform",
+    "TARGET [flags]",
+    "judge an implementation of the formats by the golden vectors",
+    "Judges an implementation of the block formats by the golden vectors, and tells what is wrong with it.",
+    {FINE: "conforms", FOUND: "does not", USAGE_ERROR: "wrong usage", FAULT: "a fault of this program"},
+    (
+        ("ggml:DIR[#PART]", "shared libraries with ggml's C symbols: base and each CPU variant that runs here, or one"),
+        ("python:MODULE", "a module with any of encode(name, x, weights), decode(name, blocks), dot(name, w, a)"),
+        ("gguf-py", "the gguf package"),
+        ("exec:COMMAND", "a program that speaks the line protocol on stdin and stdout, in any language"),
+    ),
+)
+# Flags that may stand without a value.
+BARE = ("--json",)
 
 
 @dataclass(frozen=True)
@@ -96,14 +80,14 @@ def suites_of(run: Run) -> list[Suite]:
     return [suite for suite in suites if suite.cases]
 
 
-def conform(run: Run, progress: bool = False) -> Report:
+def conform(run: Run) -> Report:
     """Judge a target. Raises TargetError, VectorError, XfailError: wrong usage, in one sentence."""
     expectations = [] if run.xfail is None else read_expectations(Path(run.xfail))
     suites = suites_of(run)
     opened, not_judged = open_targets(run.target, run.timeout)
     subjects, judged = [], []
     for one in opened:
-        subject, cells = judge_subject(one, suites, run.repeated, expectations, progress)
+        subject, cells = judge_subject(one, suites, run.repeated, expectations)
         subjects.append(subject)
         judged += cells
     return Report(
@@ -118,41 +102,43 @@ def judge_subject(
     suites: Sequence[Suite],
     repeated: Sequence[str] = (),
     expectations: Sequence[Expectation] = (),
-    progress: bool = False,
 ) -> tuple[Subject, list[Cell]]:
     """One subject's report, and the cells that it was made from."""
     try:
         name = one.target.hello()
-        cells = judge(one.target, _shown(suites, one.spelling) if progress else suites)
-        told = tuple(cell_report(cell, one.spelling, repeated, expectations, one.target) for cell in cells)
+        with terminal.progress(len(suites), "cells", one.spelling[-40:]) as advance:
+            cells = judge(one.target, suites, advance)
+        reports = tuple(cell_report(cell, one.spelling, repeated, expectations, one.target) for cell in cells)
     except NoAnswerError as error:
         return Subject(one.spelling, "", digests(one.libraries), (), str(error)), []
     finally:
         one.target.close()
-    return Subject(one.spelling, name, digests(one.libraries), told), cells
-
-
-def _shown(suites: Sequence[Suite], name: str) -> Iterable[Suite]:
-    from tqdm import tqdm
-
-    return tqdm(suites, desc=name[-40:], unit="cell", leave=False)
+    return Subject(one.spelling, name, digests(one.libraries), reports), cells
 
 
 def _flag_values() -> flags.FlagValues:
     values = command_line.flags_of_all()
     plain = Run("")
-    flags.DEFINE_list("formats", [], "only these formats", flag_values=values)
-    flags.DEFINE_list("operations", list(OPERATIONS), "only these operations", flag_values=values)
-    flags.DEFINE_integer("level", 1, "1 or 2", lower_bound=1, upper_bound=2, flag_values=values)
-    flags.DEFINE_integer("seed", 0, "of the bulk inputs", lower_bound=0, flag_values=values)
-    flags.DEFINE_list("only", [], "ids of cases", flag_values=values)
-    flags.DEFINE_string("xfail", None, "file of expected failures", flag_values=values)
-    flags.DEFINE_string("dialect", plain.dialect, "of the vectors", flag_values=values)
-    flags.DEFINE_string("vectors", None, "folder of the vectors", flag_values=values)
-    flags.DEFINE_float("timeout", plain.timeout, "seconds an answer", lower_bound=0.01, flag_values=values)
-    for kind in ("json", "junit", "html", "markdown"):
-        flags.DEFINE_string(kind, None, f"write {kind} to this file", flag_values=values)
-    flags.DEFINE_boolean("quiet", False, "print no matrix", flag_values=values)
+    flags.DEFINE_list("formats", [], "A,B: only these formats", flag_values=values)
+    operations = f"A,B: only these of {', '.join(OPERATIONS)}"
+    flags.DEFINE_list("operations", list(OPERATIONS), operations, flag_values=values)
+    level = "1|2: 1: the golden vectors; 2: bulk and adversarial inputs too, judged by hifi_ref itself"
+    flags.DEFINE_integer("level", 1, level, lower_bound=1, upper_bound=2, flag_values=values)
+    flags.DEFINE_integer("seed", 0, "N: draws other bulk inputs", lower_bound=0, flag_values=values)
+    flags.DEFINE_list("only", [], "ID,ID: only the cases with these ids", flag_values=values)
+    xfail = "FILE: expected failures: lines FORMAT.OPERATION [ID]: REASON"
+    flags.DEFINE_string("xfail", None, xfail, flag_values=values)
+    dialect = f"NAME: the vectors' dialect, {plain.dialect} by default"
+    flags.DEFINE_string("dialect", plain.dialect, dialect, flag_values=values)
+    vectors = "DIR: the folder of the vectors, in place of those that came with hifi_ref"
+    flags.DEFINE_string("vectors", None, vectors, flag_values=values)
+    timeout = f"SECONDS: how long an answer may take, {plain.timeout:g} by default"
+    flags.DEFINE_float("timeout", plain.timeout, timeout, lower_bound=0.01, flag_values=values)
+    json = "FILE: write the report as JSON, to FILE or in place of the text"
+    flags.DEFINE_string("json", None, json, flag_values=values)
+    for kind, form in (("junit", "JUnit XML"), ("html", "one page for a browser"), ("markdown", "Markdown")):
+        flags.DEFINE_string(kind, None, f"FILE: write it as {form}", flag_values=values)
+    flags.DEFINE_boolean("quiet", False, "print the failures and the verdict, without the matrix", flag_values=values)
     return values
 
 
@@ -163,9 +149,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     values = _flag_values()
-    rest = command_line.parse(values, arguments, bare=("--json",))
+    rest = command_line.parse(values, arguments, bare=BARE)
     if values.help:
-        command_line.show(USAGE_TEXT)
+        command_line.show(help_text(USAGE, values, BARE))
         return FINE
     if len(rest) != 1:
         raise UsageError(f"one TARGET is needed, {len(rest)} are given")
@@ -173,7 +159,7 @@ def _run(arguments: list[str]) -> int:
         rest[0], tuple(values.formats), tuple(values.operations), values.level, values.seed, tuple(values.only),
         values.xfail, values.dialect, values.vectors, values.timeout,
     )  # fmt: skip
-    report = conform(run, progress=sys.stderr.isatty())
+    report = conform(run)
     command_line.deliver(
         (
             (values.json, lambda: command_line.json_text(to_json(report))),
@@ -181,6 +167,6 @@ def _run(arguments: list[str]) -> int:
             (values.html, lambda: report_html.to_html(report)),
             (values.markdown, lambda: report_markdown.to_markdown(report)),
         ),
-        lambda: to_text(report, values.quiet),
+        lambda: to_text(report, values.quiet, terminal.has_colour()),
     )
     return FINE if report.conforms else FOUND

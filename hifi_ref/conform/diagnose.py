@@ -47,7 +47,7 @@ def _known_bug(cell: Cell, wrong: list[Verdict]) -> Diagnosis | None:
         answers = bug_answers(bug, cell.suite)
         matches = sum(agrees(cell.suite, v, answers[v.case.id]) for v in wrong)
         # A bug that spoils more of what the target has right than it explains is not the target's.
-        spoilt = sum(not _equal(answers[v.case.id], v.observed) for v in right)
+        spoilt = sum(not _equal(answers[v.case.id], v.answer) for v in right)
         if matches > spoilt and (best is None or (matches, -spoilt) > best[:2]):
             best = matches, -spoilt, bug
     return None if best is None else Diagnosis(best[2].kind, best[2].name, best[2].says, best[0], len(wrong))
@@ -59,13 +59,13 @@ def _equal(answer: np.ndarray, observed: np.ndarray) -> bool:
 
 def agrees(suite: Suite, verdict: Verdict, answer: np.ndarray) -> bool:
     """Whether a wrong answer is what a known bug answers."""
-    if _equal(answer, verdict.observed):
+    if _equal(answer, verdict.answer):
         return True
-    if suite.operation != "dot" or not np.isfinite([*answer, *verdict.observed]).all():
+    if suite.operation != "dot" or not np.isfinite([*answer, *verdict.answer]).all():
         return False
     # A kernel with that bug may well add in another order.
-    bounded = bound_of(suite.layout.name, verdict.case, verdict.observed)
-    return bounded is not None and abs(float(answer[0]) - float(verdict.observed[0])) <= bounded.bound
+    bounded = bound_of(suite.layout.name, verdict.case, verdict.answer)
+    return bounded is not None and abs(float(answer[0]) - float(verdict.answer[0])) <= bounded.bound
 
 
 @functools.lru_cache(maxsize=256)
@@ -78,7 +78,7 @@ def bug_answers(bug: Bug, suite: Suite) -> dict[str, np.ndarray]:
 
 
 def _decoded(bug: Bug, cases: tuple[Case, ...], type_size: int) -> dict[str, np.ndarray]:
-    blocks = [case.given["blocks"].reshape(-1, type_size) for case in cases]
+    blocks = [case.array("blocks").reshape(-1, type_size) for case in cases]
     values = np.asarray(bug.run(np.concatenate(blocks)), np.float32).reshape(-1, FORMATS[bug.format].block_size)
     parts = np.split(values, np.cumsum([len(b) for b in blocks])[:-1])
     return {case.id: part.reshape(-1) for case, part in zip(cases, parts, strict=True)}
@@ -86,9 +86,10 @@ def _decoded(bug: Bug, cases: tuple[Case, ...], type_size: int) -> dict[str, np.
 
 def _answer(bug: Bug, case: Case) -> np.ndarray:
     """Nothing where the bug makes of the input what the reference refuses, such as an infinity."""
-    given = [None if v is None else v.copy() for v in case.given.values()]
+    first, second = (None if v is None else v.copy() for v in case.given.values())
+    assert first is not None
     try:
-        return np.asarray(bug.run(given[0][None], given[1])).reshape(-1)
+        return np.asarray(bug.run(first[None], second)).reshape(-1)
     except ValueError:
         return np.empty(0, case.expected.dtype)
 
@@ -97,7 +98,7 @@ def _pattern(cell: Cell, wrong: list[Verdict]) -> Diagnosis | None:
     found: Diagnosis | None = None
     for pattern in PATTERNS:
         if cell.suite.operation in pattern.operations:
-            matches = sum(bool(pattern.holds(cell.suite.layout, v.case, v.observed)) for v in wrong)
+            matches = sum(bool(pattern.holds(cell.suite.layout, v.case, v.answer)) for v in wrong)
             if matches and (found is None or matches > found.matches):
                 found = Diagnosis(pattern.kind, None, pattern.says, matches, len(wrong))
     return found

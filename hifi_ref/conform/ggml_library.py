@@ -18,10 +18,11 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from hifi_ref.formats import FORMATS
+from hifi_ref.formats import FORMATS, Format
 
 FLOATS = ("F32", "F16", "BF16")
 FROM_FLOAT = {"F16": "ggml_cpu_fp32_to_fp16", "BF16": "ggml_cpu_fp32_to_bf16", "F32": "ggml_cpu_fp32_to_fp32"}
@@ -35,24 +36,24 @@ class Part:
     def __init__(self, folder: Path, part: str):
         self.base = ctypes.CDLL(str(base_library(folder)), mode=ctypes.RTLD_GLOBAL)
         self.is_base = part == "base"
-        if self.is_base:
-            part = plainest(folder)
-        self.cpu = ctypes.CDLL(str(cpu_libraries(folder)[part])) if part else None
+        variant = plainest(folder) if self.is_base else part
+        self.cpu = ctypes.CDLL(str(cpu_libraries(folder)[variant])) if variant else None
         if self.cpu is not None:
             _make_tables(self.cpu)
-        self.__name__ = f"libggml-base, dots of {part or 'no library'}" if self.is_base else f"libggml-cpu-{part}"
+        self.__name__ = f"libggml-base, dots of {variant or 'no library'}" if self.is_base else f"libggml-cpu-{part}"
 
     def encode(self, name: str, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
         f = _known(name)
         x = np.ascontiguousarray(x)
         rows, n = x.shape
         out = np.zeros((rows, n // f.block_size * f.type_size), np.uint8)
-        library, symbol = self.base, f"quantize_row_{c_name(name)}_ref"
+        library: ctypes.CDLL | None = self.base
+        symbol = f"quantize_row_{c_name(name)}_ref"
         if self.is_base and name not in ("Q8_1", "Q8_K"):
-            self.base.ggml_quantize_init(ctypes.c_int(f.type_id))
+            self.base.ggml_quantize_init(_type_id(f))
             self.base.ggml_quantize_chunk.restype = ctypes.c_size_t
             self.base.ggml_quantize_chunk(
-                ctypes.c_int(f.type_id), _pointer(x), _pointer(out), ctypes.c_int64(0), ctypes.c_int64(rows),
+                _type_id(f), _pointer(x), _pointer(out), ctypes.c_int64(0), ctypes.c_int64(rows),
                 ctypes.c_int64(n), None if weights is None else _pointer(weights),
             )  # fmt: skip
             return out
@@ -69,7 +70,8 @@ class Part:
         f = _known(name)
         blocks = np.ascontiguousarray(blocks)
         out = np.empty((len(blocks), blocks.shape[1] // f.type_size * f.block_size), np.float32)
-        library, symbol = self.base, f"dequantize_row_{c_name(name)}"
+        library: ctypes.CDLL | None = self.base
+        symbol = f"dequantize_row_{c_name(name)}"
         if name in ("F16", "BF16"):
             kind = "fp16" if name == "F16" else "bf16"
             library = self.base if self.is_base else self.cpu
@@ -147,13 +149,13 @@ def score(library: Path) -> int:
 def parts(folder: Path) -> dict[str, str | None]:
     """part -> why it cannot run here, or None. Raises ValueError where the folder holds no libggml-base."""
     ctypes.CDLL(str(base_library(folder)), mode=ctypes.RTLD_GLOBAL)
-    told: dict[str, str | None] = {"base": None}
+    reasons: dict[str, str | None] = {"base": None}
     for variant, path in cpu_libraries(folder).items():
         try:
-            told[variant] = None if score(path) else "needs instructions that this processor does not have"
+            reasons[variant] = None if score(path) else "needs instructions that this processor does not have"
         except OSError as error:
-            told[variant] = str(error)
-    return told
+            reasons[variant] = str(error)
+    return reasons
 
 
 class _Parameters(ctypes.Structure):
@@ -176,14 +178,20 @@ def c_name(name: str) -> str:
     return name[:-1].lower() + "K" if name.endswith("_K") else name.lower()
 
 
-def _known(name: str):
+def _known(name: str) -> Format:
     if name not in FORMATS:
         raise NotImplementedError
     return FORMATS[name]
 
 
-def _symbol(library: ctypes.CDLL, name: str):
-    if not hasattr(library, name):
+def _type_id(f: Format) -> ctypes.c_int:
+    if f.type_id is None:
+        raise NotImplementedError
+    return ctypes.c_int(f.type_id)
+
+
+def _symbol(library: ctypes.CDLL | None, name: str) -> Any:
+    if library is None or not hasattr(library, name):
         raise NotImplementedError
     return getattr(library, name)
 

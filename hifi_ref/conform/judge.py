@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -44,12 +44,18 @@ class Target(Protocol):
 
 @dataclass(frozen=True)
 class Verdict:
-    """One case's outcome. observed: what came, of expected's type; None where nothing did. told: why, in words."""
+    """One case's outcome. observed: what came, of expected's type; None where nothing did. detail: why, in words."""
 
     case: Case
     outcome: str
     observed: np.ndarray | None = None
-    told: str = ""
+    detail: str = ""
+
+    @property
+    def answer(self) -> np.ndarray:
+        """What came, where something did, as in every outcome but NO_ANSWER."""
+        assert self.observed is not None
+        return self.observed
 
 
 @dataclass
@@ -82,9 +88,15 @@ class Cell:
         return [verdict for verdict in self.verdicts if verdict.outcome in FAILED]
 
 
-def judge(target: Target, suites: Iterable[Suite]) -> list[Cell]:
-    """Ask every case of every suite."""
-    return [judge_suite(target, suite) for suite in suites]
+def judge(
+    target: Target, suites: Iterable[Suite], progress: Callable[[int], object] = lambda suites: None
+) -> list[Cell]:
+    """Ask every case of every suite. ``progress`` is called with the number of suites whenever some are done."""
+    cells = []
+    for suite in suites:
+        cells.append(judge_suite(target, suite))
+        progress(1)
+    return cells
 
 
 def judge_suite(target: Target, suite: Suite) -> Cell:
@@ -97,7 +109,7 @@ def judge_suite(target: Target, suite: Suite) -> Cell:
             cell.declined += 1
             continue
         except NoAnswerError as error:
-            cell.verdicts.append(Verdict(case, NO_ANSWER, told=str(error)))
+            cell.verdicts.append(Verdict(case, NO_ANSWER, detail=str(error)))
             patience -= error.ended
             if not patience:
                 cell.not_asked = len(suite.cases) - i - 1
@@ -111,7 +123,7 @@ def compare(suite: Suite, case: Case, answer: np.ndarray) -> Verdict:
     """One answer, uint8[n], against what is expected."""
     expected = case.expected
     if answer.size != expected.nbytes:
-        return Verdict(case, NO_ANSWER, told=f"answered {answer.size} bytes, not {expected.nbytes}")
+        return Verdict(case, NO_ANSWER, detail=f"answered {answer.size} bytes, not {expected.nbytes}")
     observed = answer if expected.dtype == np.uint8 else np.ascontiguousarray(answer).view("<f4").astype(np.float32)
     if agreement(suite, observed, expected).all():
         return Verdict(case, EXACT, observed)
@@ -126,7 +138,7 @@ def as_close(layout: Layout, case: Case, observed: np.ndarray) -> bool:
     """Whether encoded blocks decode to weights about as close to the given ones as the expected blocks do."""
     if layout.name not in FORMATS:
         return False
-    x, importance = case.given["weights"].astype(np.float64), case.given["importance"]
+    x, importance = case.array("weights").astype(np.float64), case.given["importance"]
     weight = 1 if importance is None else importance
     with np.errstate(all="ignore"):
         right, got = (
@@ -183,7 +195,7 @@ def bound_of(name: str, case: Case, observed: np.ndarray) -> Bounded | None:
 @functools.lru_cache(maxsize=1024)
 def _exact(name: str, case: Case) -> DotBound | None:
     try:
-        return dot_exact(name, case.given["w"][None], case.given["a"])
+        return dot_exact(name, case.array("w")[None], case.array("a"))
     except (ValueError, NotImplementedError):
         return None
 

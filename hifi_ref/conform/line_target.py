@@ -1,6 +1,6 @@
 """Asks a program over a line protocol on its stdin and stdout, so that any language can be judged.
 
-One line a question, one line an answer; everything is ASCII, bytes are hexadecimal, numbers little-endian:
+One line per question, one line per answer; everything is ASCII, bytes are hexadecimal, numbers little-endian:
 
     hello hifi_ref.conform/1                         ok NAME AND VERSION
     decode FORMAT blocks                             ok binary32 weights
@@ -25,8 +25,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from typing import IO
 
 import numpy as np
+
+from hifi_ref.model_files.gguf_model import printable
 
 HELLO = "hello hifi_ref.conform/1"
 # Nothing that is right has more characters; a program that writes without end is stopped there.
@@ -40,8 +43,8 @@ class NotOfferedError(Exception):
 class NoAnswerError(Exception):
     """The target crashed, hung, refused or answered rubbish; one sentence says what. ended: its process is gone."""
 
-    def __init__(self, told: str, ended: bool = True):
-        super().__init__(told)
+    def __init__(self, message: str, ended: bool = True):
+        super().__init__(message)
         self.ended = ended
 
 
@@ -52,7 +55,10 @@ class LineTarget:
         self.arguments = shlex.split(command) if isinstance(command, str) else list(command)
         self.seconds = seconds
         self.environment = {**os.environ, **(environment or {})}
+        # None where it is to be started; else there are its input and its output.
         self.process: subprocess.Popen[bytes] | None = None
+        self.questions: IO[bytes]
+        self.answers: IO[bytes]
         self.pending = b""
         self.complaints = tempfile.TemporaryFile()  # noqa: SIM115  closed with the target
 
@@ -62,7 +68,7 @@ class LineTarget:
         if answer != "ok" and not answer.startswith("ok "):
             self._stop()
             raise NoAnswerError(f"answered the greeting with {_short(answer)}, not ok")
-        return answer[3:].strip()
+        return printable(answer[3:].strip())
 
     def ask(
         self, operation: str, name: str, given: Mapping[str, np.ndarray | None], context: Mapping[str, float]
@@ -102,32 +108,35 @@ class LineTarget:
             )  # fmt: skip
         except OSError as error:
             raise NoAnswerError(f"cannot run {self.arguments[0]}: {error.strerror}") from error
-        os.set_blocking(self.process.stdin.fileno(), False)
-        os.set_blocking(self.process.stdout.fileno(), False)
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.questions, self.answers = self.process.stdin, self.process.stdout
+        os.set_blocking(self.questions.fileno(), False)
+        os.set_blocking(self.answers.fileno(), False)
 
     def _exchange(self, line: str) -> str:
         if self.process is None:
             self._start()
         # What is left of the last answer, or came behind it.
         if self.pending or self._read():
-            told = _short(self.pending.decode("ascii", "backslashreplace"))
+            rest = _short(self.pending.decode("ascii", "backslashreplace"))
             self._stop()
-            raise NoAnswerError(f"wrote {told} without being asked")
+            raise NoAnswerError(f"wrote {rest} without being asked")
         left, deadline = memoryview(line.encode("ascii") + b"\n"), time.monotonic() + self.seconds
-        parts, size = [], 0
+        parts: list[bytes] = []
+        size = 0
         with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stdout, selectors.EVENT_READ)
-            selector.register(self.process.stdin, selectors.EVENT_WRITE)
+            selector.register(self.answers, selectors.EVENT_READ)
+            selector.register(self.questions, selectors.EVENT_WRITE)
             while not parts or b"\n" not in parts[-1]:
                 ready = selector.select(max(0.0, deadline - time.monotonic()))
                 if not ready or size > LONGEST_ANSWER:
                     self._stop()
                     raise NoAnswerError("answers without end" if ready else f"no answer within {self.seconds:g} s")
                 for key, _ in ready:
-                    if key.fileobj is self.process.stdin:
+                    if key.fileobj is self.questions:
                         left = left[self._write(left) :]
                         if not left:
-                            selector.unregister(self.process.stdin)
+                            selector.unregister(self.questions)
                     elif self._read():
                         parts.append(self.pending)
                         size, self.pending = size + len(self.pending), b""
@@ -138,7 +147,7 @@ class LineTarget:
 
     def _write(self, part: memoryview) -> int:
         try:
-            return os.write(self.process.stdin.fileno(), part[: 1 << 16])
+            return os.write(self.questions.fileno(), part[: 1 << 16])
         except BlockingIOError:
             return 0
         except BrokenPipeError:
@@ -148,13 +157,14 @@ class LineTarget:
     def _read(self) -> bool:
         """Take what it has written; False at the end of its output, or where there is nothing."""
         try:
-            part = os.read(self.process.stdout.fileno(), 1 << 20)
+            part = os.read(self.answers.fileno(), 1 << 20)
         except BlockingIOError:
             return False
         self.pending = part
         return bool(part)
 
     def _death(self) -> str:
+        assert self.process is not None
         try:
             code = self.process.wait(self.seconds)
         except subprocess.TimeoutExpired:
@@ -176,7 +186,7 @@ class LineTarget:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        for pipe in (process.stdin, process.stdout):
+        for pipe in (self.questions, self.answers):
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
 

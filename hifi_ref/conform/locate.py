@@ -6,7 +6,7 @@ block the weight depends on, and which other value of one of them would give wha
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,10 +18,11 @@ from hifi_ref.formats import FORMATS
 from hifi_ref.formats.layout import Layout
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class Place:
     """Where an answer first differs: block, field ("" where unknown), and the index of the weight or byte in the block.
 
-    A dot product sums over all blocks: there unit and index are None, and so is a block that could not be told.
+    A dot product sums over all blocks: there unit and index are None, and so is a block that could not be found.
     """
 
     block: int | None
@@ -41,14 +42,14 @@ def first_divergence(suite: Suite, verdict: Verdict, target: Target | None = Non
     at = int(np.argmin(agreement(suite, observed, expected)))
     if suite.operation == "dot":
         block, field, hint = _in_dot(suite, verdict.case, target) or (None, "", "")
-        told = f"{verdict.told}; {hint}" if hint else verdict.told
-        return Place(block, field, None, None, show(expected[0]), show(observed[0]), told)
+        detail = f"{verdict.detail}; {hint}" if hint else verdict.detail
+        return Place(block, field, None, None, show(expected[0]), show(observed[0]), detail)
     if suite.operation == "encode":
         return _in_bytes(suite.layout, expected, observed, at)
     block, index = divmod(at, suite.layout.block_size)
     field, hint = "", ""
     if suite.layout.name in FORMATS and FORMATS[suite.layout.name].layout.fields == suite.layout.fields:
-        raw = verdict.case.given["blocks"].reshape(-1, suite.layout.type_size)[block]
+        raw = verdict.case.array("blocks").reshape(-1, suite.layout.type_size)[block]
         values = observed.reshape(-1, suite.layout.block_size)[block]
         field, hint = _source(suite.layout, raw, values, index)
     return Place(block, field, "weight", index, show(expected[at]), show(observed[at]), hint)
@@ -68,13 +69,13 @@ def _in_bytes(layout: Layout, expected: np.ndarray, observed: np.ndarray, at: in
     first = block * layout.type_size + start + number * size
     kind = {"f16": "<f2", "f32": "<f4", "u16": "<u2", "i16": "<i2", "i8": "i1", "u8": "u1"}[found.dtype]
 
-    def told(raw: np.ndarray) -> str:
+    def shown(raw: np.ndarray) -> str:
         part = raw[first : first + size]
         value = part.view(kind)[0]
         digits = part[::-1].tobytes().hex()
         return f"0x{digits}" if found.dtype == "u8" else f"{value} (0x{digits})"
 
-    return Place(block, name, "byte", byte, told(expected), told(observed))
+    return Place(block, name, "byte", byte, shown(expected), shown(observed))
 
 
 def _source(layout: Layout, raw: np.ndarray, observed: np.ndarray, index: int) -> tuple[str, str]:
@@ -108,13 +109,13 @@ def _source(layout: Layout, raw: np.ndarray, observed: np.ndarray, index: int) -
 def _in_dot(suite: Suite, case: Case, target: Target | None) -> tuple[int, str, str] | None:
     """The first block whose product with its activations is wrong when asked for alone, and the field without which it
     is right: (block, field, hint). None where there is no such block."""
-    name, partner = suite.layout.name, FORMATS.get(suite.layout.dot_with)
+    name, partner = suite.layout.name, FORMATS.get(suite.layout.dot_with or "")
     if target is None or name not in FORMATS or partner is None:
         return None
     f = FORMATS[name]
     unit = max(f.block_size, partner.block_size)
-    ws = case.given["w"].reshape(-1, unit // f.block_size * f.type_size)
-    parts = case.given["a"].reshape(-1, unit // partner.block_size * partner.type_size)
+    ws = case.array("w").reshape(-1, unit // f.block_size * f.type_size)
+    parts = case.array("a").reshape(-1, unit // partner.block_size * partner.type_size)
     for number, (w, a) in enumerate(zip(ws, parts, strict=True)):
         if _dot_is_right(suite, target, w, a):
             continue

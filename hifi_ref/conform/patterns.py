@@ -91,7 +91,7 @@ def _code_minus_128(layout: Layout, case: Case, observed: np.ndarray) -> bool:
     if layout.dot_with not in ("Q8_0", "Q8_1", "Q8_K"):
         return False
     partner = FORMATS[layout.dot_with].layout
-    at, blocks = partner.offset("qs"), case.given["a"].reshape(-1, partner.type_size)
+    at, blocks = partner.offset("qs"), case.array("a").reshape(-1, partner.type_size)
     return bool((blocks[:, at : at + partner.block_size] == 128).any())
 
 

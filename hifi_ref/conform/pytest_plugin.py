@@ -64,13 +64,13 @@ class ConformanceItem(pytest.Item):
         from hifi_ref.conform.report import NOT, NOT_OFFERED, XFAIL, cell_report, cell_text
 
         one, suite, repeated, expectations = self.asked
-        told = cell_report(judge_suite(one.target, suite), one.spelling, repeated, expectations, one.target)
-        if told.verdict == NOT_OFFERED:
+        report = cell_report(judge_suite(one.target, suite), one.spelling, repeated, expectations, one.target)
+        if report.verdict == NOT_OFFERED:
             pytest.skip("not offered")
-        if told.verdict == XFAIL:
-            pytest.xfail(told.failures[0].expected_to_fail)
-        if told.verdict == NOT:
-            pytest.fail("\n".join(cell_text(told)), pytrace=False)
+        if report.verdict == XFAIL:
+            pytest.xfail(report.failures[0].expected_to_fail or "")
+        if report.verdict == NOT:
+            pytest.fail("\n".join(cell_text(report)), pytrace=False)
 
     def reportinfo(self) -> tuple[str, None, str]:
         return "hifi_ref", None, self.name

@@ -7,13 +7,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from hifi_ref.commands import terminal
+from hifi_ref.conform.cases import OPERATIONS
 from hifi_ref.conform.diagnose import Diagnosis, diagnose
-from hifi_ref.conform.judge import BOUND, EXACT, FAILED, OPEN, UNBOUNDED, Cell, Target
-from hifi_ref.conform.locate import first_divergence
+from hifi_ref.conform.judge import BOUND, EXACT, FAILED, OPEN, UNBOUNDED, Cell, Target, Verdict
+from hifi_ref.conform.locate import Place, first_divergence
 from hifi_ref.conform.xfail import Expectation, expectation_of
 
 SCHEMA = "hifi_ref.conform/1"
-# Failures of one cell that are told in full.
+# Failures of one cell that are kept in full.
 SHOWN = 5
 
 CONFORMS, NOT, XFAIL, NOT_OFFERED = "conforms", "does not conform", "fails as expected", "not offered"
@@ -26,24 +32,24 @@ class Failure:
     id: str
     group: str
     flags: tuple[str, ...]
-    told: str
-    block: int | None
-    field: str | None
-    unit: str | None
-    index: int | None
-    expected: str | None
-    observed: str | None
-    expected_to_fail: str | None
-    reproduce: str
+    detail: str
+    block: int | None = None
+    field: str | None = None
+    unit: str | None = None
+    index: int | None = None
+    expected: str | None = None
+    observed: str | None = None
+    expected_to_fail: str | None = None
+    reproduce: str = ""
 
     def __str__(self) -> str:
         if self.expected is None:
-            return self.told
+            return self.detail
         where = [] if self.block is None else [f"block {self.block}"]
         where += [f"field {self.field}"] if self.field else []
         where += [] if self.unit is None else [f"{self.unit} {self.index}"]
-        told = f"expected {self.expected}, observed {self.observed}"
-        return f"{', '.join([*where, told])}{f' ({self.told})' if self.told else ''}"
+        values = f"expected {self.expected}, observed {self.observed}"
+        return f"{', '.join([*where, values])}{f' ({self.detail})' if self.detail else ''}"
 
 
 @dataclass(frozen=True)
@@ -123,15 +129,8 @@ def cell_report(
     shown = sorted(cell.failures, key=lambda v: reasons[v.case.id] is not None)[:SHOWN]
     failures = []
     for v in shown:
-        place = first_divergence(cell.suite, v, target)
-        told, where = (v.told, (None,) * 6) if place is None else (place.hint, place[:6])
-        reason = reasons[v.case.id]
-        failures.append(
-            Failure(
-                v.case.id, v.case.group, v.case.flags, told, *where, None if reason is None else reason.reason,
-                reproduce(spelling, cell, v.case.id, flags),
-            )
-        )  # fmt: skip
+        command = reproduce(spelling, cell, v.case.id, flags)
+        failures.append(_failure(v, reasons[v.case.id], first_divergence(cell.suite, v, target), command))
     if not cell.offered:
         verdict = NOT_OFFERED
     elif not failures:
@@ -142,6 +141,16 @@ def cell_report(
     return CellReport(
         layout.name, cell.suite.operation, verdict, len(cell.suite.cases), dict(sorted(cell.counts.items())),
         cell.not_asked, cell.declined, diagnose(cell), tuple(failures),
+    )  # fmt: skip
+
+
+def _failure(verdict: Verdict, reason: Expectation | None, place: Place | None, command: str) -> Failure:
+    case, expected = verdict.case, None if reason is None else reason.reason
+    if place is None:
+        return Failure(case.id, case.group, case.flags, verdict.detail, expected_to_fail=expected, reproduce=command)
+    return Failure(
+        case.id, case.group, case.flags, place.hint, place.block, place.field, place.unit, place.index, place.expected,
+        place.observed, expected, command,
     )  # fmt: skip
 
 
@@ -179,27 +188,40 @@ def to_json(report: Report) -> dict[str, Any]:
 
 def _cell_json(cell: CellReport) -> dict[str, Any]:
     diagnosis = None if cell.diagnosis is None else cell.diagnosis._asdict()
-    failures = [{**asdict(f), "flags": list(f.flags)} for f in cell.failures]
+    failures = [_failure_json(failure) for failure in cell.failures]
     return {**asdict(cell), "diagnosis": diagnosis, "failures": failures}
 
 
-def to_text(report: Report, quiet: bool = False) -> str:
+def _failure_json(failure: Failure) -> dict[str, Any]:
+    """The schema calls the detail "told", which stays as long as its version does."""
+    fields = asdict(failure)
+    return {"id": fields.pop("id"), "group": fields.pop("group"), "flags": list(fields.pop("flags")),
+            "told": fields.pop("detail"), **fields}  # fmt: skip
+
+
+def to_text(report: Report, quiet: bool = False, colour: bool = False) -> str:
     """The report as text: who was judged, the matrix, the failures with their diagnoses, and the verdict."""
-    lines = []
+    parts: list[RenderableType] = []
     for subject in report.subjects:
-        lines += [f"{subject.target}: {subject.name}"]
-        lines += [f"  {library['file']} sha256 {library['sha256']}" for library in subject.libraries]
+        parts += [f"{subject.target}: {subject.name}"]
+        parts += [f"  {library['file']} sha256 {library['sha256']}" for library in subject.libraries]
         if subject.fault:
-            lines += ["", f"not judged: {subject.fault}", ""]
+            parts += ["", Text(f"not judged: {subject.fault}", "yellow"), ""]
             continue
         if not quiet and subject.offered:
-            lines += ["", *table(matrix(subject))]
-        lines += ["", *_failures(subject)]
-    lines += [f"not judged: {target}: {reason}" for target, reason in report.not_judged.items()]
-    lines += [f"unexpected pass: {told}; remove that line" for told in report.unexpected_passes]
+            parts += ["", _matrix_table(subject)]
+        parts += ["", *_failures(subject)]
+    parts += [f"not judged: {target}: {reason}" for target, reason in report.not_judged.items()]
+    parts += [f"unexpected pass: {line}; remove that line" for line in report.unexpected_passes]
     machine = ", ".join(report.machine.values())
-    vectors = f"{report.vectors['cases']} cases of {report.dialect}, level {report.level}"
-    return "\n".join([*lines, f"{verdict_line(report)} ({vectors}; hifi_ref {report.version}; {machine})"]) + "\n"
+    verdict = (verdict_line(report), "bold green" if report.conforms else "bold red")
+    facts = f" ({cases_line(report)}; hifi_ref {report.version}; {machine})"
+    return terminal.rendered([*parts, Text.assemble(verdict, facts)], colour)
+
+
+def cases_line(report: Report) -> str:
+    """What was asked."""
+    return f"{report.vectors['cases']} cases of {report.dialect}, level {report.level}"
 
 
 def verdict_line(report: Report) -> str:
@@ -217,13 +239,17 @@ def verdict_line(report: Report) -> str:
 
 def matrix(subject: Subject) -> list[tuple[str, ...]]:
     """format x operation, with a head: what is offered of them."""
+    operations, rows = matrix_cells(subject)
+    return [("format", *operations), *((name, *map(summary, cells)) for name, cells in rows.items())]
+
+
+def matrix_cells(subject: Subject) -> tuple[list[str], dict[str, list[CellReport | None]]]:
+    """The operations of which anything is offered, and the cells of each format in their order."""
     offered = subject.offered
-    operations = [op for op in ("decode", "encode", "dot") if any(cell.operation == op for cell in offered)]
+    operations = [op for op in OPERATIONS if any(cell.operation == op for cell in offered)]
     cells = {(cell.format, cell.operation): cell for cell in offered}
-    rows = [("format", *operations)]
-    for name in dict.fromkeys(cell.format for cell in offered):
-        rows.append((name, *(summary(cells.get((name, op))) for op in operations)))
-    return rows
+    formats = dict.fromkeys(cell.format for cell in offered)
+    return operations, {name: [cells.get((name, op)) for op in operations] for name in formats}
 
 
 def summary(cell: CellReport | None) -> str:
@@ -231,20 +257,31 @@ def summary(cell: CellReport | None) -> str:
     if cell is None or cell.verdict == NOT_OFFERED:
         return "-"
     if cell.failed:
-        told = f"{cell.failed} of {cell.cases} wrong"
-        return f"{told}, expected" if cell.verdict == XFAIL else told
-    told = [f"{cell.counts[EXACT]} exact"] if cell.counts.get(EXACT) else []
-    told += [f"{cell.counts[key]} {key}" for key in (BOUND, UNBOUNDED, OPEN) if cell.counts.get(key)]
-    return ", ".join([*told, *([f"{cell.declined} declined"] if cell.declined else [])])
+        wrong = f"{cell.failed} of {cell.cases} wrong"
+        return f"{wrong}, expected" if cell.verdict == XFAIL else wrong
+    parts = [f"{cell.counts[EXACT]} exact"] if cell.counts.get(EXACT) else []
+    parts += [f"{cell.counts[key]} {key}" for key in (BOUND, UNBOUNDED, OPEN) if cell.counts.get(key)]
+    return ", ".join([*parts, *([f"{cell.declined} declined"] if cell.declined else [])])
 
 
-def table(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+def _matrix_table(subject: Subject) -> Table:
+    operations, rows = matrix_cells(subject)
+    lines: list[tuple[str | Text, ...]] = [("format", *operations)]
+    lines += [(name, *(Text(summary(cell), _colour(cell)) for cell in cells)) for name, cells in rows.items()]
+    return terminal.table(lines)
 
 
-def _failures(subject: Subject) -> list[str]:
-    return [line for cell in subject.cells if cell.failures for line in [*cell_text(cell), ""]]
+def _colour(cell: CellReport | None) -> str:
+    return "" if cell is None else {CONFORMS: "green", NOT: "bold red", XFAIL: "yellow"}[cell.verdict]
+
+
+def _failures(subject: Subject) -> list[str | Text]:
+    lines: list[str | Text] = []
+    for cell in subject.cells:
+        if cell.failures:
+            verdict, *details = cell_text(cell)
+            lines += [Text(verdict, _colour(cell)), *details, ""]
+    return lines
 
 
 def cell_text(cell: CellReport) -> list[str]:

@@ -1,4 +1,4 @@
-"""The report as JUnit XML: a suite a subject, a test case a cell, so that other people's CI shows it."""
+"""The report as JUnit XML: a suite per subject, a test case per cell, so that other people's CI shows it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def to_junit(report: Report) -> str:
             root, "testsuite", name="xfail", tests=str(len(report.unexpected_passes)),
             failures=str(len(report.unexpected_passes)), errors="0", skipped="0",
         )  # fmt: skip
-        for told in report.unexpected_passes:
-            case = ElementTree.SubElement(suite, "testcase", classname="xfail", name=_clean(told))
+        for line in report.unexpected_passes:
+            case = ElementTree.SubElement(suite, "testcase", classname="xfail", name=_clean(line))
             ElementTree.SubElement(case, "failure", message="unexpected pass: remove that line")
     for key in ("tests", "failures", "errors", "skipped"):
-        root.set(key, str(sum(int(suite.get(key)) for suite in root)))
+        root.set(key, str(sum(int(suite.get(key, "0")) for suite in root)))
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
@@ -49,10 +49,10 @@ def _subject(root: ElementTree.Element, subject: Subject) -> None:
             ElementTree.SubElement(case, "skipped", message=_clean(reason))
         elif cell.verdict == NOT:
             failure = ElementTree.SubElement(case, "failure", message=f"{cell.failed} of {cell.cases} cases are wrong")
-            failure.text = _clean(_told(cell))
+            failure.text = _clean(_failure_text(cell))
 
 
-def _told(cell: CellReport) -> str:
+def _failure_text(cell: CellReport) -> str:
     lines = [] if cell.diagnosis is None else [f"diagnosis: {cell.diagnosis}"]
     for failure in cell.failures:
         lines += [f"{failure.id} ({failure.group}): {failure}", f"  reproduce: {failure.reproduce}"]

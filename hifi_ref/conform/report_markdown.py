@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from hifi_ref.conform.report import Report, Subject, matrix, verdict_line
+from hifi_ref.conform.report import Report, Subject, cases_line, matrix, verdict_line
 
 
 def to_markdown(report: Report) -> str:
     """A document of its own."""
-    cases = f"{report.vectors['cases']} cases of {report.dialect}, level {report.level}."
-    lines = [f"# {verdict_line(report)}", "", cases]
+    lines = [f"# {verdict_line(report)}", "", f"{cases_line(report)}."]
     for subject in report.subjects:
         lines += ["", f"## {_escape(subject.target)}", "", *subject_lines(subject)]
     lines += ["", *(f"Not judged: {_escape(target)}: {_escape(why)}" for target, why in report.not_judged.items())]
-    lines += [f"Unexpected pass: {_escape(told)}" for told in report.unexpected_passes]
+    lines += [f"Unexpected pass: {_escape(line)}" for line in report.unexpected_passes]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -6,7 +6,7 @@ TARGET is python:MODULE, gguf-py, or ggml:DIR#PART. A module has any of
     decode(name, blocks u8[rows, bytes]) -> f32[rows, n]
     dot(name, w u8[rows, bytes], a u8[bytes]) -> f32[rows]
 
-and raises NotImplementedError for what it does not offer. Where a dialect's vectors tell an encoder more, such as
+and raises NotImplementedError for what it does not offer. Where a dialect's vectors give an encoder more, such as
 outliers=3, encode gets that by keyword if it has such parameters, and is not asked otherwise.
 """
 
@@ -58,14 +58,16 @@ def call(
         raise NotOfferedError
     # The caller's arrays are nobody else's to write to.
     values = [None if v is None else np.array(v) for v in given.values()]
-    arguments = [values[0][None], *values[1:]]
+    first = values[0]
+    assert first is not None
+    arguments = [first[None], *values[1:]]
     try:
         result = np.asarray(function(name, *arguments, **context))
     except NotImplementedError:
         raise NotOfferedError from None
     except Exception as error:
-        told = f"raised {type(error).__name__}: {' '.join(str(error).split())}"
-        raise NoAnswerError(told, ended=False) from error
+        message = f"raised {type(error).__name__}: {' '.join(str(error).split())}"
+        raise NoAnswerError(message, ended=False) from error
     right = np.uint8 if operation == "encode" else np.float32
     if result.dtype != right:
         raise NoAnswerError(f"returned {result.dtype}, not {np.dtype(right)}", ended=False)

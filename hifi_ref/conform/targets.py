@@ -43,10 +43,10 @@ def open_targets(spelling: str, seconds: float) -> tuple[list[Opened], dict[str,
     if kind != "ggml" or not rest:
         raise TargetError(f"{spelling!r} is no python:MODULE, gguf-py, exec:COMMAND or ggml:DIR[#PART]")
     folder, _, part = rest.partition("#")
-    told = _parts(folder)
-    if part and part not in told:
-        raise TargetError(f"{folder} has no part {part!r}; there are {' '.join(told)}")
-    chosen = {name: why for name, why in told.items() if part in ("", name)}
+    reasons = _parts(folder)
+    if part and part not in reasons:
+        raise TargetError(f"{folder} has no part {part!r}; there are {' '.join(reasons)}")
+    chosen = {name: why for name, why in reasons.items() if part in ("", name)}
     opened = [
         _served(f"ggml:{folder}#{name}", seconds, *ggml_library.libraries_of(Path(folder), name))
         for name, why in chosen.items()

@@ -15,7 +15,9 @@ from hifi_ref.dot_bound.parts import SMALLEST_NORMAL, UNIT
 from hifi_ref.dot_bound.terms import parts_of
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Float64, UInt8
+    from jaxtyping import Bool, Float32, Float64, UInt8
+
+    from hifi_ref.exact import Array
 
 # Roundings of a term before it is added: an integer above 2^24 converted, three products.
 TERM_ROUNDINGS = 4

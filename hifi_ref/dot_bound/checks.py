@@ -11,7 +11,9 @@ from hifi_ref.formats import FORMATS, Format
 from hifi_ref.lanes.checks import format_offering
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float64, UInt8
+    from jaxtyping import Float64, UInt8
+
+    from hifi_ref.exact import Array
 
 
 def checked(name: str, w: UInt8[Array, "rows w_bytes"], a: UInt8[Array, "a_bytes"]

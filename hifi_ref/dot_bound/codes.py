@@ -10,7 +10,9 @@ from hifi_ref.dot_bound.checks import finite_values
 from hifi_ref.formats import Format
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float64, UInt8
+    from jaxtyping import Float64, UInt8
+
+    from hifi_ref.exact import Array
 
 # The fields that are 0 where all codes are, in formats whose codes have an offset that kernels may take from bsums.
 CODE_FIELDS = {"Q3_K": ("hmask", "qs"), "Q6_K": ("ql", "qh"), "TQ1_0": ("qs", "qh"), "TQ2_0": ("qs",)}

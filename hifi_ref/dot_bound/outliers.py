@@ -13,7 +13,9 @@ from hifi_ref.formats import FORMATS, Format
 from hifi_ref.formats.hifi.transcode import base_of
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float64, UInt8
+    from jaxtyping import Float64, UInt8
+
+    from hifi_ref.exact import Array
 
 
 def outlier_parts(f: Format, w: UInt8[Array, "rows w_bytes"], first: int, d: Float64[Array, "blocks"],

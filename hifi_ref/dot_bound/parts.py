@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float64
+    from jaxtyping import Float64
+
+    from hifi_ref.exact import Array
 
 # The most that one rounding to float32 changes, relative.
 UNIT = 2.0**-24

@@ -14,7 +14,9 @@ from hifi_ref.dot_bound.parts import LARGEST_FACTOR, SMALLEST_NORMAL, SMALLEST_S
 from hifi_ref.formats import Format
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Float64, UInt8
+    from jaxtyping import Float32, Float64, UInt8
+
+    from hifi_ref.exact import Array
 
 
 def parts_of(f: Format, partner: Format, w: UInt8[Array, "rows w_bytes"], a: UInt8[Array, "a_bytes"], first: int

@@ -13,23 +13,27 @@ from collections.abc import Sequence
 
 import numpy as np
 from absl import flags
+from rich.text import Text
 
-from hifi_ref.commands import command_line
-from hifi_ref.commands.command_line import FINE, FOUND, UsageError
+from hifi_ref.commands import command_line, terminal
+from hifi_ref.commands.command_line import FAULT, FINE, FOUND, USAGE_ERROR, UsageError
+from hifi_ref.commands.usage import Usage, help_text
 
-USAGE_TEXT = """\
-usage: python -m hifi_ref.ground [flags]
-
-Tells of every back end of jax on this machine which operations are exact, which are corrected, and which are refused.
-
-flags:
-  --kernels=False   leave out the Pallas kernels, which take a minute to compile
-  --debug           after a fault of this program, print where it happened
-  --help            print this text
-
-exit codes: 0 all is exact, by itself or by correction, 1 an operation or a kernel's product is refused on a back end,
-2 wrong usage, 3 a fault of this program
-"""
+USAGE = Usage(
+    "ground",
+    "[flags]",
+    "tell which operations of jax's back ends here are exact",
+    "Tells of every back end of jax on this machine which operations are exact, which are corrected, and which are "
+    "refused.",
+    {
+        FINE: "all is exact, by itself or by correction",
+        FOUND: "an operation or a kernel's product is refused on a back end",
+        USAGE_ERROR: "wrong usage",
+        FAULT: "a fault of this program",
+    },
+)
+# Of a result on a terminal.
+COLOURS = {"exact": "green", "refused": "bold red"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,10 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     values = command_line.flags_of_all()
-    flags.DEFINE_boolean("kernels", True, "try the Pallas kernels too", flag_values=values)
+    kernels = "leave out the Pallas kernels, which take a minute to compile"
+    flags.DEFINE_boolean("kernels", True, kernels, flag_values=values)
     rest = command_line.parse(values, arguments)
     if values.help:
-        command_line.show(USAGE_TEXT)
+        command_line.show(help_text(USAGE, values))
         return FINE
     if rest:
         raise UsageError(f"no argument is taken, not even {rest[0]!r}")
@@ -58,14 +63,15 @@ def report(platforms: list[str], kernels: bool) -> bool:
     devices = ", ".join(str(device) for device in jax.local_devices())
     command_line.show(f"jax {jax.__version__}, jaxlib {jax.lib.__version__}; {devices}\n")
     found = {platform: judge(platform) for platform in platforms}
-    command_line.show(table({platform: found[platform] | subnormals(platform) for platform in platforms}) + "\n")
+    results = {platform: found[platform] | subnormals(platform) for platform in platforms}
+    command_line.show(table(results, terminal.has_colour()))
     if any("flushed" in subnormals(platform).values() for platform in platforms):
-        told = "Where subnormals are flushed, blocks that may meet one are sent to NumPy: bits do not change."
-        command_line.show(f"{told}\n")
+        message = "Where subnormals are flushed, blocks that may meet one are sent to NumPy: bits do not change."
+        command_line.show(f"{message}\n")
     refused = any("refused" in column.values() for column in found.values())
     if not kernels:
         return refused
-    command_line.show(kernel_table(platforms) + "\n")
+    command_line.show(kernel_table(platforms, terminal.has_colour()))
     here = [backend for backend, platform in backends.RUNS_ON.items() if platform in platforms]
     return refused or any(wrong_kernels(backend) for backend in here)
 
@@ -94,28 +100,29 @@ def subnormals(platform: str) -> dict[str, str]:
     }
 
 
-def table(found: dict[str, dict[str, str]]) -> str:
-    """One line an operation, one column a back end."""
+def table(found: dict[str, dict[str, str]], colour: bool = False) -> str:
+    """One line per operation, one column per back end."""
     platforms = list(found)
-    lines = [f"{'operation':18}" + "".join(f"{platform:>16}" for platform in platforms)]
+    rows: list[tuple[str | Text, ...]] = [("operation", *platforms)]
     for operation in found[platforms[0]]:
-        lines.append(f"{operation:18}" + "".join(f"{found[platform][operation]:>16}" for platform in platforms))
-    return "\n".join(lines)
+        results = [found[platform][operation] for platform in platforms]
+        rows.append((operation, *(Text(result, COLOURS.get(result, "")) for result in results)))
+    return terminal.rendered([terminal.table(rows, right=range(1, len(rows[0])))], colour)
 
 
-def kernel_table(platforms: list[str]) -> str:
-    """One line a back end of kernels: what was measured, or why nothing was. Interpreters belong to the CPU."""
+def kernel_table(platforms: list[str], colour: bool = False) -> str:
+    """One line per back end of kernels: what was measured, or why nothing was. Interpreters belong to the CPU."""
     from hifi_ref.kernels import backends
 
     found = {
-        backend: told_of_kernels(backend) if platform in platforms else "not on this machine"
+        backend: kernel_summary(backend) if platform in platforms else "not on this machine"
         for backend, platform in backends.RUNS_ON.items()
         if platform in platforms or platform != "cpu"
     } | {backend: f"not offered: {reason}" for backend, reason in backends.NOT_OFFERED.items()}
-    return "\n".join(["kernels of", *(f"  {backend:16}{told}" for backend, told in found.items())])
+    return terminal.rendered([terminal.table([("kernels of", "result"), *found.items()])], colour)
 
 
-def told_of_kernels(backend: str) -> str:
+def kernel_summary(backend: str) -> str:
     """For how many formats a back end's kernel has the defined bits, and for which it is refused."""
     tried, wrong = len(formats_tried(backend)), wrong_kernels(backend)
     refused = f"; refused: {' '.join(wrong)}" if wrong else ""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hifi_ref import api
-from hifi_ref.formats import FORMATS
+from hifi_ref.formats import FORMATS, Format
 
 # Weights, up to which encode keeps what it found.
 KEPT_WEIGHTS = 4096
@@ -105,6 +105,13 @@ def each_block(name: str, change: Bytes, rows: np.ndarray) -> np.ndarray:
     return change(blocks).reshape(rows.shape)
 
 
+def partner_of(name: str) -> Format:
+    """The format of the activations that a format with a dot product is multiplied by."""
+    partner = FORMATS[name].dot_with
+    assert partner is not None
+    return FORMATS[partner]
+
+
 # BUGS
 
 
@@ -124,8 +131,8 @@ def misread(
 
 
 def _misreader(name: str, operation: str, read: Bytes, write: Bytes) -> Callable:
-    return {
-        "decode": lambda blocks: decode(name, read(blocks)),
-        "encode": lambda x, weights: each_block(name, write, encode(name, x, weights)),
-        "dot": lambda w, a: dot(name, each_block(name, read, w), a),
-    }[operation]
+    if operation == "decode":
+        return lambda blocks: decode(name, read(blocks))
+    if operation == "encode":
+        return lambda x, weights: each_block(name, write, encode(name, x, weights))
+    return lambda w, a: dot(name, each_block(name, read, w), a)

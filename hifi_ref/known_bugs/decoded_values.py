@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -26,10 +27,16 @@ def coefficients(name: str, blocks: np.ndarray, field: str) -> np.ndarray:
     """f32[n, block_size]: what one f16 field is multiplied by, exact."""
     one, zero = np.array([0, 0x3C], np.uint8), np.zeros(2, np.uint8)
     for other in scales_of(name):
-        blocks = in_field(name, other, lambda v, other=other: v * 0 + (one if other == field else zero))(blocks)
+        value = one if other == field else zero
+        blocks = in_field(name, other, functools.partial(_replaced, value))(blocks)
     factors = decode(name, blocks)
     # What is subtracted is -0 where the min is 0.
     return np.where(factors == 0, np.float32(-0.0), factors) if field == "dmin" else factors
+
+
+def _replaced(value: np.ndarray, field: np.ndarray) -> np.ndarray:
+    """A field's bytes, uint8[n, 2], replaced by these two."""
+    return field * 0 + value
 
 
 def half_bits(name: str, blocks: np.ndarray, field: str) -> np.ndarray:
@@ -41,7 +48,7 @@ def decode_with(name: str, widen: Widen) -> Callable[[np.ndarray], np.ndarray]:
     """The decoder with another conversion of f16."""
 
     def run(blocks: np.ndarray) -> np.ndarray:
-        total = np.float32(0)
+        total = np.zeros(1, np.float32)
         with np.errstate(all="ignore"):
             for i, field in enumerate(scales_of(name)):
                 term = widen(half_bits(name, blocks, field)) * coefficients(name, blocks, field)

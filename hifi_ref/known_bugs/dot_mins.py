@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from hifi_ref.formats import FORMATS
-from hifi_ref.known_bugs.bug import Bug, Bytes, bug, dot, each_block, in_field
+from hifi_ref.known_bugs.bug import Bug, Bytes, bug, dot, each_block, in_field, partner_of
 from hifi_ref.known_bugs.dot_terms import in_order, terms
 
 
@@ -39,7 +39,7 @@ def bugs() -> Iterator[Bug]:
 
 def _with_activations(name: str, change: Bytes) -> Callable:
     """The right product with changed activations."""
-    partner = FORMATS[name].dot_with
+    partner = partner_of(name).name
     return lambda w, a: dot(name, w, each_block(partner, change, a))
 
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.exact import f32
-from hifi_ref.formats import FORMATS
-from hifi_ref.known_bugs.bug import Bug, bug
+from hifi_ref.known_bugs.bug import Bug, bug, partner_of
 from hifi_ref.known_bugs.dot_terms import scale_products, terms, with_unit_scales
 
 # One scale, or one of a super-block, and an integer sum a block
@@ -69,7 +68,7 @@ def fused_sum(name: str) -> Callable:
 
     def run(w: np.ndarray, a: np.ndarray) -> np.ndarray:
         # Integers, and eighths of them
-        sums = terms(name, with_unit_scales(name, w), with_unit_scales(FORMATS[name].dot_with, a))
+        sums = terms(name, with_unit_scales(name, w), with_unit_scales(partner_of(name).name, a))
         with np.errstate(all="ignore"):
             scales = scale_products(name, w, a)
             total = np.zeros(len(w), np.float32)

@@ -7,7 +7,7 @@ import numpy as np
 from hifi_ref import exact
 from hifi_ref.exact import f32
 from hifi_ref.formats import FORMATS
-from hifi_ref.known_bugs.bug import decode, dot, each_block, field_bytes, in_field
+from hifi_ref.known_bugs.bug import decode, dot, each_block, field_bytes, in_field, partner_of
 
 ONE = np.array([0, 0x3C], np.uint8)
 
@@ -15,7 +15,7 @@ ONE = np.array([0, 0x3C], np.uint8)
 def parts(name: str, w: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows and activations by the longer of their blocks: u8[rows, blocks, bytes], u8[blocks, bytes]."""
     f = FORMATS[name]
-    g = FORMATS[f.dot_with]
+    g = partner_of(name)
     unit = max(f.block_size, g.block_size)
     blocks = w.shape[1] // f.type_size * f.block_size // unit
     return w.reshape(len(w), blocks, -1), a.reshape(blocks, -1)
@@ -40,7 +40,7 @@ def with_unit_scales(name: str, blocks: np.ndarray) -> np.ndarray:
 def scale_products(name: str, w: np.ndarray, a: np.ndarray) -> np.ndarray:
     """f32[rows, blocks]: the scale of a block times that of the activations."""
     f = FORMATS[name]
-    g = FORMATS[f.dot_with]
+    g = partner_of(name)
     blocks = w.reshape(-1, f.type_size)
     if name == "MXFP4":
         d = exact.from_bits(exact.widen_e8m0_half(blocks[:, 0]))
@@ -56,7 +56,7 @@ def codes_of(name: str, blocks: np.ndarray) -> np.ndarray:
 
 def activation_codes(name: str, a: np.ndarray) -> np.ndarray:
     """f32[blocks, block_size]: the codes of the activations."""
-    g = FORMATS[FORMATS[name].dot_with]
+    g = partner_of(name)
     return f32(field_bytes(g.name, a.reshape(-1, g.type_size), "qs").view(np.int8))
 
 

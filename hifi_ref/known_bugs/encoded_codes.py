@@ -66,7 +66,7 @@ def _offset_bugs() -> Iterator[Bug]:
             return exact.as_int8(exact.truncate(np.where(d != 0, quotient, np.float32(0)) + np.float32(half + 0.5)))
 
         def fused_code(x: np.ndarray, d: np.ndarray, half: int = half) -> np.ndarray:
-            shifted = fused(x, exact.reciprocal_or_zero(d), np.float64(half + 0.5))
+            shifted = fused(x, exact.reciprocal_or_zero(d), np.array(half + 0.5))
             return exact.as_int8(exact.truncate(shifted))
 
         def from_magnitude(x: np.ndarray, half: int = half) -> np.ndarray:
@@ -133,7 +133,7 @@ def _min_bugs() -> Iterator[Bug]:
         return exact.truncate(np.where(d != 0, div(x - m, np.where(d != 0, d, np.float32(1))), np.float32(0)) + half)
 
     def fused_code(x, d, m):
-        return exact.truncate(fused(x - m, exact.reciprocal_or_zero(d), np.float64(0.5)))
+        return exact.truncate(fused(x - m, exact.reciprocal_or_zero(d), np.array(0.5)))
 
     for name in ("Q4_1", "Q5_1"):
         for kind, title, says, run in (

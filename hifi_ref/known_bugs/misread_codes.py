@@ -29,7 +29,7 @@ NIBBLES = {
     "MXFP4": ("qs", 16), "IQ4_XS": ("qs", 16), "NVFP4": ("qs", 8), "Q4_K": ("qs", 32), "Q5_K": ("qs", 32),
     "Q6_K": ("ql", 64),
 }  # fmt: skip
-# field, bits a code, the run, and the run that is taken for it. A run of one byte holds neighbours side by side.
+# field, bits per code, the run, and the run that is taken for it. A run of one byte holds neighbours side by side.
 PLANES = {
     "Q1_0": ("qs", 1, 1, 16), "Q2_0": ("qs", 2, 1, 16), "TQ2_0": ("qs", 2, 32, 1), "Q2_K": ("qs", 2, 32, 1),
     "Q3_K": ("qs", 2, 32, 1),

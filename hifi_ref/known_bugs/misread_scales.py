@@ -38,6 +38,11 @@ def _top_bits_swapped(scales: np.ndarray, mins: np.ndarray) -> tuple[np.ndarray,
     return (np.where(high, scales & 15 | mins & 48, scales), np.where(high, mins & 15 | scales & 48, mins))
 
 
+def _without_top_bits(scales: np.ndarray, mins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    first = np.arange(8) < 4
+    return np.where(first, scales, scales & 15), np.where(first, mins, mins & 15)
+
+
 def _as_stream(scales: np.ndarray, mins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sixteen 6-bit numbers side by side: first the scales, then the mins."""
     bits = np.unpackbits(k_scales.pack(*(a.astype(np.int32) for a in (scales, mins))), axis=-1, bitorder="little")
@@ -135,7 +140,7 @@ def _scales() -> Iterator[Bug]:
     )  # fmt: skip
     yield from misread(
         "packed scales", k_quants, "top bits lost", "Takes only four bits of the last four scales and mins.",
-        _k_scales(lambda scales, mins: tuple(np.where(np.arange(8) < 4, a, a & 15) for a in (scales, mins))),
+        _k_scales(_without_top_bits),
     )  # fmt: skip
     yield from misread(
         "packed scales", k_quants, "no sub-block scales", "Takes every 6-bit scale and min for 1.",

@@ -8,6 +8,6 @@ resolve_dialect   which dialect a file is written in
 file_types        what general.file_type stands for
 source            weights that a file may have been made from: GGUF, or safetensors_file
 imatrix           importance, in both of its forms
-context           what an encoder was told besides the weights
+context           what an encoder was given besides the weights
 files             files that cannot be used, and files that replace others
 """

@@ -1,8 +1,8 @@
-"""What an encoder was told besides the weights, as a quantized file keeps it in its metadata.
+"""What an encoder was given besides the weights, as a quantized file keeps it in its metadata.
 
 hifi_ref.dialect        whose type ids the file uses, a key of DIALECTS
 hifi_ref.model_params   f32, billions of parameters: given to formats that take their counts from it
-hifi_ref.outliers       JSON, tensor -> outliers a block, where a policy chose a number
+hifi_ref.outliers       JSON, tensor -> outliers per block, where a policy chose a number
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ DIALECT, MODEL_PARAMS, OUTLIERS = "hifi_ref.dialect", "hifi_ref.model_params", "
 def contexts(gguf: Gguf) -> dict[str, dict[str, Any]]:
     """For each tensor that has one: keyword arguments of hifi_ref.encode. Raises GgufError where they make no sense."""
     size = gguf.metadata.get(MODEL_PARAMS)
-    told = gguf.text(OUTLIERS)
+    text = gguf.text(OUTLIERS)
     try:
-        counts = json.loads(told) if told else {}
+        counts = json.loads(text) if text else {}
         found: dict[str, dict[str, Any]] = {}
         for tensor in gguf.tensors:
             f = FORMATS.get(tensor.type_name)

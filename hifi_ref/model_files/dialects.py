@@ -1,7 +1,7 @@
 """Which block format a type id stands for: llama.cpp and its forks give some numbers different meanings.
 
-Each table holds what a reader of that dialect knows, in its own words: name, weights a block, bytes a block and bytes a
-row beside its blocks. Where a name is a key of FORMATS, and the sizes agree, the format is defined here.
+Each table holds what a reader of that dialect knows, in its own words: name, weights per block, bytes per block and
+bytes per row beside its blocks. Where a name is a key of FORMATS, and the sizes agree, the format is defined here.
 
 Not in any table, since later layouts took their numbers: Q3_K_HIFI under the numbers 12 and 41, and Q5_K_HIFI_RES8 of
 198 and 200 bytes, both of the HIFI fork before March 2026.
@@ -26,7 +26,7 @@ class Dialect(NamedTuple):
 
 
 def _table(text: str) -> dict[int, TensorType]:
-    """Entries "id name block_size type_size [row_bytes]", one a line."""
+    """Entries "id name block_size type_size [row_bytes]", one per line."""
     rows = [line.split() for line in text.split("\n") if line.strip()]
     return {int(i): TensorType(name, *map(int, sizes)) for i, name, *sizes in rows}
 

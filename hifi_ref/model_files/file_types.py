@@ -66,15 +66,16 @@ def check_file_type(gguf: Gguf, findings: Findings) -> None:
     value = gguf.metadata.get("general.file_type")
     if value is None or gguf.data_start is None:
         return
-    if value.kind != "u32" or value.count is not None:
-        told = f"general.file_type, at byte {value.start}, is of kind {value.kind}, not one u32"
-        findings.add(Finding("G021", told, offset=value.start))
+    stated = value.integer
+    if value.kind != "u32" or stated is None:
+        message = f"general.file_type, at byte {value.start}, is of kind {value.kind}, not one u32"
+        findings.add(Finding("G021", message, offset=value.start))
         return
-    number = value.scalar & ~GUESSED
+    number = stated & ~GUESSED
     types = FILE_TYPES | (HIFI_FILE_TYPES if gguf.dialect.startswith("hifi") else {})
     if number not in types:
-        told = f"general.file_type, at byte {value.start}, is {value.scalar}, which stands for no file type in use"
-        findings.add(Finding("G021", told, offset=value.start))
+        message = f"general.file_type, at byte {value.start}, is {stated}, which stands for no file type in use"
+        findings.add(Finding("G021", message, offset=value.start))
         return
     name, expected = types[number]
     default = next(t for t in DIALECTS[gguf.dialect].ids.values() if t.name == expected[0])
@@ -83,19 +84,19 @@ def check_file_type(gguf: Gguf, findings: Findings) -> None:
         # One-dimensional tensors stay as they are; rows that the default type cannot hold take another.
         fits = len(tensor.shape) > 1 and tensor.shape[0] % default.block_size == 0
         if tensor.nbytes and fits and tensor.name not in OWN_TYPES:
-            weights[tensor.type.name] += tensor.elements
+            weights[tensor.known_type.name] += tensor.elements
     if not weights:
         return
     (most, n), total = weights.most_common(1)[0], weights.total()
     if most not in expected:
-        told = f"general.file_type is {number} ({name}), but {n / total:.0%} of the weights in matrices are {most}"
-        findings.add(Finding("G021", told, offset=value.start))
+        message = f"general.file_type is {number} ({name}), but {n / total:.0%} of the weights in matrices are {most}"
+        findings.add(Finding("G021", message, offset=value.start))
 
 
 def file_type(gguf: Gguf) -> int | None:
     """The number that the file states, if any."""
     value = gguf.metadata.get("general.file_type")
-    return value.scalar if value is not None and value.kind == "u32" else None
+    return value.integer if value is not None and value.kind == "u32" else None
 
 
 def file_type_name(number: int) -> str | None:

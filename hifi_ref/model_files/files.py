@@ -27,7 +27,10 @@ def replacing(path: str | os.PathLike[str], mode: str) -> Iterator[IO]:
     Whatever is raised in the block, nothing is left behind, and what was at ``path`` stays.
     """
     target = Path(path)
-    with tempfile.NamedTemporaryFile(mode, dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+    encoding = None if "b" in mode else "utf-8"
+    with tempfile.NamedTemporaryFile(
+        mode, encoding=encoding, dir=target.parent, prefix=f".{target.name}.", delete=False
+    ) as file:
         try:
             yield file
             file.close()

@@ -193,7 +193,7 @@ CODES: dict[str, Code] = {
     "E009": Code(
         "warning",
         "not judged",
-        "What the reference encoder would have written cannot be told from what was given.",
+        "What the reference encoder would have written cannot be known from what was given.",
         "Give the importance matrix with --imatrix, or a source with finite weights.",
     ),
     "E010": Code(
@@ -213,7 +213,7 @@ CODES: dict[str, Code] = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding. ``offset`` is a byte offset in the file; ``count`` is how often it occurs, the first told."""
+    """One finding. ``offset`` is a byte offset in the file, of the first where it occurs ``count`` times."""
 
     code: str
     message: str

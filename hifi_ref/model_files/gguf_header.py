@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import mmap
 import struct
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from hifi_ref.model_files.findings import Finding, Findings
 from hifi_ref.model_files.gguf_model import Gguf, Tensor, Value, above, note, printable
@@ -59,12 +60,13 @@ class Cursor:
     def skip(self, n: int, what: str) -> int:
         """Move over ``n`` bytes; return where they start."""
         if n > self.size - self.at:
-            told = f"the file ends at byte {self.size} inside {what}, which needs bytes {self.at} to {self.at + n}"
-            raise Malformed("G001", told, self.at)
+            message = f"the file ends at byte {self.size} inside {what}, which needs bytes {self.at} to {self.at + n}"
+            raise Malformed("G001", message, self.at)
         start, self.at = self.at, self.at + n
         return start
 
-    def number(self, letter: str, what: str) -> int | float:
+    def number(self, letter: str, what: str) -> Any:
+        """A number as `struct` reads it: an int, or a float by the letters f and d."""
         form = self.order + letter
         return struct.unpack_from(form, self.data, self.skip(struct.calcsize(form), what))[0]
 
@@ -75,8 +77,8 @@ class Cursor:
         if n > limit:
             raise Malformed("G003", f"{what}, at byte {start}, is {n}; at most {limit} can be read", start)
         if n * item_bytes > self.size - self.at:
-            told = f"{what}, at byte {start}, is {n}, but only {self.size - self.at} bytes of the file follow"
-            raise Malformed("G003", told, start)
+            message = f"{what}, at byte {start}, is {n}, but only {self.size - self.at} bytes of the file follow"
+            raise Malformed("G003", message, start)
         return n
 
     def text(self, what: str, limit: int) -> bytes:
@@ -157,7 +159,7 @@ def _metadata_entry(gguf: Gguf, cursor: Cursor, i: int, findings: Findings) -> N
         value = Value(kind.name, at, scalar=cursor.number(kind.letter, what))
         if kind.name == "bool":
             _check_bools(gguf.data, at, 1, what, findings)
-            value = value._replace(scalar=bool(value.scalar))
+            value = replace(value, scalar=bool(value.scalar))
     else:
         length = cursor.count(f"the length of {what}", 1)
         value = Value(kind.name, cursor.skip(length, what))
@@ -177,8 +179,8 @@ def _kind(cursor: Cursor, what: str) -> tuple[Kind, int]:
 def _check_bools(data: mmap.mmap | bytes, start: int, count: int, what: str, findings: Findings) -> None:
     wrong, first = above(data, start, start + count, 1)
     if wrong:
-        told = f"{what} holds a bool of {data[first]} at byte {first}"
-        findings.add(Finding("G024", told, offset=first, count=wrong))
+        message = f"{what} holds a bool of {data[first]} at byte {first}"
+        findings.add(Finding("G024", message, offset=first, count=wrong))
 
 
 def _check_printable(raw: bytes, what: str, at: int, findings: Findings) -> None:
@@ -194,12 +196,13 @@ def _set_alignment(gguf: Gguf) -> None:
     value = gguf.metadata.get("general.alignment")
     if value is None:
         return
-    if value.kind != "u32" or value.count is not None:
+    alignment = value.integer
+    if value.kind != "u32" or alignment is None:
         shape = "a single value" if value.count is None else "an array"
         raise Malformed("G007", f"general.alignment is {shape} of kind {value.kind}, not one u32", value.start)
-    if value.scalar == 0 or value.scalar & (value.scalar - 1):
-        raise Malformed("G007", f"general.alignment is {value.scalar}, no power of two", value.start)
-    gguf.alignment = value.scalar
+    if alignment == 0 or alignment & (alignment - 1):
+        raise Malformed("G007", f"general.alignment is {alignment}, no power of two", value.start)
+    gguf.alignment = alignment
 
 
 def _tensor_entry(gguf: Gguf, cursor: Cursor, i: int, names: set[bytes], findings: Findings) -> None:
@@ -213,12 +216,13 @@ def _tensor_entry(gguf: Gguf, cursor: Cursor, i: int, names: set[bytes], finding
     shape = tuple(cursor.number("Q", f"a dimension of tensor {name}") for _ in range(n_dims))
     type_id = cursor.number("I", f"the type of tensor {name}")
     type_at = cursor.at - 4
-    tensor = Tensor(name, shape, type_id, cursor.number("Q", f"the offset of tensor {name}"), type_at=type_at)
+    tensor = Tensor(name, shape, type_id, cursor.number("Q", f"the offset of tensor {name}"))
+    tensor.entry_at, tensor.type_at = start, type_at
     gguf.tensors.append(tensor)
 
     if len(raw) >= MAX_NAME or b"\0" in raw:
-        told = f"the name has {len(raw)} bytes; at most 63 are allowed, and none may be NUL"
-        note(findings, tensor, "G008", told, offset=start)
+        message = f"the name has {len(raw)} bytes; at most 63 are allowed, and none may be NUL"
+        note(findings, tensor, "G008", message, offset=start)
     _check_printable(raw, f"the name of tensor {name}", start, findings)
     if raw in names:
         note(findings, tensor, "G009", f"the name occurs twice, again at byte {start}", offset=start)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import struct
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
@@ -23,7 +22,8 @@ class GgufError(InputError):
     """A file that is no GGUF, or, from `open_gguf`, a broken one. The message names what and where."""
 
 
-class Value(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Value:
     """One metadata value of ``kind``, at byte ``start``. ``count`` is an array's number of items, else None.
 
     Only single numbers and bools are kept, as ``scalar``: strings and arrays stay in the file.
@@ -34,14 +34,19 @@ class Value(NamedTuple):
     count: int | None = None
     scalar: int | float | bool | None = None
 
+    @property
+    def integer(self) -> int | None:
+        """A single integer; None where the value is anything else."""
+        return self.scalar if isinstance(self.scalar, int) and self.kind != "bool" else None
+
 
 @dataclass(slots=True)
 class Tensor:
     """One tensor entry. ``start`` counts from the file's first byte; ``shape`` has the row length first.
 
     ``type`` is None where the id is unknown, ``nbytes`` where the size makes no sense; ``readable`` says that
-    the bytes are all in the file and no other tensor's. ``codes`` are the codes of the findings about it, ``type_at``
-    is where the type id stands.
+    the bytes are all in the file and no other tensor's. ``codes`` are the codes of the findings about it. The entry
+    starts at byte ``entry_at`` of the file, its type id stands at ``type_at``.
     """
 
     name: str
@@ -53,7 +58,20 @@ class Tensor:
     nbytes: int | None = None
     readable: bool = False
     codes: list[str] = field(default_factory=list)
+    entry_at: int = 0
     type_at: int = 0
+
+    @property
+    def known_type(self) -> TensorType:
+        """The type of a tensor that has one, as every readable tensor does."""
+        assert self.type is not None
+        return self.type
+
+    @property
+    def known_nbytes(self) -> int:
+        """The size of a tensor that has one, as every readable tensor does."""
+        assert self.nbytes is not None
+        return self.nbytes
 
     @property
     def elements(self) -> int:
@@ -95,10 +113,15 @@ class Gguf:
         length = struct.unpack_from(self.order + "Q", self.data, value.start - 8)[0]
         return self.data[value.start : value.start + length].decode("utf-8", "backslashreplace")
 
+    def raw_name(self, tensor: Tensor) -> bytes:
+        """A tensor's name as it stands in the file; ``tensor.name`` has escapes for what is no printable character."""
+        length = struct.unpack_from(self.order + "Q", self.data, tensor.entry_at)[0]
+        return self.data[tensor.entry_at + 8 : tensor.entry_at + 8 + length]
+
     def blocks(self, tensor: Tensor) -> np.ndarray:
         """A readable tensor's bytes, uint8[blocks, type_size], without a copy. Its type has no ``row_bytes``."""
-        raw = np.frombuffer(self.data, np.uint8, tensor.nbytes, tensor.start)
-        return raw.reshape(-1, tensor.type.type_size)
+        raw = np.frombuffer(self.data, np.uint8, tensor.known_nbytes, tensor.start)
+        return raw.reshape(-1, tensor.known_type.type_size)
 
 
 def printable(raw: bytes | str) -> str:
@@ -109,11 +132,21 @@ def printable(raw: bytes | str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def note(findings: Findings, tensor: Tensor, code: str, message: str, **where: int | str) -> None:
-    """Add a finding about one tensor."""
+def note(
+    findings: Findings,
+    tensor: Tensor,
+    code: str,
+    message: str,
+    *,
+    field: str | None = None,
+    block: int | None = None,
+    offset: int | None = None,
+    count: int = 1,
+) -> None:
+    """Add a finding about one tensor; the rest is as in Finding."""
     if code not in tensor.codes:
         tensor.codes.append(code)
-    findings.add(Finding(code, f"tensor {tensor.name}: {message}", tensor=tensor.name, **where))
+    findings.add(Finding(code, f"tensor {tensor.name}: {message}", tensor.name, field, block, offset, count))
 
 
 def above(data: mmap.mmap | bytes, start: int, stop: int, limit: int) -> tuple[int, int]:

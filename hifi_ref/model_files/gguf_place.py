@@ -45,7 +45,7 @@ def _find_dialect(gguf: Gguf, findings: Findings) -> frozenset[int]:
     claims = _claims(gguf, last_is_whole=False)
     found = resolve(claims)
     if found.contested:
-        # The last tensor's end is only told by the file's, which may be cut off: look there where nothing else helps.
+        # The last tensor's end is known only from the file's, which may be cut off: a last resort.
         whole = _claims(gguf, last_is_whole=True)
         if resolve(whole).fits:
             claims, found = whole, resolve(whole)
@@ -79,8 +79,8 @@ def _measure(gguf: Gguf, tensor: Tensor, findings: Findings) -> None:
     """Set the tensor's type and size, where they make sense."""
     at = tensor.type_at
     if any(n >= 1 << 63 for n in tensor.shape):
-        told = f"a dimension of {max(tensor.shape)} is negative as a signed number"
-        note(findings, tensor, "G010", told, offset=at)
+        message = f"a dimension of {max(tensor.shape)} is negative as a signed number"
+        note(findings, tensor, "G010", message, offset=at)
         return
     if tensor.elements >= 1 << 63:
         note(findings, tensor, "G011", f"{tensor.elements} elements do not fit in 63 bits", offset=at)
@@ -92,8 +92,8 @@ def _measure(gguf: Gguf, tensor: Tensor, findings: Findings) -> None:
     size = nbytes(tensor.type, tensor.shape)
     if size is None:
         row = tensor.shape[0] if tensor.shape else 1
-        told = f"rows of {row} weights are not whole {tensor.type.name} blocks of {tensor.type.block_size}"
-        note(findings, tensor, "G014", told, offset=at)
+        message = f"rows of {row} weights are not whole {tensor.type.name} blocks of {tensor.type.block_size}"
+        note(findings, tensor, "G014", message, offset=at)
         return
     if size >= 1 << 63:
         note(findings, tensor, "G011", f"{size} bytes do not fit in 63 bits", offset=at)
@@ -108,50 +108,50 @@ def _note_unknown(gguf: Gguf, tensor: Tensor, findings: Findings) -> None:
     if gguf.dialect == REFERENCE and tensor.type_id in REMOVED_TYPES:
         note(findings, tensor, "G013", f"{place} was {REMOVED_TYPES[tensor.type_id]}", offset=tensor.type_at)
         return
-    told = [f"{d.ids[tensor.type_id].name} ({name})" for name, d in DIALECTS.items() if tensor.type_id in d.ids]
+    meanings = [f"{d.ids[tensor.type_id].name} ({name})" for name, d in DIALECTS.items() if tensor.type_id in d.ids]
     if gguf.dialect != REFERENCE:
         why = f" in the dialect {gguf.dialect}"
     else:
-        why = f": {' or '.join(told)} has another size than this tensor" if told else ""
+        why = f": {' or '.join(meanings)} has another size than this tensor" if meanings else ""
     note(findings, tensor, "G012", f"{place} is unknown{why}", offset=tensor.type_at)
 
 
 def _place(gguf: Gguf, header_end: int, findings: Findings) -> None:
     """Hold every tensor's place against its neighbours and the file's size; look at what lies between."""
-    size = len(gguf.data)
+    size, data_start = len(gguf.data), padded(header_end, gguf.alignment)
     # Tensors follow each other without gaps. After a wrong offset or a wrong size the rest may still be right,
     # so the next may start after the sum of all sizes, or where the last one says that it ends.
     total: int | None = 0
     last_end: int | None = 0
     for tensor in gguf.tensors:
-        tensor.start = gguf.data_start + tensor.offset
-        fits = total is None or tensor.offset in (total, last_end)
+        tensor.start = data_start + tensor.offset
+        fits = total is None or last_end is None or tensor.offset in (total, last_end)
         if tensor.offset % gguf.alignment:
-            told = f"the offset {tensor.offset} in the data section is no multiple of {gguf.alignment}"
-            note(findings, tensor, "G015", told, offset=tensor.start)
+            message = f"the offset {tensor.offset} in the data section is no multiple of {gguf.alignment}"
+            note(findings, tensor, "G015", message, offset=tensor.start)
         elif not fits:
-            told = f"the offset in the data section is {tensor.offset}, where {last_end} is expected"
-            note(findings, tensor, "G017", told, offset=tensor.start)
+            message = f"the offset in the data section is {tensor.offset}, where {last_end} is expected"
+            note(findings, tensor, "G017", message, offset=tensor.start)
         if tensor.nbytes is None:
             total = last_end = None
             continue
         last_end = padded(tensor.offset + tensor.nbytes, gguf.alignment)
-        total = last_end if fits else padded(total + tensor.nbytes, gguf.alignment)
+        total = last_end if total is None or fits else padded(total + tensor.nbytes, gguf.alignment)
 
     placed = sorted((t for t in gguf.tensors if t.nbytes), key=lambda tensor: tensor.start)
     last: Tensor | None = None
     for tensor in placed:
-        stop = tensor.start + tensor.nbytes
+        stop = tensor.start + tensor.known_nbytes
         if stop > size:
-            told = f"the data needs bytes {tensor.start} to {stop}, but the file ends at byte {size}"
-            note(findings, tensor, "G018", told, offset=min(size, tensor.start))
+            message = f"the data needs bytes {tensor.start} to {stop}, but the file ends at byte {size}"
+            note(findings, tensor, "G018", message, offset=min(size, tensor.start))
             continue
-        if last is not None and tensor.start < last.start + last.nbytes:
-            told = f"bytes {tensor.start} to {stop} overlap those of tensor {last.name}"
-            note(findings, tensor, "G016", told, offset=tensor.start)
+        if last is not None and tensor.start < last.start + last.known_nbytes:
+            message = f"bytes {tensor.start} to {stop} overlap those of tensor {last.name}"
+            note(findings, tensor, "G016", message, offset=tensor.start)
         else:
             tensor.readable = True
-        if last is None or stop > last.start + last.nbytes:
+        if last is None or stop > last.start + last.known_nbytes:
             last = tensor
     _between(gguf, header_end, placed, findings)
 
@@ -162,7 +162,7 @@ def _between(gguf: Gguf, header_end: int, placed: list[Tensor], findings: Findin
     gaps = []
     for tensor in placed:
         gaps.append((at, min(tensor.start, padded(at, gguf.alignment), size)))
-        at = max(at, tensor.start + tensor.nbytes)
+        at = max(at, tensor.start + tensor.known_nbytes)
     # A tensor of unknown size may own all that follows the others.
     known = all(tensor.nbytes is not None for tensor in gguf.tensors)
     end = padded(at, gguf.alignment)
@@ -170,12 +170,14 @@ def _between(gguf: Gguf, header_end: int, placed: list[Tensor], findings: Findin
     for start, stop in gaps:
         wrong, first = above(gguf.data, start, stop, 0)
         if wrong:
-            told = f"{wrong} of the {stop - start} padding bytes from byte {start} are not zero, the first at {first}"
-            findings.add(Finding("P006", told, offset=first, count=wrong))
+            message = (
+                f"{wrong} of the {stop - start} padding bytes from byte {start} are not zero, the first at {first}"
+            )
+            findings.add(Finding("P006", message, offset=first, count=wrong))
     if known and size > end:
-        told = f"{size - end} bytes follow the last tensor, which ends with its padding at byte {end}"
-        findings.add(Finding("G020", told, offset=end, count=size - end))
+        message = f"{size - end} bytes follow the last tensor, which ends with its padding at byte {end}"
+        findings.add(Finding("G020", message, offset=end, count=size - end))
     # A file without tensors may end either way: ggml pads its header, gguf-py does not.
     elif known and gguf.tensors and at <= size < end:
-        told = f"the file ends at byte {size}, {end - size} bytes short of the padding that closes its last tensor"
-        findings.add(Finding("G019", told, offset=size))
+        message = f"the file ends at byte {size}, {end - size} bytes short of the padding that closes its last tensor"
+        findings.add(Finding("G019", message, offset=size))

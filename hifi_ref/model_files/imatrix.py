@@ -45,8 +45,8 @@ def read_imatrix(path: str | os.PathLike[str]) -> Imatrix:
     try:
         found = _read_gguf(path) if is_gguf else _read_dat(path)
     except (ImatrixError, GgufError) as error:
-        told = str(error)
-        raise ImatrixError(told if told.startswith(name) else f"{name}: {told}") from None
+        message = str(error)
+        raise ImatrixError(message if message.startswith(name) else f"{name}: {message}") from None
     for tensor, row in found.rows.items():
         if not np.isfinite(row).all():
             raise ImatrixError(f"{name}: the importance of {tensor} is not finite at index {int(_first_bad(row))}")

@@ -208,21 +208,21 @@ def outliers_by_depth(layer: int, layers: int, importance: float, size: float) -
         return 8
     depth = f(0.5) if layers == 1 else f(layer) / f(layers - 1)
     third = 0 if depth <= f(0.3) else 1 if depth <= f(0.7) else 2
-    size, importance = f(size), f(importance)
+    size_f32, own = f(size), f(importance)
     factor = f(1)
-    if size >= 7:
+    if size_f32 >= 7:
         factor = f((1, 0.9, 1)[third])
-    elif size >= 3:
+    elif size_f32 >= 3:
         factor = f((1, 0.95, 1)[third])
-    elif size >= f(1.5):
+    elif size_f32 >= f(1.5):
         factor = f((1, 1, 1.25)[third])
-    elif size <= 1:
+    elif size_f32 <= 1:
         factor = f((1.4, 1.3, 1.5)[third])
     count = f((8, 5, 2)[third]) * factor
-    if importance > f(0.7):
-        count = count * (f(1) + (importance - f(0.7)))
-    elif importance < f(0.3):
-        count = count * (f(0.7) + importance / f(0.3) * f(0.3))
+    if own > f(0.7):
+        count = count * (f(1) + (own - f(0.7)))
+    elif own < f(0.3):
+        count = count * (f(0.7) + own / f(0.3) * f(0.3))
     return int(min(max(np.floor(count + f(0.5)), 2), 8))
 
 

@@ -59,7 +59,7 @@ def resolve(claims: Sequence[Claim], read: Callable[[int, int], bytes] | None = 
     """The dialect that a file with these tensors is written in.
 
     Args:
-        claims: one a tensor.
+        claims: one per tensor.
         read: read(i, n) returns the first n bytes of tensor i's data, or fewer; None where sizes alone shall decide.
 
     Llama.cpp's where all that the file says fits it, or nothing fits. Another's where that one alone fits. Where
@@ -84,16 +84,16 @@ def resolve(claims: Sequence[Claim], read: Callable[[int, int], bytes] | None = 
         return Resolution(REFERENCE, False)
     if len(able) > 1:
         between = {i for i in disputed if len({d.ids[i] for d in able.values()}) > 1}
-        return Resolution(REFERENCE, True, _told(between, able), frozenset(between))
+        return Resolution(REFERENCE, True, _meanings(between, able), frozenset(between))
     ((name, dialect),) = able.items()
     foreign = {i for i in disputed if DIALECTS[REFERENCE].ids.get(i) != dialect.ids[i]}
-    return Resolution(name, True, _told(foreign, able) if foreign else "")
+    return Resolution(name, True, _meanings(foreign, able) if foreign else "")
 
 
 def fits(kind: TensorType | None, claim: Claim) -> bool:
     """Whether a tensor may be of this type: whole blocks, and as many bytes as its place in the file leaves it."""
     size = None if kind is None else nbytes(kind, claim.shape)
-    return size is not None and (claim.high is None or claim.low <= size <= claim.high)
+    return size is not None and (claim.low is None or claim.high is None or claim.low <= size <= claim.high)
 
 
 def bears_marks(kind: TensorType, data: bytes | memoryview) -> bool:
@@ -117,10 +117,11 @@ def _distinct(able: dict[str, Dialect], disputed: set[int]) -> dict[str, Dialect
 
 def _marked(dialect: Dialect, n: int, claim: Claim, read: Callable[[int, int], bytes]) -> bool:
     kind = dialect.ids[claim.type_id]
-    return bears_marks(kind, read(n, min(nbytes(kind, claim.shape), 64 * kind.type_size)))
+    size = nbytes(kind, claim.shape)
+    return size is None or bears_marks(kind, read(n, min(size, 64 * kind.type_size)))
 
 
-def _told(ids: set[int], able: Mapping[str, Dialect]) -> str:
+def _meanings(ids: set[int], able: Mapping[str, Dialect]) -> str:
     """What each dialect means by each of the ids, for a sentence."""
     return "; ".join(
         f"type id {i} is " + " or ".join(f"{d.ids[i].name} ({name})" for name, d in able.items()) for i in sorted(ids)

@@ -65,8 +65,8 @@ def _shards(index: Path) -> list[Path]:
     name = printable(str(index))
     if index.stat().st_size > MAX_HEADER:
         raise SafetensorsError(f"{name}: larger than {MAX_HEADER} bytes, so no index")
-    told = _parse(index.read_bytes(), name)
-    files = told.get("weight_map")
+    content = _parse(index.read_bytes(), name)
+    files = content.get("weight_map")
     if not isinstance(files, dict) or not files or not all(isinstance(file, str) for file in files.values()):
         raise SafetensorsError(f"{name}: no index: it has no weight_map of tensor names to files")
     for file in files.values():
@@ -88,25 +88,27 @@ def _read_one(path: Path) -> Iterator[Entry]:
     if length > min(MAX_HEADER, size - 8):
         raise SafetensorsError(f"{name}: no safetensors: it announces a header of {length} bytes, {size - 8} follow")
     header = _parse(data[8 : 8 + length], name)
-    for tensor, told in header.items():
+    for tensor, entry in header.items():
         if tensor != "__metadata__":
-            yield _entry(name, tensor, told, data, 8 + length)
+            yield _entry(name, tensor, entry, data, 8 + length)
 
 
 def _parse(raw: bytes, name: str) -> dict[str, Any]:
     try:
-        told = json.loads(raw)
+        content = json.loads(raw)
     except (ValueError, RecursionError):
         raise SafetensorsError(f"{name}: the header is no JSON") from None
-    if not isinstance(told, dict):
+    if not isinstance(content, dict):
         raise SafetensorsError(f"{name}: the header is no JSON object")
-    return told
+    return content
 
 
-def _entry(file: str, tensor: str, told: Any, data: mmap.mmap, base: int) -> Entry:
+def _entry(file: str, tensor: str, entry: Any, data: mmap.mmap, base: int) -> Entry:
     where = f"{file}: tensor {printable(tensor)}"
-    fields = told if isinstance(told, dict) else {}
-    dtype, shape, offsets = (fields.get(key) for key in ("dtype", "shape", "data_offsets"))
+    fields = entry if isinstance(entry, dict) else {}
+    dtype: Any = fields.get("dtype")
+    shape: Any = fields.get("shape")
+    offsets: Any = fields.get("data_offsets")
     if not isinstance(dtype, str) or not _counts(shape, MAX_DIMENSIONS) or not _counts(offsets, 2) or len(offsets) != 2:
         raise SafetensorsError(f"{where} lacks a dtype, a shape or two offsets")
     if dtype not in BYTES:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hifi_ref import api
 from hifi_ref.formats import FORMATS
 from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import MAGIC, Gguf, Tensor, open_gguf, printable
@@ -77,9 +78,7 @@ class Source:
 
 def decode(name: str, blocks: np.ndarray) -> np.ndarray:
     """uint8[rows, row bytes] -> f32[rows, row length], in NumPy."""
-    import hifi_ref as hr
-
-    return hr.decode(name, blocks, lane="numpy")
+    return api.decode(name, blocks, lane="numpy")
 
 
 def open_source(path: str | os.PathLike[str], target: Gguf) -> Source:
@@ -129,11 +128,11 @@ def _gguf(path: Path) -> Source:
     tensors = {tensor.name: (file, tensor) for file in map(open_gguf, _parts(path)) for tensor in file.tensors}
 
     def find(name: str) -> Weights | None:
-        file, tensor = tensors.get(name, (None, None))
-        if tensor is None or not tensor.nbytes:
+        if name not in tensors or not tensors[name][1].nbytes:
             return None
+        file, tensor = tensors[name]
         known = tensor.type_name in FLOATS or tensor.type_name == "F64" or tensor.type_name in FORMATS
-        if not known or not is_defined(tensor.type):
+        if not known or not is_defined(tensor.known_type):
             raise SourceError(f"tensor {name} of the source is {tensor.type_name}, which holds no weights known here")
         if file.order == ">" and tensor.type_name not in (*FLOATS, "F64"):
             raise SourceError(f"tensor {name} of the source holds big-endian {tensor.type_name} blocks")

@@ -1,4 +1,4 @@
-"""What a type id can stand for: so many weights a block, so many bytes a block, and how large that makes a tensor."""
+"""What a type id can stand for: so many weights and bytes per block, and how large that makes a tensor."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from hifi_ref.model_files.gguf_file import Gguf, Tensor
 
 
 class Chosen(NamedTuple):
-    """For one source: the choice's name, the format of each matrix, and what formats and policies are told besides."""
+    """For one source: the choice's name, the format of each matrix, and what else formats and policies need."""
 
     name: str
     format_of: Callable[[Tensor], str]
@@ -60,15 +60,16 @@ def _model(gguf: Gguf) -> policies.Model:
 
     def number(key: str) -> int:
         value = gguf.metadata.get(f"{arch}.{key}")
-        if value is None or value.count is not None or not isinstance(value.scalar, int):
+        if value is None or value.integer is None:
             raise InputError(f"the source's metadata has no number {arch}.{key}, which the fork's rules need")
-        return value.scalar
+        return value.integer
 
     layers = number("block_count")
     tokens = gguf.metadata.get("tokenizer.ggml.tokens")
     embedding = next((t for t in gguf.tensors if t.name == "token_embd.weight"), None)
     vocabulary = tokens.count if tokens and tokens.count else embedding.shape[-1] if embedding else 0
     experts = gguf.metadata.get(f"{arch}.expert_count")
+    n_experts = (experts.integer or 0) if experts else 0
     size = policies.size_of(number("embedding_length"), layers, number("feed_forward_length"), vocabulary)
     tied = not any(t.name == "output.weight" for t in gguf.tensors)
-    return policies.Model(size, layers, experts.scalar if experts else 0, layers == 80 and arch == "llama", tied)
+    return policies.Model(size, layers, n_experts, layers == 80 and arch == "llama", tied)

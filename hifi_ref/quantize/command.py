@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
-from typing import Any
 
 from absl import flags
 
-from hifi_ref.commands import command_line
-from hifi_ref.commands.command_line import FINE, UsageError
+from hifi_ref.commands import command_line, terminal
+from hifi_ref.commands.command_line import FAULT, FINE, USAGE_ERROR, UsageError
+from hifi_ref.commands.usage import Usage, help_text
 from hifi_ref.formats import FORMATS
 from hifi_ref.model_files import policies
 from hifi_ref.model_files.files import InputError
@@ -20,31 +19,25 @@ from hifi_ref.quantize.choices import Choice, a_mix, as_the_fork, one_format
 from hifi_ref.quantize.new_file import quantize
 from hifi_ref.quantize.plan import Plan
 
-USAGE_TEXT = f"""\
-usage: python -m hifi_ref.quantize (--hifi | --type=NAME | --fork=NAME) [flags] SOURCE.gguf OUT.gguf
-
-Writes OUT.gguf with the weight matrices of SOURCE.gguf, whose tensors are F32, F16 or BF16, quantized. Whatever goes
-wrong, OUT.gguf is whole or as it was.
-
-flags:
-  --hifi            a mix of HIFI formats that fits the model's size
-  --type=NAME       one format for all matrices, such as Q4_K or Q4_K_HIFI, or a mix: {" ".join(policies.ROADMAP)}
-  --fork=NAME       as the HIFI fork does for a file type: {" ".join(policies.FORK_FILE_TYPES)}
-  --imatrix=FILE    an importance matrix, GGUF or .dat
-  --quiet           do not tell what became of each tensor
-  --debug           after a fault of this program, print where it happened
-  --help            print this text
-
-exit codes: 0 written, 2 wrong usage or a file that cannot be used, 3 a fault of this program
-"""
+USAGE = Usage(
+    "quantize",
+    "(--hifi | --type=NAME | --fork=NAME) [flags] SOURCE.gguf OUT.gguf",
+    "quantize a GGUF of floats",
+    "Writes OUT.gguf with the weight matrices of SOURCE.gguf, whose tensors are F32, F16 or BF16, quantized. Whatever "
+    "goes wrong, OUT.gguf is whole or as it was.",
+    {FINE: "written", USAGE_ERROR: "wrong usage or a file that cannot be used", FAULT: "a fault of this program"},
+)
 
 
 def _flag_values() -> flags.FlagValues:
     values = command_line.flags_of_all()
-    flags.DEFINE_boolean("hifi", False, "a mix that fits the model's size", flag_values=values)
-    flags.DEFINE_string("type", None, "one format, or a mix", flag_values=values)
-    flags.DEFINE_string("fork", None, "as the HIFI fork does for a file type", flag_values=values)
-    flags.DEFINE_string("imatrix", None, "the importance matrix", flag_values=values)
+    flags.DEFINE_boolean("hifi", False, "a mix of HIFI formats that fits the model's size", flag_values=values)
+    mixes = " ".join(policies.ROADMAP)
+    one_type = f"NAME: one format for all matrices, such as Q4_K or Q4_K_HIFI, or a mix: {mixes}"
+    flags.DEFINE_string("type", None, one_type, flag_values=values)
+    fork = f"NAME: as the HIFI fork does for a file type: {' '.join(policies.FORK_FILE_TYPES)}"
+    flags.DEFINE_string("fork", None, fork, flag_values=values)
+    flags.DEFINE_string("imatrix", None, "FILE: an importance matrix, GGUF or .dat", flag_values=values)
     flags.DEFINE_boolean("quiet", False, "do not tell what became of each tensor", flag_values=values)
     return values
 
@@ -58,7 +51,7 @@ def _run(arguments: list[str]) -> int:
     values = _flag_values()
     paths = command_line.parse(values, arguments)
     if values.help:
-        command_line.show(USAGE_TEXT)
+        command_line.show(help_text(USAGE, values))
         return FINE
     if bool(values.hifi) + bool(values.type) + bool(values.fork) != 1:
         raise UsageError("one of --hifi, --type and --fork is needed")
@@ -70,9 +63,9 @@ def _run(arguments: list[str]) -> int:
         if os.path.exists(out) and os.path.samefile(source, out):
             raise InputError(f"{out} is the source itself")
         imatrix = read_imatrix(values.imatrix) if values.imatrix else None
-        with _bar(source) as bar:
+        with terminal.progress(sum(t.elements for t in open_gguf(source).tensors), "weights") as advance:
             name = os.path.basename(values.imatrix) if values.imatrix else None
-            plans = quantize(source, out, choice, imatrix, name, bar.update)
+            plans = quantize(source, out, choice, imatrix, name, advance)
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
     if not values.quiet:
@@ -81,8 +74,8 @@ def _run(arguments: list[str]) -> int:
 
 
 def _line(plan: Plan) -> str:
-    told = "".join(f", {key} {value:g}" for key, value in plan.told.items())
-    return f"{plan.tensor.name}: {plan.tensor.type_name} -> {plan.format}{told}\n"
+    context = "".join(f", {key} {value:g}" for key, value in plan.context.items())
+    return f"{plan.tensor.name}: {plan.tensor.type_name} -> {plan.format}{context}\n"
 
 
 def _choice(values: flags.FlagValues) -> Choice:
@@ -99,10 +92,3 @@ def _choice(values: flags.FlagValues) -> Choice:
     if values.type in policies.ROADMAP:
         return a_mix(values.type)
     raise UsageError(f"no format is called {values.type!r}, and no mix; there are {' '.join(FORMATS)}")
-
-
-def _bar(path: str) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(total=sum(t.elements for t in open_gguf(path).tensors), unit="w", unit_scale=True, leave=False,
-                disable=not sys.stderr.isatty())  # fmt: skip

@@ -36,7 +36,7 @@ def quantize(
 ) -> list[Plan]:
     """Quantize a file. Raises OSError, or InputError in one sentence; then nothing is written.
 
-    ``progress`` is told the weights as they are done.
+    ``progress`` is called with the number of weights whenever some are done.
     """
     gguf = open_gguf(source)
     if not gguf.tensors:
@@ -44,20 +44,21 @@ def quantize(
     weights = open_source(source, gguf)
     name, format_of, metadata = choice(gguf)
     plans = [plan_of(tensor, format_of, metadata, imatrix) for tensor in gguf.tensors]
-    counts = {plan.tensor.name: plan.told["outliers"] for plan in plans if "outliers" in plan.told}
+    counts = {plan.tensor.name: plan.context["outliers"] for plan in plans if "outliers" in plan.context}
     used = {FORMATS[plan.format].dialect for plan in plans if plan.format in FORMATS}
     foreign = name.startswith("fork ") or "hifi" in used
-    known = {told.name: type_id for type_id, told in DIALECTS[HIFI_DIALECT if foreign else REFERENCE].ids.items()}
+    known = {kind.name: type_id for type_id, kind in DIALECTS[HIFI_DIALECT if foreign else REFERENCE].ids.items()}
     for plan in plans:
         if plan.format not in known:
             raise InputError(f"{plan.format} has no number in GGUF, so no file can hold it")
     entries = [
-        gguf_write.Entry(p.tensor.name, p.tensor.shape, known[p.format], _nbytes(p.tensor, p.format)) for p in plans
+        gguf_write.Entry(gguf.raw_name(plan.tensor), plan.tensor.shape, known[plan.format], _nbytes(plan))
+        for plan in plans
     ]
     changes: dict[str, int | float | str | None] = {
         "general.file_type": _file_type(name), "general.quantization_version": QUANTIZATION_VERSION,
         "quantize.imatrix.file": imatrix_name, context.DIALECT: HIFI_DIALECT if foreign else None,
-        context.MODEL_PARAMS: metadata.get("model_params") if any("model_params" in p.told for p in plans) else None,
+        context.MODEL_PARAMS: metadata.get("model_params") if any("model_params" in p.context for p in plans) else None,
         context.OUTLIERS: json.dumps(counts) if counts else None,
     }  # fmt: skip
     with replacing(out, "wb") as file:
@@ -65,18 +66,18 @@ def quantize(
     return plans
 
 
-def _nbytes(tensor: Tensor, name: str) -> int:
-    if name == tensor.type_name:
-        return tensor.nbytes
-    f = FORMATS[name]
-    return tensor.elements // f.block_size * f.type_size
+def _nbytes(plan: Plan) -> int:
+    if plan.format == plan.tensor.type_name:
+        return plan.tensor.known_nbytes
+    f = FORMATS[plan.format]
+    return plan.tensor.elements // f.block_size * f.type_size
 
 
 def _file_type(name: str) -> int | None:
     """general.file_type of one llama.cpp format, or of the fork; None for what has no number."""
     if name.startswith("fork "):
         return policies.FORK_FILE_TYPES[name.removeprefix("fork ")]
-    return next((n for n, (told, _) in FILE_TYPES.items() if told in (name, f"{name}_S")), None)
+    return next((n for n, (stored, _) in FILE_TYPES.items() if stored in (name, f"{name}_S")), None)
 
 
 def _data(
@@ -88,12 +89,13 @@ def _data(
     for plan in plans:
         if plan.format == plan.tensor.type_name:
             yield from _copied(gguf, plan.tensor)
-        else:
-            yield from _encoded(plan, find(plan.tensor.name), progress)
+        elif (weights := find(plan.tensor.name)) is not None:
+            # An empty tensor has no weights, and no bytes.
+            yield from _encoded(plan, weights, progress)
 
 
 def _copied(gguf: Gguf, tensor: Tensor) -> Iterator[bytes]:
-    end = tensor.start + tensor.nbytes
+    end = tensor.start + tensor.known_nbytes
     for start in range(tensor.start, end, PIECE):
         yield bytes(gguf.data[start : min(start + PIECE, end)])
 
@@ -102,7 +104,7 @@ def _encoded(plan: Plan, weights: Weights, progress: Callable[[int], object]) ->
     """The blocks of one tensor. Raises InputError where a weight is not finite."""
     tensor = plan.tensor
     row = tensor.shape[0]
-    importance = [None] if plan.importance is None else plan.importance
+    importance: list[np.ndarray | None] = [None] if plan.importance is None else list(plan.importance)
     rows = tensor.elements // row // len(importance)
     step = max(1, PIECE // row)
     for matrix, own in enumerate(importance):
@@ -111,6 +113,6 @@ def _encoded(plan: Plan, weights: Weights, progress: Callable[[int], object]) ->
             if not np.isfinite(x).all():
                 bad = first * row + int(np.argmin(np.isfinite(x)))
                 raise InputError(f"weight {bad} of tensor {tensor.name} is not finite: it cannot be quantized")
-            blocks = api.encode(plan.format, x, own, **plan.told)
+            blocks = api.encode(plan.format, x, own, **plan.context)
             progress(x.size)
             yield blocks.tobytes()

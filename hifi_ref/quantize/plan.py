@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hifi_ref.exact import Array
 from hifi_ref.formats import FORMATS
 from hifi_ref.formats.hifi import importance as importance_of
 from hifi_ref.model_files import policies
@@ -18,11 +19,11 @@ FLOATS = ("F32", "F16", "BF16")
 
 
 class Plan(NamedTuple):
-    """What becomes of one tensor: its format, what its encoder is told, and its rows of importance, one a matrix."""
+    """What becomes of one tensor: its format, more arguments of its encoder, and a row of importance per matrix."""
 
     tensor: Tensor
     format: str
-    told: dict[str, Any]
+    context: dict[str, Any]
     importance: np.ndarray | None
 
 
@@ -36,18 +37,18 @@ def plan_of(
         raise InputError(f"tensor {tensor.name} is {tensor.type_name}: quantize from F32, F16 or BF16")
     name = policies.that_fits(format_of(tensor), tensor.shape[0])
     f = FORMATS[name]
-    row = None if imatrix is None else imatrix.rows.get(tensor.name)
+    row: Array | None = None if imatrix is None else imatrix.rows.get(tensor.name)
     if row is not None and row.size != tensor.shape[0] * (tensor.shape[2] if len(tensor.shape) > 2 else 1):
         raise InputError(f"the importance of {tensor.name} has {row.size} values for a shape of {list(tensor.shape)}")
     if f.block_size == 1:
         row = None
     if f.requires_weights and row is None:
         raise InputError(f"{name} cannot be encoded without importance, and there is none for {tensor.name}")
-    told: dict[str, Any] = {}
+    context: dict[str, Any] = {}
     if "model" in metadata and f.outliers is not None:
         own = None if row is None else float(importance_of.of_tensor(row))
         count = policies.fork_outliers(tensor.name, name, metadata["model"], own)
-        told |= {} if count is None else {"outliers": count}
+        context |= {} if count is None else {"outliers": count}
     if f.by_model_size:
-        told["model_params"] = metadata["model_params"]
-    return Plan(tensor, name, told, None if row is None else row.reshape(-1, tensor.shape[0]))
+        context["model_params"] = metadata["model_params"]
+    return Plan(tensor, name, context, None if row is None else row.reshape(-1, tensor.shape[0]))

@@ -1,4 +1,4 @@
-"""Type ids of forks: told by the tensors' sizes, never guessed where those leave it open."""
+"""Type ids of forks: known by the tensors' sizes, never guessed where those leave it open."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FOREIGN = [(name, i, kind) for name, d in DIALECTS.items() for i, kind in d.ids.
 
 
 def write(path: Path, tensors: list[tuple[int, TensorType, tuple[int, ...]]], blocks: bytes = b"") -> Path:
-    """A file of zeros, or of these bytes; a tensor of F32 comes last, so that every size can be told."""
+    """A file of zeros, or of these bytes; a tensor of F32 comes last, so that every size can be known."""
     entries = [
         (f"t{n}", i, shape, (blocks or bytes(nbytes(kind, shape)))[: nbytes(kind, shape)])
         for n, (i, kind, shape) in enumerate(tensors)
@@ -52,7 +52,7 @@ def test_names_that_are_formats_have_their_sizes() -> None:
 
 
 @pytest.mark.parametrize(("name", "type_id", "kind"), FOREIGN, ids=lambda v: getattr(v, "name", v))
-def test_every_foreign_type_is_told(tmp_path: Path, name: str, type_id: int, kind: TensorType) -> None:
+def test_every_foreign_type_is_recognized(tmp_path: Path, name: str, type_id: int, kind: TensorType) -> None:
     path = write(tmp_path / "f.gguf", [(type_id, kind, (1024, 24))])
     file = open_gguf(path)
     # IQ4_KS and others have the size of a tensor's blocks and its rows' scales.
@@ -86,7 +86,7 @@ def test_marks_decide_where_padding_hides_the_size(tmp_path: Path) -> None:
     assert open_gguf(signed).dialect == "hifi"
 
 
-def test_one_tensor_that_can_be_told_tells_the_others(tmp_path: Path) -> None:
+def test_one_tensor_that_is_recognized_settles_the_others(tmp_path: Path) -> None:
     ids = DIALECTS["hifi"].ids
     path = write(tmp_path / "f.gguf", [(40, ids[40], (256,)), (46, ids[46], (256, 64))])
     assert open_gguf(path).dialect == "hifi"
@@ -101,7 +101,7 @@ def test_what_fits_nothing_is_the_references_to_judge(tmp_path: Path) -> None:
     assert "error G012" in run_check(path, "--quiet", "--dialect=hifi")[1]
 
 
-def test_a_fork_cut_off_is_still_told(tmp_path: Path) -> None:
+def test_a_fork_cut_off_is_still_recognized(tmp_path: Path) -> None:
     ids = DIALECTS["ik_llama.cpp"].ids
     path = write(tmp_path / "f.gguf", [(139, ids[139], (256, 8)), (144, ids[144], (256, 8))])
     path.write_bytes(path.read_bytes()[:-60])

@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 
 from hifi_ref.commands import command_line
-from hifi_ref.commands.command_line import FAULT, FINE, FOUND, INTERRUPTED, USAGE, UsageError
+from hifi_ref.commands.command_line import FAULT, FINE, FOUND, INTERRUPTED, USAGE_ERROR, UsageError
 from hifi_ref.model_files.files import InputError
 
 
@@ -18,23 +18,23 @@ def fault(what: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("raised", "code", "told"),
+    ("raised", "code", "message"),
     [
-        (UsageError("no such thing"), USAGE, "no such thing (--help tells the usage)"),
-        (InputError("f is empty"), USAGE, "f is empty"),
+        (UsageError("no such thing"), USAGE_ERROR, "no such thing (--help tells the usage)"),
+        (InputError("f is empty"), USAGE_ERROR, "f is empty"),
         (KeyboardInterrupt(), INTERRUPTED, "interrupted"),
         (KeyError("x"), FAULT, fault("KeyError: 'x'")),
         (OSError(5, "no more"), FAULT, fault("OSError: [Errno 5] no more")),
     ],
 )
 def test_whatever_goes_wrong_is_one_sentence(
-    raised: BaseException, code: int, told: str, capsys: pytest.CaptureFixture[str]
+    raised: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def own_part(arguments: list[str]) -> int:
         raise raised
 
     assert command_line.run("some", own_part, []) == code
-    assert capsys.readouterr() == ("", f"hifi_ref.some: {told}\n")
+    assert capsys.readouterr() == ("", f"hifi_ref.some: {message}\n")
 
 
 def test_a_fault_shows_where_it_happened_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,7 +45,7 @@ def test_a_fault_shows_where_it_happened_when_asked(capsys: pytest.CaptureFixtur
 
 def test_exit_codes_and_refusals_are_the_commands_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.run("some", lambda arguments: FOUND if arguments == ["a", "b"] else FINE, ("a", "b")) == FOUND
-    assert command_line.run("some", lambda arguments: {}["x"], [], (KeyError,)) == USAGE
+    assert command_line.run("some", lambda arguments: {}["x"], [], (KeyError,)) == USAGE_ERROR
     assert capsys.readouterr() == ("", "hifi_ref.some: 'x'\n")
 
 

@@ -61,9 +61,9 @@ def test_check_reproduces_the_file(flag: str, weighted: bool, source: Path, imat
     out = tmp_path / "out.gguf"
     own = [f"--imatrix={imatrix}"] if weighted else []
     assert quantize.main([flag, "--quiet", *own, str(source), str(out)]) == 0
-    code, told, err = run_check(str(out), f"--source={source}", *own)
-    assert (code, err) == (0, ""), told
-    assert "sound: no findings" in told
+    code, out_text, err = run_check(str(out), f"--source={source}", *own)
+    assert (code, err) == (0, ""), out_text
+    assert "sound: no findings" in out_text
     assert types(out)["output_norm.weight"] == "F32" and types(out)["blk.0.attn_k.weight"] != "Q4_K"
 
 
@@ -84,7 +84,7 @@ def test_what_is_written(source: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "messages"),
     [
         (["--type=Q9", "S", "O"], "no format is called 'Q9'"),
         (["--fork=Q9", "S", "O"], "no file type 'Q9'"),
@@ -100,7 +100,7 @@ def test_what_is_written(source: Path, tmp_path: Path, capsys: pytest.CaptureFix
         (["--nothing", "S", "O"], "Unknown command line flag"),
     ],
 )
-def test_wrong_usage(arguments: list[str], told: str, source: Path, tmp_path: Path,
+def test_wrong_usage(arguments: list[str], messages: str, source: Path, tmp_path: Path,
                      capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     out = tmp_path / "out.gguf"
     places = {"S": str(source), "O": str(out), "--imatrix=S": f"--imatrix={source}"}
@@ -108,7 +108,7 @@ def test_wrong_usage(arguments: list[str], told: str, source: Path, tmp_path: Pa
     assert quantize.main([places.get(a, a) for a in arguments]) == 2
     err = capsys.readouterr().err
     assert err.startswith("hifi_ref.quantize: ") and err.count("\n") == 1
-    assert any(part in err for part in told.split("|"))
+    assert any(part in err for part in messages.split("|"))
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -149,3 +149,14 @@ def test_only_formats_with_outliers_are_split() -> None:
         transcode.split("Q4_K", np.zeros((1, 144), np.uint8))
     with pytest.raises(ValueError, match="whole blocks of Q4_K_HIFI"):
         transcode.split("Q4_K_HIFI", np.zeros((1, 144), np.uint8))
+
+
+def test_odd_names_and_an_empty_tensor_are_kept(tmp_path: Path) -> None:
+    x = np.ones((2, 256), np.float32)
+    tensors = [("blk.0.\x1battn_q.weight", 0, (256, 2), x.tobytes()), ("blk.0.attn_k.weight", 0, (256, 0), b"")]
+    path, out = tmp_path / "source.gguf", tmp_path / "out.gguf"
+    path.write_bytes(build(tensors, METADATA))
+    assert quantize.main(["--type=Q4_0", str(path), str(out)]) == 0
+    written = open_gguf(out)
+    assert [written.raw_name(t) for t in written.tensors] == [b"blk.0.\x1battn_q.weight", b"blk.0.attn_k.weight"]
+    assert [(t.type_name, t.elements) for t in written.tensors] == [("Q4_0", 512), ("Q4_0", 0)]

@@ -10,8 +10,8 @@ from hifi_ref.model_files.policies import Model, fork_format
 
 
 def formats(file_type: str, kind: str, size: float, layers: int = 32, **model: object) -> list[str]:
-    told = Model(size, layers, **model)
-    return [fork_format(file_type, f"blk.{i}.{kind}.weight", told) for i in range(layers)]
+    described = Model(size, layers, **model)
+    return [fork_format(file_type, f"blk.{i}.{kind}.weight", described) for i in range(layers)]
 
 
 def test_the_size_is_the_forks_estimate() -> None:

@@ -15,8 +15,7 @@ from hifi_ref.model_files.findings import CODES, Finding, Findings
 from hifi_ref.model_files.gguf_file import MAX_ENTRIES, GgufError, map_file, open_gguf, printable, scan
 from tests import sources
 from tests.hostile import build
-
-SAMPLE = Path(__file__).parent / "data" / "sample.gguf"
+from tests.paths import SAMPLE
 
 F32, Q4_K = 0, 12
 ROW = np.arange(8, dtype="<f4").tobytes()
@@ -105,14 +104,14 @@ def test_wrong_headers() -> None:
     assert found(good[:10]) == [
         ("G001", "the file ends at byte 10 inside the number of tensors, which needs bytes 8 to 16")
     ]
-    told = f"the number of tensors, at byte 8, is {2**64 - 1}; at most {MAX_ENTRIES} can be read"
-    assert found(patch(good, 8, "<Q", 2**64 - 1)) == [("G003", told)]
-    told = f"the number of metadata entries, at byte 16, is 500, but only {len(good) - 24} bytes of the file follow"
-    assert found(patch(good, 16, "<Q", 500)) == [("G003", told)]
+    message = f"the number of tensors, at byte 8, is {2**64 - 1}; at most {MAX_ENTRIES} can be read"
+    assert found(patch(good, 8, "<Q", 2**64 - 1)) == [("G003", message)]
+    message = f"the number of metadata entries, at byte 16, is 500, but only {len(good) - 24} bytes of the file follow"
+    assert found(patch(good, 16, "<Q", 500)) == [("G003", message)]
 
 
 @pytest.mark.parametrize(
-    ("metadata", "told"),
+    ("metadata", "expected"),
     [
         ([("", 4, 1)], ("G004", "the key of metadata entry 0, at byte 24, is empty or holds a NUL byte")),
         ([("a\0b", 4, 1)], ("G004", "the key of metadata entry 0, at byte 24, is empty or holds a NUL byte")),
@@ -126,8 +125,8 @@ def test_wrong_headers() -> None:
         ([("a", 7, 3)], ("G024", "the value of a holds a bool of 3 at byte 37")),
     ],
 )
-def test_wrong_metadata(metadata: list[tuple[str, int, object]], told: tuple[str, str]) -> None:
-    assert found(build(TWO, metadata)) == [told]
+def test_wrong_metadata(metadata: list[tuple[str, int, object]], expected: tuple[str, str]) -> None:
+    assert found(build(TWO, metadata)) == [expected]
 
 
 def test_wrong_arrays_and_strings() -> None:
@@ -158,7 +157,7 @@ B_DIMS, B_SHAPE, B_TYPE, B_OFFSET = 57 + 9, 57 + 9 + 4, 57 + 9 + 20, 57 + 9 + 24
 
 
 @pytest.mark.parametrize(
-    ("at", "form", "value", "told"),
+    ("at", "form", "value", "expected"),
     [
         (B_DIMS, "<I", 5, [("G010", "tensor b has 5 dimensions, at byte 66; 4 at most")]),
         (
@@ -191,9 +190,9 @@ B_DIMS, B_SHAPE, B_TYPE, B_OFFSET = 57 + 9, 57 + 9 + 4, 57 + 9 + 20, 57 + 9 + 24
         ]),
     ],
 )  # fmt: skip
-def test_wrong_tensor_entries(at: int, form: str, value: int, told: list[tuple[str, str | None]]) -> None:
+def test_wrong_tensor_entries(at: int, form: str, value: int, expected: list[tuple[str, str | None]]) -> None:
     got = found(patch(build(TWO), at, form, value))
-    for code, message in told:
+    for code, message in expected:
         assert code in [c for c, _ in got]
         assert message is None or (code, message) in got
 
@@ -215,13 +214,13 @@ def test_padding_and_the_end_of_the_file() -> None:
     short = build([("a", F32, (3,), ROW[:12]), ("b", F32, (3,), ROW[:12])])
     start = len(short) - 64
     assert found(short) == []
-    told = f"1 of the 20 padding bytes from byte {start + 12} are not zero, the first at {start + 20}"
-    assert found(patch(short, start + 20, "<B", 7)) == [("P006", told)]
+    message = f"1 of the 20 padding bytes from byte {start + 12} are not zero, the first at {start + 20}"
+    assert found(patch(short, start + 20, "<B", 7)) == [("P006", message)]
     assert found(patch(short, start - 1, "<B", 7))[0][0] == "P006"
-    told = f"5 bytes follow the last tensor, which ends with its padding at byte {len(short)}"
-    assert found(short + b"extra") == [("G020", told)]
-    told = f"the file ends at byte {len(short) - 20}, 20 bytes short of the padding that closes its last tensor"
-    assert found(short[:-20]) == [("G019", told)]
+    message = f"5 bytes follow the last tensor, which ends with its padding at byte {len(short)}"
+    assert found(short + b"extra") == [("G020", message)]
+    message = f"the file ends at byte {len(short) - 20}, 20 bytes short of the padding that closes its last tensor"
+    assert found(short[:-20]) == [("G019", message)]
     assert [code for code, _ in found(short[:-21])] == ["G018"]
     # Without tensors ggml pads the header, and gguf-py does not.
     empty = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
@@ -254,8 +253,8 @@ def test_open_gguf_raises_on_the_first_error(tmp_path: Path) -> None:
     path.write_bytes(patch(build(TWO), B_TYPE, "<I", 4))
     with pytest.raises(GgufError) as caught:
         open_gguf(path)
-    told = "tensor b: the type id 4, at byte 86, was Q4_2, removed in May 2023, before GGUF"
-    assert str(caught.value) == f"{path}: {told}"
+    message = "tensor b: the type id 4, at byte 86, was Q4_2, removed in May 2023, before GGUF"
+    assert str(caught.value) == f"{path}: {message}"
 
 
 def test_a_big_endian_file_of_the_converter(tmp_path: Path) -> None:

@@ -1,0 +1,171 @@
+"""A whole file against its source: every tensor found, compared and explained, with a verdict in one sentence."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import NamedTuple
+
+import numpy as np
+
+from hifi_ref import api
+from hifi_ref.check import reproduce
+from hifi_ref.check.comparison import NOT_JUDGED, Comparison, Options, TensorResult
+from hifi_ref.check.meaning import result_of, settle
+from hifi_ref.check.resume import digest_of, load_state, save_state
+from hifi_ref.check.verdict import add_findings
+from hifi_ref.formats import FORMATS
+from hifi_ref.lanes import choose
+from hifi_ref.model_files.context import contexts
+from hifi_ref.model_files.findings import Findings
+from hifi_ref.model_files.gguf_file import Gguf, Tensor
+from hifi_ref.model_files.imatrix import Imatrix, read_imatrix
+from hifi_ref.model_files.source import Source, SourceError, Weights, expects_interleaved, layouts, open_source
+from hifi_ref.model_files.tensor_types import is_defined
+
+# Tensors that are worked on at a time: one is read and compared while another is encoded.
+AT_A_TIME = 2
+# Seconds between two states on disk.
+SAVE_EVERY = 2.0
+
+# Called with weights to encode and an estimate in seconds; returns what is called with the weights that are done.
+StartProgress = Callable[[int, float], Callable[[int], object]]
+
+
+class Plan(NamedTuple):
+    """One tensor's work: its source, and the ways in which it may have been made."""
+
+    tensor: Tensor
+    weights: Weights
+    ways: list[reproduce.Way]
+
+
+def compare(
+    path: str,
+    gguf: Gguf,
+    options: Options,
+    findings: Findings,
+    start_progress: StartProgress = lambda weights, seconds: lambda done: None,
+) -> Comparison:
+    """Compare a sound file's tensors with their source. Findings are added to ``findings``.
+
+    Raises OSError, GgufError, SafetensorsError, SourceError or ImatrixError, each in one sentence.
+    """
+    if gguf.order == ">":
+        raise SourceError("a big-endian file cannot be compared with its source: convert it with gguf_convert_endian")
+    source = open_source(options.source, gguf)
+    imatrix = read_imatrix(options.imatrix) if options.imatrix else Imatrix({})
+    wanted = [t for t in gguf.tensors if t.readable and re.search(options.tensors or "", t.name)]
+    digest = digest_of(path, options)
+    done = load_state(options.state, digest) if options.resume else {}
+    planned = [done.get(tensor.name) or _plan(gguf, tensor, source, imatrix) for tensor in wanted]
+    plans = [plan for plan in planned if isinstance(plan, Plan)]
+    _compare_all(gguf, plans, options, done, functools.partial(save_state, options.state, digest), start_progress)
+    results = [done[plan.tensor.name] if isinstance(plan, Plan) else plan for plan in planned]
+    settle(results, options.imatrix is None and any(key.startswith("quantize.imatrix.") for key in gguf.metadata))
+    names = {t.name for t in gguf.tensors}
+    # A part of a split model, as its metadata say, lacks what the others hold.
+    partial = options.tensors or "split.count" in gguf.metadata
+    missing = [] if partial else [name for name in source.names if name not in names]
+    comparison = Comparison(options, source.form, results, missing, source.unmapped, imatrix.datasets)
+    add_findings(gguf, comparison, findings)
+    if options.state and os.path.exists(options.state):
+        os.unlink(options.state)
+    return comparison
+
+
+def _compare_all(
+    gguf: Gguf,
+    plans: list[Plan],
+    options: Options,
+    done: dict[str, TensorResult],
+    save: Callable[[dict[str, TensorResult]], None],
+    start_progress: StartProgress,
+) -> None:
+    """Put each tensor's result into ``done``, which is saved now and then, and when anything interrupts."""
+    work = _work(plans, options.sample)
+    seconds = choose.announce(work)
+    report_done, stopping = start_progress(sum(weights for _, _, weights in work), seconds), threading.Event()
+
+    def progress(weights: int) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        report_done(weights)
+
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        running = [pool.submit(_compare_tensor, gguf, plan, options, progress) for plan in plans]
+        saved = time.monotonic()
+        try:
+            for future in as_completed(running):
+                result = future.result()
+                done[result.name] = result
+                if time.monotonic() - saved > SAVE_EVERY:
+                    save(done)
+                    saved = time.monotonic()
+        except BaseException:
+            stopping.set()
+            for future in running:
+                future.cancel()
+            save(done)
+            raise
+
+
+def _plan(gguf: Gguf, tensor: Tensor, source: Source, imatrix: Imatrix) -> Plan | TensorResult:
+    weights = source.find(tensor.name)
+    if weights is None:
+        return TensorResult(tensor.name, NOT_JUDGED, "absent", "the source has no such tensor")
+
+    def not_judged(meaning: str, why: str) -> TensorResult:
+        return TensorResult(tensor.name, NOT_JUDGED, meaning, why, weights.name, weights.kind)
+
+    if _plain(weights.shape) != _plain(tensor.shape):
+        return not_judged("shape", f"the shape is {list(tensor.shape)}, and {list(weights.shape)} in the source")
+    kind = tensor.known_type.name
+    if kind not in FORMATS or not is_defined(tensor.known_type) or FORMATS[kind].encode is None:
+        return not_judged("format", f"there is no encoder of {kind} here")
+    importance = imatrix.rows.get(tensor.name)
+    matrices = tensor.shape[2] if len(tensor.shape) > 2 else 1
+    if importance is not None and len(importance) != tensor.shape[0] * matrices:
+        # The reference, too, goes on without it for the embedding, and stops for any other tensor.
+        importance = None
+    if FORMATS[kind].requires_weights and importance is None:
+        return not_judged("importance", f"{kind} needs an importance matrix")
+    orders = layouts(gguf, tensor)
+    expected = "interleaved" if expects_interleaved(source, gguf, tensor) else ""
+    return Plan(tensor, weights, reproduce.ways_to_make(tensor, weights, importance, orders, expected))
+
+
+def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without the ones at its end."""
+    n = len(shape)
+    while n > 1 and shape[n - 1] == 1:
+        n -= 1
+    return tuple(shape[:n])
+
+
+def _work(plans: list[Plan], sample: int | None) -> list[tuple[str, bool, int]]:
+    work = []
+    for plan in plans:
+        n = plan.tensor.elements
+        if sample is not None:
+            row = plan.tensor.shape[0]
+            n = min(n, max(row, -(-sample * plan.tensor.known_type.block_size // row) * row))
+        work.append((plan.tensor.known_type.name, plan.ways[0].importance is not None, n))
+    return work
+
+
+def _compare_tensor(gguf: Gguf, plan: Plan, options: Options, progress: Callable[[int], object]) -> TensorResult:
+    name, known = plan.tensor.known_type.name, contexts(gguf).get(plan.tensor.name, {})
+
+    def encode(x: np.ndarray, importance: np.ndarray | None, outliers: int | None) -> np.ndarray:
+        context = known or ({} if outliers is None else {"outliers": outliers})
+        return api.encode(name, x, importance, **context)
+
+    sourced = reproduce.SourcedTensor(gguf, plan.tensor, plan.weights, encode)
+    tally, way = reproduce.follow(sourced, plan.ways, options.sample, options.seed, progress)
+    return result_of(plan.tensor, tally, way, plan.weights.name, plan.weights.kind)

@@ -1,0 +1,113 @@
+"""Wrong answers are traced to block and field, and every known bug is caught and nearly all are named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hifi_ref import api, exact, known_bugs
+from hifi_ref.conform import bulk, cases, diagnose, judge, report
+from tests.conform.helpers import SUITES, InProcess, Reference, reported
+
+
+def test_a_wrong_weight_is_traced_to_its_field() -> None:
+    class LostBit(Reference):
+        def decode(self, name: str, blocks: np.ndarray) -> np.ndarray:
+            blocks = blocks.copy()
+            blocks[:, 7] &= 0xEF
+            return super().decode(name, blocks)
+
+    failure = reported(LostBit(), "Q4_0.decode").failures[0]
+    assert (failure.block, failure.field, failure.unit, failure.index) == (0, "qs[5]", "weight", 21)
+    assert "as if byte 7" in failure.detail and "(" in failure.expected
+
+
+def test_a_wrong_byte_is_named_by_its_field() -> None:
+    class OtherScale(Reference):
+        def encode(self, name: str, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+            blocks = super().encode(name, x, weights)
+            blocks[..., 144 + 2] += 1
+            return blocks
+
+    f = SUITES["Q4_K.encode"].layout
+    row = np.concatenate([case.given["weights"] for case in SUITES["Q4_K.encode"].cases[:2]])
+    case = cases.Case("x", "two blocks", (), "valid", {"weights": row, "importance": None}, api.encode("Q4_K", row))
+    suite = cases.Suite(f, "encode", (case,))
+    cell = report.cell_report(judge.judge_suite(InProcess(OtherScale()), suite), "python:spoilt")
+    assert (cell.failures[0].block, cell.failures[0].field, cell.failures[0].index) == (1, "dmin", 2)
+
+
+def test_a_wrong_dot_product_is_traced_to_its_block_and_field() -> None:
+    class HighBits(Reference):
+        def dot(self, name: str, w: np.ndarray, a: np.ndarray) -> np.ndarray:
+            blocks = w.reshape(-1, 210).copy()
+            blocks[-1, 128:192] &= 0x0F
+            return super().dot(name, blocks.reshape(w.shape), a)
+
+    (long,) = (case for case in bulk.with_bulk(SUITES["Q6_K.dot"], 0).cases if case.id == "gauss-512-0")
+    suite = cases.Suite(SUITES["Q6_K.dot"].layout, "dot", (long,))
+    cell = judge.judge_suite(InProcess(HighBits()), suite)
+    failure = report.cell_report(cell, "python:spoilt", target=InProcess(HighBits())).failures[0]
+    # Asked for alone, each block is the last one.
+    assert (failure.block, failure.field) == (0, "qh") and "right where qh is 0" in failure.detail
+
+
+def spoilt_decode(change) -> Any:
+    class Spoilt(Reference):
+        def decode(self, name: str, blocks: np.ndarray) -> np.ndarray:
+            return change(super().decode(name, blocks))
+
+    return Spoilt()
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("nothing written", np.zeros_like),
+        ("byte order", lambda x: x.view(np.uint32).byteswap().view(np.float32)),
+        ("bfloat16 result", lambda x: exact.widen_bf16(exact.narrow_bf16(x))),
+        ("order of elements", lambda x: np.roll(x, 3, axis=-1)),
+        ("constant factor", lambda x: x * np.float32(1.5)),
+        ("sign", lambda x: np.where(np.arange(x.shape[-1]) % 3 == 0, -x, x)),
+    ],
+)
+def test_patterns(kind: str, change) -> None:
+    with np.errstate(all="ignore"):
+        found = reported(spoilt_decode(change), "Q5_K.decode").diagnosis
+    assert found.kind == kind and found.bug is None and 0.5 <= found.matches / found.of <= 1
+
+
+def test_a_property_that_only_failing_vectors_have_is_named() -> None:
+    class Odd(Reference):
+        def encode(self, name: str, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+            blocks = super().encode(name, x, weights)
+            blocks[..., 0] ^= 0 if weights is None else 0x55
+            return blocks
+
+    assert reported(Odd(), "Q4_0.encode").diagnosis.kind in ("Importance", "importance")
+
+
+# Of dot products these are sound kernels, which no judge may call wrong.
+SOUND = ("order of additions", "fused multiply-add", "half precision")
+
+
+def test_every_known_bug_is_caught_and_nearly_all_are_named() -> None:
+    missed, named, caught = [], 0, 0
+    # One cell after another: the answers of its bugs are kept meanwhile.
+    for bug in sorted(known_bugs.BUGS, key=lambda bug: (bug.format, bug.operation)):
+        suite = SUITES[f"{bug.format}.{bug.operation}"]
+        answers = diagnose.bug_answers(bug, suite)
+        found = [judge.compare(suite, c, np.ascontiguousarray(answers[c.id]).view(np.uint8)) for c in suite.cases]
+        cell = judge.Cell(suite, found)
+        if not cell.failures:
+            # Some show only where C leaves the result open: the report counts that, and calls it conforming.
+            if not cell.counts[judge.OPEN] and (bug.operation != "dot" or bug.kind not in SOUND):
+                missed.append(bug.name)
+            continue
+        caught += 1
+        diagnosis = diagnose.diagnose(cell)
+        named += diagnosis is not None and diagnosis.bug == bug.name
+    assert not missed
+    assert caught >= 500 and named >= 0.9 * caught, (named, caught)

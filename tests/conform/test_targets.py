@@ -1,0 +1,124 @@
+"""Programs, shared libraries and packages as targets, however they misbehave."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hifi_ref.conform import cases, judge, report, targets
+from hifi_ref.conform.line_target import LineTarget, NoAnswerError, NotOfferedError
+from reference import fetch
+from tests.conform.helpers import EXAMPLES, SCHEMA, SUITES, run
+
+
+@pytest.mark.parametrize("language", ["c", "js"])
+def test_the_example_programs_conform(language: str, compiled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = str(compiled) if language == "c" else f"node {EXAMPLES / 'kernels.mjs'}"
+    code, out, err = run(capsys, f"exec:{program}", "--formats=Q4_0,Q8_0", "--level=2")
+    assert (code, err) == (0, ""), out
+    assert "example kernels in" in out and "declined" in out
+
+
+# What a program does with the decoding questions, in Python; it answers the others with "no".
+MISBEHAVIOUR = {
+    "hangs": ("import time; time.sleep(60)", "no answer within 0.5 s"),
+    "dies": ("import os; os.abort()", "died of SIGABRT"),
+    "exits": ("sys.exit('error: out of luck')", "ended with exit code 1: 'error: out of luck'"),
+    "answers rubbish": ("print('banana')", "answered 'banana', not ok and hexadecimal digits, no, or error"),
+    "answers half a byte": ("print('ok 123')", "answered 'ok 123', not ok"),
+    "answers too little": ("print('ok 00')", "answered 1 bytes, not 128"),
+    "answers nothing": ("print()", "answered ''"),
+    "answers twice": (r"sys.stdout.write('no\nno\n')", "without being asked"),
+    "answers no text": ("sys.stdout.buffer.write(bytes([255, 0, 10]))", r"answered '\\xff\x00'"),
+    "answers without end": ("[print('0' * 2**20, end='') for _ in range(80)]", "answers without end"),
+    "refuses": ("print('error no such thing')", "refused: 'no such thing'"),
+    "closes its output": ("os.close(1); time.sleep(60)", "closed its output"),
+}
+
+
+@pytest.mark.parametrize("how", MISBEHAVIOUR)
+def test_a_program_that_misbehaves_is_described_in_one_sentence(how: str, tmp_path: Path) -> None:
+    does, says = MISBEHAVIOUR[how]
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "for line in sys.stdin:\n"
+        "    if line.startswith('hello'): print('ok odd')\n"
+        f"    elif line.startswith('decode Q4_0'): {does}\n"
+        "    else: print('no')\n"
+        "    sys.stdout.flush()\n"
+    )
+    target = LineTarget([sys.executable, "-S", str(script)], seconds=0.5 if "hangs" in how or "closes" in how else 10)
+    given = {"blocks": np.zeros(18, np.uint8)}
+    suite = cases.Suite(SUITES["Q4_0.decode"].layout, "decode", SUITES["Q4_0.decode"].cases[:2])
+    verdicts = judge.judge_suite(target, suite).verdicts
+    assert says in verdicts[-1].detail and "\n" not in verdicts[-1].detail
+    # The rest is judged all the same.
+    with pytest.raises(NotOfferedError):
+        target.ask("decode", "Q8_0", given, {})
+    target.close()
+
+
+def test_a_program_that_never_answers_is_not_asked_for_ever(tmp_path: Path) -> None:
+    script = tmp_path / "program.sh"
+    script.write_text("read line; echo ok; read line; kill -9 $$\n")
+    target = LineTarget(["sh", str(script)])
+    cell = judge.judge_suite(target, SUITES["Q4_0.decode"])
+    assert len(cell.verdicts) == judge.PATIENCE and cell.not_asked == len(SUITES["Q4_0.decode"].cases) - judge.PATIENCE
+    assert report.cell_report(cell, "exec:sh").failed == len(SUITES["Q4_0.decode"].cases)
+    target.close()
+
+
+def test_a_program_that_does_not_start() -> None:
+    with pytest.raises(NoAnswerError, match="cannot run /nowhere: No such file"):
+        LineTarget("/nowhere").hello()
+    with pytest.raises(NoAnswerError, match="banana"):
+        LineTarget("echo banana").hello()
+
+
+def test_a_question_larger_than_a_pipe(tmp_path: Path) -> None:
+    """Both sides write at once: neither may wait for the other."""
+    script = tmp_path / "echo.py"
+    script.write_text("import sys\nfor line in sys.stdin: print('ok', line.split()[-1], flush=True)\n")
+    target = LineTarget([sys.executable, str(script)])
+    blocks = np.arange(2_000_000, dtype=np.uint32).view(np.uint8)
+    np.testing.assert_array_equal(target.ask("decode", "X", {"blocks": blocks}, {}), blocks)
+    target.close()
+
+
+def test_the_release_conforms_and_its_avx2_kernels_do_not(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = fetch.library_dir()
+    code, out, _ = run(capsys, f"ggml:{folder}#base", "--formats=Q4_0,Q8_1,Q6_K,TQ1_0,BF16")
+    assert code == 0, out
+    code, out, _ = run(capsys, f"ggml:{folder}#haswell", "--formats=Q1_0", "--operations=dot", "--json")
+    content = json.loads(out)
+    SCHEMA.validate(content)
+    (cell,) = content["subjects"][0]["cells"]
+    assert code == 1 and cell["diagnosis"]["kind"] in ("code -128", "activation -128")
+    assert [lib["file"] for lib in content["subjects"][0]["libraries"]] == ["libggml-base.so", "libggml-cpu-haswell.so"]
+    assert content["subjects"][0]["libraries"][0]["sha256"] == SUITES_REFERENCE["sha256"]
+
+
+SUITES_REFERENCE = json.loads((cases.vectors_folder() / "llama.cpp" / "Q4_0.decode.json").read_text())["reference"]
+
+
+def test_each_part_of_a_folder_is_a_subject() -> None:
+    opened, cannot = targets.open_targets(f"ggml:{fetch.library_dir()}", 10)
+    names = [one.spelling.rpartition("#")[2] for one in opened]
+    assert names[0] == "base" and {"x64", "haswell"} <= set(names)
+    assert len(opened) + len(cannot) == 15
+    assert set(cannot.values()) <= {"needs instructions that this processor does not have"}
+
+
+def test_gguf_py(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "gguf-py", "--formats=Q8_0,Q6_K", "--operations=decode")
+    assert (code, err) == (0, "") and out.startswith("gguf-py: gguf-py 0.") and "conforms (" in out
+
+
+def test_a_subject_that_cannot_start_does_not_conform(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "python:no_such_module", "--formats=Q4_0")
+    assert (code, err) == (1, "") and "No module named 'no_such_module'" in out
