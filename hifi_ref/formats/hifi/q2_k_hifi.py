@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
+from hifi_ref.exact import product
 from hifi_ref.formats import q2_k
 from hifi_ref.formats.hifi import outliers as out
 from hifi_ref.formats.hifi import replaced

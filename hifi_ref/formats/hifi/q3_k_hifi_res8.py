@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import div, f32, round_half_away
+from hifi_ref.exact import div, f32, product, round_half_away
 from hifi_ref.formats import q3_k
 from hifi_ref.formats.hifi import outliers as out
 from hifi_ref.formats.layout import Field

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import div, f32, mul
+from hifi_ref.exact import div, f32, mul, product
 from hifi_ref.formats import q6_k
 from hifi_ref.formats.hifi import outliers as out
 from hifi_ref.formats.hifi import residual
