@@ -16,10 +16,11 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from jax._src import source_info_util
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr
 
 from hifi_ref.exact.bit_patterns import ALIEN_NAN
+from tests import jaxprs
+from tests.jaxprs import union
 
 MANTISSA = {"float16": 11, "bfloat16": 8, "float32": 24, "complex64": 24, "float64": 53, "complex128": 53}
 # They hand on their first operand's elements, or those of all of them.
@@ -28,7 +29,19 @@ MOVES = {
     "optimization_barrier", "real", "imag", "neg", "reduce_max", "reduce_min", "gather", "dynamic_slice", "abs",
     "round", "stop_gradient",
 }  # fmt: skip
-JOINS = {"concatenate", "complex", "max", "min", "pad", "dynamic_update_slice", "scatter", "and", "or", "clamp"}
+JOINS = {
+    "concatenate",
+    "stack",
+    "complex",
+    "max",
+    "min",
+    "pad",
+    "dynamic_update_slice",
+    "scatter",
+    "and",
+    "or",
+    "clamp",
+}
 UNORDERED = {"reduce_sum", "cumsum", "dot_general", "reduce_prod", "cumprod", "reduce_window_sum", "scatter_add"}
 
 
@@ -56,88 +69,22 @@ class Value(NamedTuple):
         )  # fmt: skip
 
 
-class Notes(NamedTuple):
-    """Errors, and what was found of each inner jaxpr with each kind of operands: loops walk through them again."""
-
-    errors: dict[str, None]
-    seen: dict[tuple[int, tuple[Value, ...]], list[Value]]
-
-
 def find(traced: ClosedJaxpr) -> list[str]:
     """One line an error, with its place; empty if there is none."""
-    notes = Notes({}, {})
-    _walk(traced, [_anything(v.aval) for v in traced.jaxpr.invars], notes)
-    return list(notes.errors)
+    rules = jaxprs.Rules(_constant, _known_or_not, _widened)
+    return jaxprs.find(traced, rules, [_anything(v.aval) for v in traced.jaxpr.invars])
 
 
-# WALK
+def _known_or_not(eqn: Any, aval: Any, operands: list[Value], context: None, found: list[str]) -> Value:
+    return _one(eqn, aval, operands, found)._replace(known=all(v.known for v in operands))
 
 
-def _walk(closed: ClosedJaxpr | Jaxpr, given: list[Value], notes: Notes) -> list[Value]:
-    key = id(closed), tuple(given)
-    if key not in notes.seen:
-        notes.seen[key] = _walked(closed, given, notes)
-    return list(notes.seen[key])
-
-
-def _walked(closed: ClosedJaxpr | Jaxpr, given: list[Value], notes: Notes) -> list[Value]:
-    jaxpr = closed.jaxpr if isinstance(closed, ClosedJaxpr) else closed
-    consts = closed.consts if isinstance(closed, ClosedJaxpr) else []
-    values = dict(zip(jaxpr.constvars, map(_constant, consts), strict=True))
-    values |= dict(zip(jaxpr.invars, given, strict=True))
-    for eqn in jaxpr.eqns:
-        operands = [_constant(v.val) if isinstance(v, Literal) else values[v] for v in eqn.invars]
-        found: list[str] = []
-        results = _results(eqn, operands, notes, found)
-        for error in found:
-            notes.errors[f"{error} at {source_info_util.summarize(eqn.source_info)}"] = None
-        values |= dict(zip(eqn.outvars, results, strict=True))
-    return [_constant(v.val) if isinstance(v, Literal) else values[v] for v in jaxpr.outvars]
-
-
-def _results(eqn: Any, operands: list[Value], notes: Notes, found: list[str]) -> list[Value]:
-    name, params = eqn.primitive.name, eqn.params
-    if name == "while":
-        first, second = params["cond_nconsts"], params["body_nconsts"]
-        consts, carry = operands[first : first + second], operands[first + second :]
-        return _fixed(lambda carry: _walk(params["body_jaxpr"], consts + carry, notes), carry, eqn.outvars)
-    if name == "scan":
-        # What it carries keeps its shape; what it runs over, or stacks, has an axis more outside.
-        inner = getattr(params["jaxpr"], "jaxpr", params["jaxpr"])
-        carried = sum(a.aval.shape == b.aval.shape for a, b in zip(inner.outvars, eqn.outvars, strict=True))
-        rows_count = sum(a.aval.shape != b.aval.shape for a, b in zip(inner.invars, eqn.invars, strict=True))
-        consts = len(operands) - carried - rows_count
-        carry, rows = operands[consts : consts + carried], operands[consts + carried :]
-        stacked: list[Value] = []
-
-        def step(carry: list[Value]) -> list[Value]:
-            out = _walk(params["jaxpr"], operands[:consts] + carry + rows, notes)
-            stacked[:] = out[carried:]
-            return out[:carried]
-
-        return _fixed(step, carry, eqn.outvars[:carried]) + stacked
-    if name == "cond":
-        branches = [_walk(branch, operands[1:], notes) for branch in params["branches"]]
-        return [_union(outs) for outs in zip(*branches, strict=True)]
-    inner = params.get("jaxpr") or params.get("call_jaxpr")
-    if inner is not None:
-        return _walk(inner, operands, notes)
-    known = all(v.known for v in operands)
-    return [_one(eqn, v.aval, operands, found)._replace(known=known) for v in eqn.outvars]
-
-
-def _fixed(step: Any, carry: list[Value], outvars: list[Any]) -> list[Value]:
-    """What holds at every turn of a loop: ranges that grow are given up at once."""
-    while True:
-        after = []
-        for a, b, v in zip(carry, step(carry), outvars, strict=True):
-            whole = _anything(v.aval)
-            both = a | b._replace(low=max(b.low, whole.low), high=min(b.high, whole.high))
-            grown = (both.low, both.high, both.zeros) != (a.low, a.high, a.zeros)
-            after.append(both._replace(low=whole.low, high=whole.high, zeros=0) if grown else both)
-        if after == carry:
-            return carry
-        carry = after
+def _widened(a: Value, b: Value, v: Any) -> Value:
+    """Ranges that grow are given up at once."""
+    whole = _anything(v.aval)
+    both = a | b._replace(low=max(b.low, whole.low), high=min(b.high, whole.high))
+    grown = (both.low, both.high, both.zeros) != (a.low, a.high, a.zeros)
+    return both._replace(low=whole.low, high=whole.high, zeros=0) if grown else both
 
 
 # ONE OPERATION
@@ -160,11 +107,11 @@ def _one(eqn: Any, aval: Any, operands: list[Value], found: list[str]) -> Value:
     if name in ("div", "sqrt", "rsqrt", "pow", "exp", "log") and is_float:
         return anything._replace(loose=True)
     if name == "select_n":
-        return _union(operands[1:])
+        return union(operands[1:])
     if name == "gather" and operands[0].known or name in MOVES:
         return operands[0]
     if name in ("and", "or") or name in JOINS:
-        return _union(operands)._replace(**_range(name, operands, anything))
+        return union(operands)._replace(**_range(name, operands, anything))
     if name == "convert_element_type":
         return _converted(eqn.invars[0].aval, aval, operands[0], anything)
     if name == "bitcast_convert_type":
@@ -174,8 +121,8 @@ def _one(eqn: Any, aval: Any, operands: list[Value], found: list[str]) -> Value:
         return anything._replace(loose=value.loose, zeros=wide - value.bits if wide else 0)
     if name == "xor":
         hidden = any(v.hidden for v in operands)
-        union = _union(operands)
-        return anything._replace(loose=union.loose and not hidden, zeros=0 if not hidden else union.zeros)
+        joined = union(operands)
+        return anything._replace(loose=joined.loose and not hidden, zeros=0 if not hidden else joined.zeros)
     if name == "eq":
         a, b = sorted(operands, key=lambda v: v.known)
         alien = int(ALIEN_NAN)
@@ -236,8 +183,8 @@ def _range(name: str, operands: list[Value], anything: Value) -> dict[str, int]:
     if name == "mul":
         corners = [x * y for x in (a.low, a.high) for y in (b.low, b.high)]
     if name in JOINS or name in ("max", "min"):
-        union = _union(operands)
-        corners, span["zeros"] = [union.low, union.high], union.zeros
+        joined = union(operands)
+        corners, span["zeros"] = [joined.low, joined.high], joined.zeros
     if name == "clamp":
         corners = [max(a.low, operands[1].low), min(b.high, operands[1].high)]
         corners = [min(corners), max(corners)] if corners[0] <= corners[1] else [a.low, b.high]
@@ -283,10 +230,3 @@ def _width(value: Value) -> int:
     if largest & (largest - 1) == 0:
         largest -= 1
     return max(1, largest.bit_length() - value.zeros)
-
-
-def _union(values: Any) -> Value:
-    first, *rest = values
-    for value in rest:
-        first = first | value
-    return first

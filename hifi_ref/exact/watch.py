@@ -18,7 +18,7 @@ import functools
 import operator
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -62,8 +62,11 @@ def gathering() -> Iterator[list[Array]]:
 def unwatched() -> Iterator[None]:
     """Within it products and quotients do not mark themselves: for text that marks by a proof of its own."""
     token = _by_itself.set(False)
+    jax = sys.modules.get("jax")
     try:
-        yield
+        # By this name tests/escapes.py knows what is traced here
+        with jax.named_scope("unwatched") if jax else nullcontext():
+            yield
     finally:
         _by_itself.reset(token)
 
@@ -110,12 +113,16 @@ def blocks_marked(marks: Sequence[Array], rows: int, blocks: int) -> Array:
     """bool[rows, blocks] from marks over elements, sub-blocks, blocks or rows.
 
     Blocks lie on the first two axes, or side by side on the last one, each with as many elements as it has there; or
-    the last axis has the rows. Where a shape can be read in two ways both are taken: a block more is repaired then.
+    the last axis has the rows; a single mark is for all. Where a shape can be read in two ways both are taken: a block
+    more is repaired then.
     """
     # What has the same length on the last axis is joined before that axis is taken apart, which costs more
     by_length: dict[int, Array] = {}
     joined = sys.modules["jax"].numpy.zeros((rows, blocks), bool)
     for found in marks:
+        if not found.ndim:
+            joined = joined | found
+            continue
         by_block = found.shape[:2] == (rows, blocks)
         if by_block:
             joined = joined | found.reshape(rows, blocks, -1).any(axis=2)

@@ -77,7 +77,7 @@ def encode(
     # SUB-BLOCKS
     columns, w, mean_square = grid_search.sub_columns(x, weights, 16)
     if w is None:
-        w = mean_square * np.float32(0.25) + exact.mul(columns, columns)
+        w = exact.mul(mean_square, np.float32(0.25)) + exact.mul(columns, columns)
     size, signs = grid_search.split_signs(columns, w, even=False)
     nothing = lib.max(size, axis=0) < np.float32(1e-8)
     fit = grid_search.fit_from_peak(SEARCH, size, w, nothing)

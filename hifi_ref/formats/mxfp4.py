@@ -80,7 +80,9 @@ def _floor_log2(x: Float32[Array, "*n"]) -> Int32[Array, "*n"]:
     # Between k = e + 1 and its neighbour towards e, magnitudes lie from that of e or ~e on
     magnitude = exact.f32(lib.where(e >= 0, e, ~e))
     power = exact.from_bits(exact.bits(magnitude) & np.uint32(0x7F800000))
-    return e + (exact.f32(j) < power * np.float32(np.log(2)))
+    # Powers of two from 1 on, or 0
+    with exact.unwatched():
+        return e + (exact.f32(j) < exact.mul(power, np.float32(np.log(2))))
 
 
 def dot(w: UInt8[Array, "rows blocks 17"], a: UInt8[Array, "blocks 34"]) -> Float32[Array, "rows"]:

@@ -23,7 +23,7 @@ def of_block(w: Float32[Array, "blocks 256"]) -> Float32[Array, "blocks"]:
     """0.2 to 0.9, from the spread of the importance within each block and from its peak."""
     if _by_callback(w):
         return clean_thread.call(of_block, w.shape[:-1], np.float32, w)
-    with _binary64(w):
+    with _binary64(w), exact.unwatched():
         mean, spread, peak = _statistics(w)
         lib = exact.library(w)
         some = mean >= 1e-10
@@ -38,7 +38,7 @@ def of_tensor(w: Float32[Array, "*n k"]) -> Float32[Array, "*n"]:
     """0.2 to 0.9, from the spread of a tensor's importance."""
     if _by_callback(w):
         return clean_thread.call(of_tensor, w.shape[:-1], np.float32, w)
-    with _binary64(w):
+    with _binary64(w), exact.unwatched():
         mean, spread, _ = _statistics(w)
         lib = exact.library(w)
         some = mean >= 1e-10
@@ -63,7 +63,9 @@ def outlier_count(importance: Float32[Array, "blocks"], count: int, model_params
 
 def _between(share: Float32[Array, "*n"]) -> Float32[Array, "*n"]:
     f = np.float32
-    return exact.library(share).clip(f(0.2) + mul(share, f(0.7)), f(0.2), f(0.9))
+    # Added to 0.2, a faint share is lost either way
+    with exact.unwatched():
+        return exact.library(share).clip(f(0.2) + mul(share, f(0.7)), f(0.2), f(0.9))
 
 
 # BINARY64 IN BOTH LANES

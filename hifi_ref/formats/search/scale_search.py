@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import div, fold, ratio, rounded_code, running_sums, wall
+from hifi_ref.exact import div, fold, rounded_code, running_sums, wall
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float32, Int32
@@ -79,9 +79,10 @@ def least_weighted_square_error(x: Float32[Array, "n subs"], w: Weight, top: int
 
     def attempt(k, state):
         scale, best, inverse = state
-        trial = ratio(-(np.float32(top) + steps[k]), peak)
-        # The products of x and w are those of the first sums, where they were watched
+        # The products of x and w are those of the first sums, where they were watched; and a trial is about as large
+        # as the inverse there
         with exact.unwatched():
+            trial = div(-(np.float32(top) + steps[k]), peak)
             xl, l2 = sums(trial)
         better = wall((l2 > 0) & (mul(xl, xl) > mul(best, l2)))
         new_scale = div(xl, lib.where(better, l2, np.float32(1)))
