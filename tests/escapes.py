@@ -25,7 +25,10 @@ from hifi_ref.exact.bit_patterns import ALIEN_NAN
 from tests import jaxprs
 from tests.jaxprs import union
 
-FLOATS = {"float16": (-24, -24), "bfloat16": (-133, -133), "float32": (-149, -149), "float64": (-1074, -1074)}
+FLOATS = {
+    "float16": (-24, -24), "bfloat16": (-133, -133), "float32": (-149, -149), "complex64": (-149, -149),
+    "float64": (-1074, -1074),
+}  # fmt: skip
 # Nothing but zeros, infinities and NaN
 NOTHING = 1 << 20
 MOVES = {
@@ -101,9 +104,10 @@ def _context(jaxpr: Any, outer: Context | None, eqn: Any) -> Context:
         if e.primitive.name != "lt" or not isinstance(e.invars[1], Literal):
             continue
         value, bound = e.invars[0], np.asarray(e.invars[1].val)
-        if bound.dtype == np.float32 and bound == exact.FAINT:
+        if bound.dtype == np.float32 and bound in (exact.FAINT, exact.SMALLEST_NORMAL):
             source = made_by.get(value)
-            floors[source.invars[0] if source is not None and source.primitive.name == "abs" else value] = -103
+            result = source.invars[0] if source is not None and source.primitive.name == "abs" else value
+            floors[result] = round(math.log2(bound))
         for floor in (exact.FAINT, exact.FLOOR):
             if bound.dtype == np.uint32 and bound == exact.bits(floor):
                 value_of_bits = made_by[made_by[value].invars[0]].invars[0]
@@ -156,6 +160,9 @@ def _result(eqn: Any, aval: Any, operands: list[Value], context: Context, found:
         least = operands[0].least // 2
         return Value(least, least - 23)
     if name in ("add", "sub", "add_any") and is_float:
+        if eqn.invars[0] is eqn.invars[1]:
+            # A wall's body, which never runs
+            return operands[0]
         return _sum(operands, found, name)
     if name in COMPARISONS:
         a, b = operands
@@ -192,7 +199,8 @@ def _floored(v: Any, value: Value, context: Context) -> Value:
 def _product(eqn: Any, operands: list[Value], is_quotient: bool, context: Context) -> Value:
     a, b = operands
     if eqn.outvars[0] in context.floors:
-        return WATCHED
+        floor = context.floors[eqn.outvars[0]]
+        return Value(floor, floor - 23)
     if is_quotient:
         return Value(-149, -149, faint=True)
     least, grain = a.least + b.least, a.grain + b.grain
@@ -214,6 +222,8 @@ def _sum(operands: list[Value], found: list[str], name: str) -> Value:
     if faint:
         return Value(-83, -83)
     grain = min(a.grain, b.grain)
+    if grain < -126:
+        found.append(f"{name} of what is watched down to 2^-126 only, or not at all")
     return Value(grain, grain)
 
 
@@ -263,8 +273,6 @@ def _recast(is_float: bool, value: Value, aval: Any) -> Value:
 
 def _anything(aval: Any) -> Value:
     dtype = str(aval.dtype)
-    if dtype == "complex64":
-        dtype = "float32"
     return Value(*FLOATS[dtype]) if dtype in FLOATS else INTEGER
 
 

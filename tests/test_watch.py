@@ -99,6 +99,7 @@ def watching(work: Callable[..., Any]) -> Callable[..., Any]:
 
 
 ESCAPING = {
+    "a score in a sum": lambda a, b, c: exact.score(a, b) + c,
     "a product of products": lambda a, b, c: exact.mul(exact.product(a, b), c),
     "a product in a sum": lambda a, b, c: exact.product(a, b) + c,
     "a quotient in a sum": lambda a, b, c: exact.ratio(a, b) + c,
@@ -114,6 +115,7 @@ ESCAPING = {
     "chosen": lambda a, b, c: jax.numpy.where(a > 0, exact.product(a, b), b) + c,
 }
 WATCHED = {
+    "a score": lambda a, b, c: exact.score(exact.score(a, b), c) > exact.score(b, c),
     "a product": lambda a, b, c: exact.mul(exact.mul(a, b), c) + c,
     "a quotient": lambda a, b, c: exact.div(a, b) + c,
     "a root": lambda a, b, c: exact.sqrt(a) + c,

@@ -17,10 +17,21 @@ Three things an optimising compiler does to exact arithmetic, and what stands ag
   blocks in which one came near the range below 2^-126 go to NumPy.
 
 Profiles: ``madd`` rounds twice ("strict"), as llama.cpp's x86-64 release does. Every ``a*b + c`` of the formats is
-written with it, with ``mul`` or with ``product``, so that a fused profile has one seam.
+written with it, or with ``mul``, ``score`` or ``product``, so that a fused profile has one seam.
 """
 
-from hifi_ref.exact.arithmetic import div, madd, mul, mul_int, product, ratio, reciprocal_or_zero, sealed_by, sqrt
+from hifi_ref.exact.arithmetic import (  # fmt: skip
+    div,
+    madd,
+    mul,
+    mul_int,
+    product,
+    ratio,
+    reciprocal_or_zero,
+    score,
+    sealed_by,
+    sqrt,
+)
 from hifi_ref.exact.bit_patterns import SMALLEST_NORMAL, bits, exponent, f32, from_bits, hidden_zero, i16, i32
 from hifi_ref.exact.corrections import by_hand, is_by_hand
 from hifi_ref.exact.conversions import (  # fmt: skip

@@ -82,11 +82,11 @@ def mark(where: Array) -> None:
         marks.append(where)
 
 
-def mark_faint(result: Array, *operands: Any) -> None:
-    """Mark where a product or quotient is below FAINT although none of these operands is zero."""
+def mark_faint(result: Array, *operands: Any, floor: np.float32 = FAINT) -> None:
+    """Mark where a product or quotient is below the floor although none of these operands is zero."""
     if is_watching() and _by_itself.get():
         different = [x for i, x in enumerate(operands) if not any(x is y for y in operands[:i])]
-        mark(functools.reduce(operator.and_, [x != 0 for x in different], abs(result) < FAINT))
+        mark(functools.reduce(operator.and_, [x != 0 for x in different], abs(result) < floor))
 
 
 def watched_input(x: Array, floor: np.float32 = FLOOR) -> Array:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import div, f32, fold, mul, nearest_int, product, running_sums, wall
+from hifi_ref.exact import div, f32, fold, mul, nearest_int, product, running_sums, score, wall
 from hifi_ref.formats.search import grid_lists, row_importance
 from hifi_ref.formats.search.nearest_row import Target, nearest_rows
 
@@ -92,9 +92,9 @@ def fit(
 
     def attempt(k, state):
         scale, best, won = state
-        better = (q2[k] > 0) & (mul(qx[k], qx[k]) > mul(best, q2[k]))
+        better = (q2[k] > 0) & (score(qx[k], qx[k]) > score(best, q2[k]))
         new_scale = div(qx[k], lib.where(better, q2[k], np.float32(1)))
-        new_best = mul(new_scale, qx[k])
+        new_best = score(new_scale, qx[k])
         return lib.where(better, new_scale, scale), lib.where(better, new_best, best), lib.where(better, k, won)
 
     nothing_won = (start, lib.zeros(subs, np.float32), lib.full(subs, -1, np.int32))

@@ -81,7 +81,7 @@ def _least_error_with_min(x, w, top, first, step, steps, absolute):
 
     inverse = div(np.float32(top), span)
     scale = div(np.float32(1), inverse)
-    mark_underflow(scale, low, scale, low)
+    mark_underflow(scale, low, scale, low, ~flat)
     best = error_of(scale, low, inverse, low)
     steps_float = np.float32(step) * np.arange(steps + 1, dtype=np.float32)
     parts = lib.asarray((np.float32(first) + steps_float) + np.float32(top))
@@ -109,8 +109,9 @@ def _least_error_with_min(x, w, top, first, step, steps, absolute):
         trial_scale = lib.where(positive, slope, trial_scale)
         trial_min = lib.where(positive, np.float32(0), trial_min)
         trial_scale, trial_min = wall(trial_scale, trial_min)
+        of_scale, of_min = lib.where(positive, xl, scale_part), lib.where(positive, np.float32(0), min_part)
         mark_underflow(
-            trial_scale, trial_min, lib.where(positive, xl, scale_part), lib.where(positive, np.float32(0), min_part)
+            trial_scale, trial_min, lib.where(solvable, of_scale, 0), lib.where(solvable, of_min, 0), solvable
         )
         error = error_of(trial_scale, trial_min, inverse, low)
         better = wall(solvable & (error < best))
@@ -128,8 +129,8 @@ def _least_error_with_min(x, w, top, first, step, steps, absolute):
     return FitWithMin(lib.where(flat, np.float32(0), scale), -low, codes)
 
 
-def _bounds(x: Float32[Array, "n subs"], w: Weight) -> Callable[[Array, Array, Array, Array], None]:
-    """What marks a scale and a min, quotients of two dividends, where underflow may touch the search.
+def _bounds(x: Float32[Array, "n subs"], w: Weight) -> Callable[[Array, Array, Array, Array, Array], None]:
+    """What marks a scale and a min, quotients of two dividends, where they are used and may have met underflow.
 
     Watching every product would cost a fifth of the search, so they are bounded. With nonzero abs(x), scale and min of
     at least 2^e, a difference of theirs that is not zero is at least 2^(e - 23), the last place of the finest. With
@@ -143,13 +144,13 @@ def _bounds(x: Float32[Array, "n subs"], w: Weight) -> Callable[[Array, Array, A
     ex, ew = least_exponents(x.shape[0], x.__getitem__, w)
     exact.mark((ex < -40) | (ew < -50) | (ex + ew < -100) | (2 * ew + ex < -78) | (ew + 2 * ex < -78))
 
-    def mark(scale, minimum, of_scale, of_min):
+    def mark(scale, minimum, of_scale, of_min, where):
         # A quotient of 0 although its dividend is not is the faintest of all
         some_scale, some_min = ((q != 0) | (of != 0) for q, of in ((scale, of_scale), (minimum, of_min)))
         e = lib.minimum(
             lib.where(some_scale, exact.exponent(scale), 128), lib.where(some_min, exact.exponent(minimum), 128)
         )
-        exact.mark((e < -40) | (ew + 2 * e < -78))
+        exact.mark(((e < -40) | (ew + 2 * e < -78)) & where)
 
     return mark
 

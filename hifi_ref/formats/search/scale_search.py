@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import div, fold, rounded_code, running_sums, wall
+from hifi_ref.exact import div, fold, rounded_code, running_sums, score, wall
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float32, Int32
@@ -73,7 +73,7 @@ def least_weighted_square_error(x: Float32[Array, "n subs"], w: Weight, top: int
     inverse = div(np.float32(-top), peak)
     xl, l2 = sums(inverse)
     scale = lib.where(l2 != 0, div(xl, lib.where(l2 != 0, l2, np.float32(1))), np.float32(0))
-    best = mul(scale, xl)
+    best = score(scale, xl)
 
     steps = lib.asarray(np.float32(0.1) * np.array([*range(-9, 0), *range(1, 10)], np.float32))
 
@@ -84,11 +84,11 @@ def least_weighted_square_error(x: Float32[Array, "n subs"], w: Weight, top: int
         with exact.unwatched():
             trial = div(-(np.float32(top) + steps[k]), peak)
             xl, l2 = sums(trial)
-        better = wall((l2 > 0) & (mul(xl, xl) > mul(best, l2)))
+        better = wall((l2 > 0) & (score(xl, xl) > score(best, l2)))
         new_scale = div(xl, lib.where(better, l2, np.float32(1)))
         return (
             lib.where(better, new_scale, scale),
-            lib.where(better, mul(new_scale, xl), best),
+            lib.where(better, score(new_scale, xl), best),
             lib.where(better, trial, inverse),
         )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import div, f32, fold, mul, nearest_int, product, ratio, rounded_code, running_sums
+from hifi_ref.exact import div, f32, fold, mul, nearest_int, product, ratio, rounded_code, running_sums, score
 from hifi_ref.formats.search.scale_search import NOTHING, Fit, extreme
 
 if TYPE_CHECKING:
@@ -117,10 +117,10 @@ def improve_by_single_steps(
             old, wx = codes[i], mul(w[i], x[i])
             rest_xl, rest_l2 = xl - mul(wx, old), l2 - mul(mul(w[i], old), old)
             possible = (rest_xl > 0) & (rest_l2 > 0) if above_zero else rest_xl > 0
-            best = ratio(mul(x[i], rest_l2), np.where(possible, rest_xl, np.float32(1)))
+            best = ratio(score(x[i], rest_l2), np.where(possible, rest_xl, np.float32(1)))
             new = f32(np.clip(nearest_int(best), low, high))
             new_xl, new_l2 = rest_xl + mul(wx, new), rest_l2 + mul(mul(w[i], new), new)
-            better = mul(mul(new_xl, new_xl), l2) > mul(mul(xl, xl), new_l2)
+            better = score(score(new_xl, new_xl), l2) > score(score(xl, xl), new_l2)
             better = better & possible & (new != old) & (new_l2 > 0)
             kept = f32(exact.i32(new) & 255) if above_zero else new
             codes[i] = np.where(better, kept, old)

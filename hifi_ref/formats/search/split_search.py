@@ -118,9 +118,9 @@ def best_places(x: Float32[Array, "n subs"], w: Float32[Array, "n subs"], halves
     for i in range(n + 1):
         for j in range(i, n + 1):
             for k, (qx, q2) in enumerate(score(sx, sw, i, j)):
-                better = (q2 > 0) & (mul(qx, qx) > mul(best, q2))
+                better = (q2 > 0) & (score(qx, qx) > score(best, q2))
                 scale = np.where(better, div(qx, np.where(better, q2, np.float32(1))), scale)
-                best = np.where(better, mul(scale, qx), best)
+                best = np.where(better, score(scale, qx), best)
                 first, second, kind = (np.where(better, new, old) for new, old in ((i, first), (j, second), (k, kind)))
                 found |= better
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import div, fold, mul, product, running_sums
+from hifi_ref.exact import div, fold, mul, product, running_sums, score
 from hifi_ref.formats.codebooks import STEPS_IQ4, nearest_step_iq4, take
 from hifi_ref.formats.search.row_importance import importance
 from hifi_ref.formats.search.scale_search import NOTHING, extreme
@@ -61,15 +61,15 @@ def _scale_of_least_error(x: Float32[Array, "n subs"], w: Float32[Array, "n subs
 
     qx, q2 = sums(div(np.float32(1), div(-peak, values[0])))
     scale = lib.where(q2 > 0, div(qx, lib.where(q2 > 0, q2, np.float32(1))), np.float32(0))
-    best = mul(scale, qx)
+    best = score(scale, qx)
     trials = lib.asarray(np.arange(-7, 8, dtype=np.float32) + values[0])
 
     def attempt(k, state):
         scale, best = state
         qx, q2 = sums(div(trials[k], peak))
-        better = (q2 > 0) & (mul(qx, qx) > mul(best, q2))
+        better = (q2 > 0) & (score(qx, qx) > score(best, q2))
         new_scale = div(qx, lib.where(better, q2, np.float32(1)))
-        return lib.where(better, new_scale, scale), lib.where(better, mul(new_scale, qx), best)
+        return lib.where(better, new_scale, scale), lib.where(better, score(new_scale, qx), best)
 
     scale, _ = fold(len(trials), attempt, (scale, best))
     scale = lib.where(nothing, np.float32(0), scale)

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from hifi_ref import exact
-from hifi_ref.exact import f32, mul, nearest_int, pair, product, ratio, running_sums, unpair, wall
+from hifi_ref.exact import f32, mul, nearest_int, pair, product, ratio, running_sums, score, unpair, wall
 from hifi_ref.formats.search.single_steps import Codes
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ def improve_by_single_steps(
             possible = rest_xl > 0
             if above_zero:
                 possible = possible & (rest_l2 > 0)
-            best = ratio(mul(x, rest_l2), jnp.where(possible, rest_xl, np.float32(1)))
+            best = ratio(score(x, rest_l2), jnp.where(possible, rest_xl, np.float32(1)))
         new = f32(jnp.clip(nearest_int(best), low, high))
         new_xl, new_l2 = rest_xl + product(wx, new), rest_l2 + product(product(w, new), new)
         tried = possible & (new != old) & (new_l2 > 0)
         with exact.watching() as in_scores:
-            gain, bar = mul(mul(new_xl, new_xl), l2), mul(mul(xl, xl), new_l2)
+            gain, bar = score(score(new_xl, new_xl), l2), score(score(xl, xl), new_l2)
         better = tried & (gain > bar)
         # NaN where something is to be marked, and so in all that follows
         marked = exact.any_of(in_sums, x.shape) | tried & exact.any_of(in_scores, x.shape)
