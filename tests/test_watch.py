@@ -14,10 +14,10 @@ from hifi_ref import exact
 from hifi_ref.formats import FORMATS, Format
 from hifi_ref.formats.hifi import e4m3
 from hifi_ref.lanes import canary, numpy_lane
-from hifi_ref.lanes.jax_lane import encoding, watched
+from hifi_ref.lanes.jax_lane import encoding
 from tests import escapes
+from tests.traces import operations
 
-BLOCKS = 8
 # Where products are not watched one by one, and why none is missed. Kept as short as it is read.
 BELIEVED = {
     "formats/hifi/importance.py:_between": "added to 0.2, where a faint share is lost either way",
@@ -34,25 +34,6 @@ BELIEVED = {
     "lanes/jax_lane/searches/split_search.py:_score_whole": "marked by _may_underflow",
     "lanes/jax_lane/searches/split_search.py:_whole_table": "marked by _may_underflow",
 }
-
-
-def operations(f: Format) -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
-    """What a format offers, as the lane traces it, and operands for it."""
-    shape, blocks = jax.ShapeDtypeStruct, BLOCKS * max(1, 32 // f.block_size)
-    found: dict[str, Any] = {
-        "decode": (lambda blocks: watched.decode(f, blocks), (shape((blocks, f.type_size), np.uint8),))
-    }
-    if f.dot is not None:
-        partner = FORMATS[f.dot_with]
-        w = shape((2, blocks * max(1, partner.block_size // f.block_size), f.type_size), np.uint8)
-        a = shape((w.shape[1] * f.block_size // partner.block_size, partner.type_size), np.uint8)
-        found["dot"] = lambda w, a: watched.dot(f, w, a), (w, a)
-    if f.encode is not None:
-        x, importance = shape((1, blocks, f.block_size), np.float32), shape((blocks, f.block_size), np.float32)
-        if not f.requires_weights:
-            found["encode"] = lambda x: watched.encode(f, x, None), (x,)
-        found["encode with importance"] = lambda x, importance: watched.encode(f, x, importance), (x, importance)
-    return found
 
 
 CASES = [pytest.param(f, work, id=f"{f.name} {work}") for f in FORMATS.values() for work in operations(f)]

@@ -110,14 +110,14 @@ def best_places(x: Float32[Array, "n subs"], w: Float32[Array, "n subs"], halves
     ordered_w, ordered_wx = (np.take_along_axis(a, order, axis=0) for a in (w, mul(w, x)))
     in_half = [order < n // 2, order >= n // 2] if halves else [order >= 0]
     sx, sw = ([_running(np.where(part, a, np.float32(0))) for part in in_half] for a in (ordered_wx, ordered_w))
-    score = score_halves if halves else score_whole
+    sums = sums_of_halves if halves else sums_of_whole
 
     best, scale = np.full(subs, np.finfo(np.float32).min, np.float32), np.zeros(subs, np.float32)
     first, second, kind = np.zeros((3, subs), np.int32)
     found = np.zeros(subs, bool)
     for i in range(n + 1):
         for j in range(i, n + 1):
-            for k, (qx, q2) in enumerate(score(sx, sw, i, j)):
+            for k, (qx, q2) in enumerate(sums(sx, sw, i, j)):
                 better = (q2 > 0) & (score(qx, qx) > score(best, q2))
                 scale = np.where(better, div(qx, np.where(better, q2, np.float32(1))), scale)
                 best = np.where(better, score(scale, qx), best)
@@ -133,7 +133,7 @@ def _running(a: Float32[np.ndarray, "n subs"]) -> Float32[np.ndarray, "n+1 subs"
     return np.add.accumulate(np.concatenate([np.zeros((1, a.shape[1]), np.float32), a]), axis=0)
 
 
-def score_whole(sx, sw, i, j):
+def sums_of_whole(sx, sw, i, j):
     """For the shift up and the shift down: sum w x q and sum w q^2 of the split at i and j."""
     (sx,), (sw,) = sx, sw
     parts_x, parts_w = ((s[i], s[j] - s[i], s[-1] - s[j]) for s in (sx, sw))
@@ -143,7 +143,7 @@ def score_whole(sx, sw, i, j):
         yield qx[0] + qx[1] + qx[2], q2[0] + q2[1] + q2[2]
 
 
-def score_halves(sx, sw, i, j):
+def sums_of_halves(sx, sw, i, j):
     """For the four shifts of two halves.
 
     Neighbouring steps are 1 apart, so a half's sum of w x q is its whole sum times the last step less two running sums.
