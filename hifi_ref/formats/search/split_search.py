@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import div, f32, mul, running_sums, wall
+from hifi_ref.exact import div, f32, mul, running_sums, score, wall
 from hifi_ref.formats.search import grid_lists, grid_search
 from hifi_ref.formats.search.nearest_row import Target, nearest_rows
 
