@@ -1,6 +1,6 @@
 """Is this GGUF file sound, and is it what the reference would have written? `python -m hifi_ref.check FILE.gguf`.
 
-Data flows one way: file -> findings, and with a source: ways -> tallies -> meaning -> verdict -> report.
+Data flows one way: file -> findings, and with a source: ways -> tallies -> meaning -> findings -> verdict -> report.
 
     payload     holds every block against its format's rules
     comparison  the data: what is compared with what, and what came of it
@@ -8,7 +8,9 @@ Data flows one way: file -> findings, and with a source: ways -> tallies -> mean
     tally       what is counted where blocks differ: fields, errors, a map
     meaning     what a difference stands for: damage, another arithmetic, another encoder, another source
     compare     all tensors of a file against its source; resume continues one that was interrupted
-    verdict     the findings and the sentence that come of it
+    differences what the comparison found, as findings
+    importance  how far an importance matrix goes
+    verdict     what it comes to, and the sentence that a publisher may sign
     report      the text; report_json and report_html likewise; drawings of the page
     command     the command line
 """

@@ -41,12 +41,8 @@ def _verdict(report: Report) -> dict[str, str]:
     """A colour's class, a word, and a sentence."""
     severities = {CODES[code].severity for code in report.findings.counts}
     kind = "bad" if "error" in severities else "warn" if severities else "good"
-    word = "Sound" if report.sound else "Not sound"
-    if report.comparison is None:
-        count = report.findings.counts.total()
-        return {"kind": kind, "word": f"{word}.", "sentence": f"{count} findings." if count else "No findings."}
-    word += ", reproduced." if report.reproduced else ", not reproduced."
-    return {"kind": kind, "word": word, "sentence": report.verdict}
+    word, reason, sentence = report.verdict
+    return {"kind": kind, "word": f"{word.capitalize()}:", "sentence": f"{reason}. {sentence}"}
 
 
 def _tiles(report: Report, results: dict[str, TensorResult]) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ from hifi_ref.check.report import Report, bits_per_weight, by_type, totals
 from hifi_ref.model_files.file_types import file_type, file_type_name
 from hifi_ref.model_files.findings import CODES
 
-SCHEMA = "hifi_ref.check/1"
+SCHEMA = "hifi_ref.check/2"
 SCHEMA_FILE = Path(__file__).parent / "report.schema.json"
 
 
@@ -31,6 +31,7 @@ def to_json(report: Report) -> dict[str, object]:
         "metadata_entries": len(gguf.metadata),
         "file_type": None if number is None else {"number": number, "name": file_type_name(number)},
         "dialect": gguf.dialect,
+        "verdict": report.verdict._asdict(),
         "counts": dict(sorted(report.findings.counts.items())),
         "findings": [{"severity": f.severity, "title": CODES[f.code].title, **asdict(f)} for f in report.findings.kept],
         "types": {name: totals(group) for name, group in by_type(gguf.tensors)},
@@ -67,5 +68,7 @@ def _source(report: Report, comparison: Comparison) -> dict[str, object]:
         "outcomes": dict(sorted(Counter(result.outcome for result in comparison.results).items())),
         "missing": comparison.missing,
         "unmapped": comparison.unmapped,
-        "verdict": report.verdict,
+        "coverage": None if comparison.coverage is None else comparison.coverage._asdict(),
+        "left_out": comparison.left_out,
+        "verdict": report.verdict.sentence,
     }

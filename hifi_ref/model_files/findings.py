@@ -208,6 +208,18 @@ CODES: dict[str, Code] = {
         "The tensor is what the reference writes from the source's weights rounded to another float.",
         "Quantize from the source itself; F16 loses what lies beyond 65504 or below 6e-8.",
     ),
+    "E012": Code(
+        "error",
+        "importance of another model",
+        "The importance matrix names none of the file's tensors, so it was not used.",
+        "Give the matrix that was made of this model.",
+    ),
+    "E013": Code(
+        "error",
+        "importance of another width",
+        "The importance matrix has another number of values than the tensor has columns; llama-quantize refuses it.",
+        "Give the matrix that was made of this model.",
+    ),
 }
 
 

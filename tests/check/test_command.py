@@ -45,7 +45,7 @@ def test_a_nan_scale_is_named(tmp_path: Path) -> None:
     code, out, _ = run_check(path, "--quiet")
     assert code == 1
     assert f"  tensor blk.0.attn_q.weight: field d of block 17, at byte {at}, is NaN\n" in out
-    assert "error P001 non-finite scale. " in out and out.endswith("\nnot sound: 1 error\n")
+    assert "error P001 non-finite scale. " in out and out.endswith("\nbroken: non-finite scale (1)\n")
     finding = json.loads(run_check(path, "--json")[1])["findings"][0]
     assert {key: finding[key] for key in ("code", "severity", "tensor", "field", "block", "offset", "count")} == {
         "code": "P001", "severity": "error", "tensor": "blk.0.attn_q.weight", "field": "d", "block": 17, "offset": at,
