@@ -1,7 +1,10 @@
 """Is this GGUF file sound, and is it what the reference would have written? `python -m hifi_ref.check FILE.gguf`.
 
-Data flows one way: file -> findings, and with a source: ways -> tallies -> meaning -> findings -> verdict -> report.
+Data flows one way: files -> findings, and with a source: ways -> tallies -> meaning -> findings -> verdict -> report.
 
+    models      which files are meant, and which of them are one model
+    look        a model's files looked at for themselves
+    shards      holds the files of one model against each other
     payload     holds every block against its format's rules
     comparison  the data: what is compared with what, and what came of it
     reproduce   the ways in which a tensor may have been encoded, and the encoding anew
@@ -12,5 +15,6 @@ Data flows one way: file -> findings, and with a source: ways -> tallies -> mean
     importance  how far an importance matrix goes
     verdict     what it comes to, and the sentence that a publisher may sign
     report      the text; report_json and report_html likewise; drawings of the page
+    batch       the text and the JSON of several models
     command     the command line
 """

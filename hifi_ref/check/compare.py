@@ -7,7 +7,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from hifi_ref.formats import FORMATS
 from hifi_ref.lanes import choose
 from hifi_ref.model_files.context import contexts
 from hifi_ref.model_files.findings import Findings
-from hifi_ref.model_files.gguf_file import Gguf, Tensor
+from hifi_ref.model_files.gguf_file import Gguf, Tensor, printable
 from hifi_ref.model_files.imatrix import Imatrix, read_imatrix
 from hifi_ref.model_files.source import Source, SourceError, Weights, expects_interleaved, layouts, open_source
 from hifi_ref.model_files.tensor_types import is_defined
@@ -40,30 +40,35 @@ StartProgress = Callable[[int, float], Callable[[int], object]]
 class Plan(NamedTuple):
     """One tensor's work: its source, and the ways in which it may have been made."""
 
+    gguf: Gguf
     tensor: Tensor
     weights: Weights
     ways: list[reproduce.Way]
 
 
 def compare(
-    path: str,
+    files: Mapping[str, Gguf],
     gguf: Gguf,
     options: Options,
     findings: Findings,
     start_progress: StartProgress = lambda weights, seconds: lambda done: None,
 ) -> Comparison:
-    """Compare a sound file's tensors with their source. Findings are added to ``findings``.
+    """Compare a sound model's tensors with their source. Findings are added to ``findings``.
 
+    ``files`` maps the path of each file to what it holds; ``gguf`` has the first's metadata and the tensors of all.
     Raises OSError, GgufError, SafetensorsError, SourceError or ImatrixError, each in one sentence.
     """
-    if gguf.order == ">":
+    if any(file.order == ">" for file in files.values()):
         raise SourceError("a big-endian file cannot be compared with its source: convert it with gguf_convert_endian")
     source = open_source(options.source, gguf)
     imatrix = read_imatrix(options.imatrix) if options.imatrix else Imatrix({})
     wanted = [t for t in gguf.tensors if t.readable and re.search(options.tensors or "", t.name)]
-    digest = digest_of(path, options)
+    digest = digest_of(files, options)
+    holders = {id(tensor): (path, file) for path, file in files.items() for tensor in file.tensors}
     done = load_state(options.state, digest) if options.resume else {}
-    planned = [done.get(tensor.name) or _plan(gguf, tensor, source, imatrix) for tensor in wanted]
+    planned = [
+        done.get(tensor.name) or _plan(gguf, holders[id(tensor)][1], tensor, source, imatrix) for tensor in wanted
+    ]
     plans = [plan for plan in planned if isinstance(plan, Plan)]
     _compare_all(gguf, plans, options, done, functools.partial(save_state, options.state, digest), start_progress)
     results = [done[plan.tensor.name] if isinstance(plan, Plan) else plan for plan in planned]
@@ -77,7 +82,8 @@ def compare(
         coverage=importance.coverage(imatrix, gguf.tensors, results) if options.imatrix else None,
         misfits=_misfits(wanted, results, imatrix),
     )  # fmt: skip
-    add_findings(gguf, comparison, findings)
+    names_of = {t.name: printable(os.path.basename(holders[id(t)][0])) for t in gguf.tensors if len(files) > 1}
+    add_findings(gguf, comparison, findings, names_of)
     if options.state and os.path.exists(options.state):
         os.unlink(options.state)
     return comparison
@@ -119,7 +125,7 @@ def _compare_all(
             raise
 
 
-def _plan(gguf: Gguf, tensor: Tensor, source: Source, imatrix: Imatrix) -> Plan | TensorResult:
+def _plan(gguf: Gguf, file: Gguf, tensor: Tensor, source: Source, imatrix: Imatrix) -> Plan | TensorResult:
     weights = source.find(tensor.name)
     if weights is None:
         return TensorResult(tensor.name, NOT_JUDGED, "absent", "the source has no such tensor")
@@ -137,7 +143,7 @@ def _plan(gguf: Gguf, tensor: Tensor, source: Source, imatrix: Imatrix) -> Plan 
         return not_judged("importance", f"{kind} needs an importance matrix")
     orders = layouts(gguf, tensor)
     expected = "interleaved" if expects_interleaved(source, gguf, tensor) else ""
-    return Plan(tensor, weights, reproduce.ways_to_make(tensor, weights, row, orders, expected))
+    return Plan(file, tensor, weights, reproduce.ways_to_make(tensor, weights, row, orders, expected))
 
 
 def _misfits(tensors: list[Tensor], results: list[TensorResult], imatrix: Imatrix) -> dict[str, str]:
@@ -172,6 +178,6 @@ def _compare_tensor(gguf: Gguf, plan: Plan, options: Options, progress: Callable
         context = known or ({} if outliers is None else {"outliers": outliers})
         return api.encode(name, x, row, **context)
 
-    sourced = reproduce.SourcedTensor(gguf, plan.tensor, plan.weights, encode)
+    sourced = reproduce.SourcedTensor(plan.gguf, plan.tensor, plan.weights, encode)
     tally, way = reproduce.follow(sourced, plan.ways, options.sample, options.seed, progress)
     return result_of(plan.tensor, tally, way, plan.weights.name, plan.weights.kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from hifi_ref.check.comparison import DIFFERS, NOT_JUDGED, OTHERWISE, Comparison, TensorResult
@@ -14,8 +15,17 @@ _CODES = {
 }  # fmt: skip
 
 
-def add_findings(gguf: Gguf, comparison: Comparison, findings: Findings) -> None:
-    """Add what a comparison found of each tensor, of those that the file lacks, and of the importance matrix."""
+def add_findings(gguf: Gguf, comparison: Comparison, findings: Findings, files: Mapping[str, str]) -> None:
+    """Add what a comparison found of each tensor, of those that the file lacks, and of the importance matrix.
+
+    ``files`` names the file of each tensor, where there are several.
+    """
+    found = Findings()
+    _add_all(gguf, comparison, found)
+    findings.take(found, lambda finding: files.get(finding.tensor or ""))
+
+
+def _add_all(gguf: Gguf, comparison: Comparison, findings: Findings) -> None:
     tensors = {tensor.name: tensor for tensor in gguf.tensors}
     for result in comparison.results:
         _add_result(tensors[result.name], result, findings)

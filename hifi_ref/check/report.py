@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from hifi_ref.check.comparison import OTHERWISE, REPRODUCED, Comparison, TensorResult
 from hifi_ref.check.verdict import REPRODUCED as WHOLLY
-from hifi_ref.check.verdict import Verdict, judge
+from hifi_ref.check.verdict import Verdict, judge, plural
 from hifi_ref.commands import terminal
 from hifi_ref.model_files.dialects import REFERENCE
 from hifi_ref.model_files.file_types import file_type, file_type_name
@@ -24,14 +25,26 @@ SHOWN = 5
 COLOURS = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
 
 
+class Part(NamedTuple):
+    """One file of a model."""
+
+    path: str
+    size: int
+    gguf: Gguf
+
+
 @dataclass
 class Report:
-    """What `check_file` found. The file is sound when ``findings`` has no entry."""
+    """What `check_model` found. The model is sound when ``findings`` has no entry.
+
+    ``path`` is that of the only or the first file; ``gguf`` has its metadata, and the tensors of all ``parts``.
+    """
 
     path: str
     size: int
     gguf: Gguf
     findings: Findings
+    parts: list[Part]
     comparison: Comparison | None = None
 
     @property
@@ -54,7 +67,7 @@ def to_text(report: Report, quiet: bool = False, colour: bool = False) -> str:
     parts: list[RenderableType] = [headline(report)]
     if not quiet and report.gguf.tensors:
         parts += ["", _tensor_table(report), "", _type_table(report)]
-    parts += ["", *_findings(report), _verdict(report)]
+    parts += ["", *findings_lines(report), verdict_text(report)]
     if report.verdict.sentence:
         parts += ["", report.verdict.sentence]
     return terminal.rendered(parts, colour)
@@ -110,10 +123,12 @@ def headline(report: Report) -> str:
         *([] if gguf.dialect == REFERENCE else [f"dialect {gguf.dialect}"]),
         *([] if number is None else [f"file type {file_type_name(number) or number}"]),
     ]
-    return f"{printable(report.path)}: {', '.join(parts)}"
+    more = len(report.parts) - 1
+    shards = f" and {more} more shard{plural(more)}" if more else ""
+    return f"{printable(report.path)}{shards}: {', '.join(parts)}"
 
 
-def _findings(report: Report) -> list[str | Text]:
+def findings_lines(report: Report) -> list[str | Text]:
     """What was found, code by code, with what to do."""
     findings = report.findings
     lines: list[str | Text] = []
@@ -129,7 +144,8 @@ def _findings(report: Report) -> list[str | Text]:
     return lines
 
 
-def _verdict(report: Report) -> Text:
+def verdict_text(report: Report) -> Text:
+    """The verdict and its reason, in the colour of the severest finding."""
     kind, reason, _ = report.verdict
     return Text(f"{kind}: {reason}", _worst(report.findings.counts) or "green")
 

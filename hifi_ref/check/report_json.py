@@ -19,11 +19,21 @@ def to_json(report: Report) -> dict[str, object]:
     """The report as JSON's types."""
     gguf = report.gguf
     number = file_type(gguf)
+    holders = {id(t): n for n, part in enumerate(report.parts) for t in part.gguf.tensors}
     results = {} if report.comparison is None else {result.name: result for result in report.comparison.results}
     return {
         "schema": SCHEMA,
         "path": report.path,
         "size": report.size,
+        "files": [
+            {
+                "path": part.path,
+                "size": part.size,
+                "metadata_entries": len(part.gguf.metadata),
+                "tensors": len(part.gguf.tensors),
+            }
+            for part in report.parts
+        ],
         "sound": report.sound,
         "version": gguf.version,
         "byte_order": "little" if gguf.order == "<" else "big",
@@ -42,6 +52,7 @@ def to_json(report: Report) -> dict[str, object]:
                 "name": t.name,
                 "type": t.type_name,
                 "shape": list(t.shape),
+                "file": holders[id(t)],
                 "offset": t.start,
                 "bytes": t.nbytes,
                 "blocks": t.blocks,

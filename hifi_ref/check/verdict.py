@@ -29,19 +29,24 @@ class Verdict(NamedTuple):
 
 def judge(path: str, gguf: Gguf, findings: Findings, comparison: Comparison | None) -> Verdict:
     """The verdict on a file whose findings are all there."""
-    sentence = "" if comparison is None else _sentence(path, gguf, findings, comparison)
+    kind, reason = _kind(gguf, findings, comparison)
+    return Verdict(kind, reason, "" if comparison is None else _sentence(path, gguf, comparison, kind == REPRODUCED))
+
+
+def _kind(gguf: Gguf, findings: Findings, comparison: Comparison | None) -> tuple[str, str]:
+    """The first verdict that applies, and what made it so."""
     groups: dict[str, list[str]] = {}
     for code in sorted(findings.counts):
         if CODES[code].severity != "note":
             groups.setdefault(_kind_of(code), []).append(code)
     for kind in (BROKEN, WILL_NOT_LOAD, AMBIGUOUS, DAMAGED, NOT_REPRODUCED, NOT_SOUND):
         if kind in groups:
-            return Verdict(kind, _titles(groups[kind], findings.counts), sentence)
+            return kind, _titles(groups[kind], findings.counts)
     if comparison is None:
-        return Verdict(SOUND, counted(findings.counts) or "no findings")
+        return SOUND, counted(findings.counts) or "no findings"
     if not is_whole(gguf, comparison):
-        return Verdict(IN_PART, f"no difference in {_extent(gguf, comparison)}", sentence)
-    return Verdict(REPRODUCED, "every block of every tensor", sentence)
+        return IN_PART, f"no difference in {_extent(gguf, comparison)}"
+    return REPRODUCED, "every block of every tensor"
 
 
 def _kind_of(code: str) -> str:
@@ -90,8 +95,8 @@ def _judged(comparison: Comparison) -> int:
     return sum(result.blocks_judged for result in comparison.results)
 
 
-def _sentence(path: str, gguf: Gguf, findings: Findings, comparison: Comparison) -> str:
-    """One sentence that a publisher can paste. It says "every tensor" only where nothing at all is in its way."""
+def _sentence(path: str, gguf: Gguf, comparison: Comparison, reproduced: bool) -> str:
+    """One sentence that a publisher can paste. It says "every tensor" only where that is the verdict."""
     results, name = comparison.results, _name(path)
     of = f"{_name(comparison.options.source)}{_with_importance(comparison)}"
     forks = {FORMATS[t.type_name].dialect for t in gguf.tensors if t.type_name in FORMATS} - {"llama.cpp"}
@@ -99,8 +104,7 @@ def _sentence(path: str, gguf: Gguf, findings: Findings, comparison: Comparison)
     good = [result for result in results if result.outcome == SAME]
     if not _judged(comparison):
         return f"{name}: no tensor was compared with {of}{_left_out(gguf, comparison)}."
-    alarms = [code for code in findings.counts if code[0] == "E" or CODES[code].severity == "error"]
-    if is_whole(gguf, comparison) and not alarms:
+    if reproduced:
         weights = sum(tensor.elements for tensor in gguf.tensors)
         n, blocks = len(results), _judged(comparison)
         counts = f"{n} tensor{plural(n)}, {blocks} block{plural(blocks)}, {weights} weights"

@@ -6,7 +6,8 @@ The command's help, its report and its JSON all come from CODES. A code never ch
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Code:
 
 
 _COPY = "Fetch the file again, and compare its size and SHA-256 with the publisher's."
+_SHARDS = "Fetch all shards of one revision again, under the names that they were published with."
 _WRITER = "Write the file again with a current llama.cpp or gguf-py, and report it to the author of the tool used."
 
 CODES: dict[str, Code] = {
@@ -129,6 +131,18 @@ CODES: dict[str, Code] = {
         "A block counts more outliers than it has room for; decoders read beyond them.",
         "Quantize the model again: no encoder writes such a count.",
     ),
+    "S001": Code("error", "shard missing", "A model in several files lacks one.", "Fetch all shards of one revision."),
+    "S002": Code("error", "shard twice", "Two files of a model say that they are the same shard.", _SHARDS),
+    "S003": Code(
+        "error",
+        "shard out of place",
+        "A file is another shard than its name says, by which llama.cpp finds it.",
+        _SHARDS,
+    ),
+    "S004": Code("warning", "shards of two builds", "Shards of one model say different things of it.", _SHARDS),
+    "S005": Code("error", "tensors of a shard lost", "All shards hold another number of tensors than stated.", _SHARDS),
+    "S006": Code("error", "tensor in two shards", "Two shards of a model hold the same tensor.", _SHARDS),
+    "S007": Code("error", "not marked as a shard", "A file with a shard's name does not say which it is.", _SHARDS),
     "D001": Code(
         "warning",
         "type ids of a fork",
@@ -225,7 +239,10 @@ CODES: dict[str, Code] = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding. ``offset`` is a byte offset in the file, of the first where it occurs ``count`` times."""
+    """One finding. ``offset`` is a byte offset in the file, of the first where it occurs ``count`` times.
+
+    ``file`` names the file where a model has several.
+    """
 
     code: str
     message: str
@@ -234,6 +251,7 @@ class Finding:
     block: int | None = None
     offset: int | None = None
     count: int = 1
+    file: str | None = None
 
     @property
     def severity(self) -> str:
@@ -252,6 +270,15 @@ class Findings:
         self.counts[finding.code] += 1
         if self.counts[finding.code] <= self.limit:
             self.kept.append(finding)
+
+    def take(self, others: Findings, file_of: Callable[[Finding], str | None]) -> None:
+        """Add others, each with the name of its file; None where there is but one."""
+        for finding in others.kept:
+            if sum(kept.code == finding.code for kept in self.kept) < self.limit:
+                file = file_of(finding)
+                named = replace(finding, message=f"{file}: {finding.message}", file=file) if file else finding
+                self.kept.append(named)
+        self.counts += others.counts
 
     @property
     def errors(self) -> list[Finding]:

@@ -39,3 +39,20 @@ def write(path: Path, content: Content) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def split(folder: Path, stem: str, content: Content, count: int) -> list[Path]:
+    """Write a model in so many shards, as gguf-split does: the first has all metadata, the others their places."""
+    names = list(content.tensors)
+    step = -(-len(names) // count)
+    paths = []
+    for i in range(count):
+        place = {
+            "split.no": (i, gguf.GGUFValueType.UINT16, None),
+            "split.count": (count, gguf.GGUFValueType.UINT16, None),
+            "split.tensors.count": (len(names), gguf.GGUFValueType.INT32, None),
+        }
+        tensors = {name: content.tensors[name] for name in names[i * step : (i + 1) * step]}
+        path = folder / f"{stem}-{i + 1:05}-of-{count:05}.gguf"
+        paths.append(write(path, Content((content.metadata if i == 0 else {}) | place, tensors)))
+    return paths
