@@ -1,0 +1,79 @@
+"""What building a context asserts of the numbers: the graphs of models/*.cpp, llm_graph_context, llama_kv_cache.
+
+These graphs give every layer the heads of the first, and the cache takes each layer's own: both must agree.
+"""
+
+from __future__ import annotations
+
+from hifi_ref.loading.hyper_parameters import Numbers
+from hifi_ref.loading.report import Report
+from hifi_ref.loading.tensors import Tensors
+
+# Families whose graph asserts that a head is rotated as a whole; the others leave it to the computation.
+ROTATE_WHOLE_HEADS = ("llama", "qwen2", "qwen3", "qwen3moe")
+# Families whose heads together are as wide as the embedding: their output matrix is square.
+SQUARE = ("bert", "phi3", "qwen2")
+# Families without a cache.
+NO_CACHE = ("bert",)
+# The graph holds 1024 nodes, or 8 for each tensor: more experts used at a time were not tried.
+MOST_EXPERTS_USED = 16
+
+
+def check(tensors: Tensors, architecture: str, h: Numbers, report: Report) -> None:
+    """Report what keeps the release from building a context of a model that it loaded."""
+    a, head, heads, kv = architecture, h["n_embd_head_k"], h["n_head"], h["n_head_kv"]
+    if not heads or not kv or not h["n_layer"]:
+        key = f"{a}.attention.head_count" + ("" if not heads else "_kv") if h["n_layer"] else f"{a}.nextn_predict_layers"
+        report.doubt(key, f"{key} leaves nothing to attend with, which the rules here do not cover")
+        return
+    if head != h["n_embd_head_v"]:
+        told = f"{a}.attention.value_length is {h['n_embd_head_v']}, and key_length {head}: {a} needs both alike"
+        report.problem("L003", f"{a}.attention.value_length", told)
+    if a in ROTATE_WHOLE_HEADS and h["n_rot"] != head:
+        told = f"{a}.rope.dimension_count is {h['n_rot']}, where {head}, the length of a head, is needed"
+        report.problem("L003", f"{a}.rope.dimension_count", told)
+    if a in SQUARE and heads * head != h["n_embd"]:
+        told = f"{a}.attention.head_count: {heads} heads of {head} are not {a}.embedding_length, {h['n_embd']}"
+        report.problem("L003", f"{a}.attention.head_count", told)
+    if heads % kv:
+        told = f"{a}.attention.head_count_kv is {kv}, which does not divide the {heads} heads"
+        report.problem("L003", f"{a}.attention.head_count_kv", told)
+    if a not in NO_CACHE:
+        _check_cache(a, h, report)
+    _check_experts(a, h, report)
+    _check_biases(tensors, h, report)
+
+
+def _check_cache(a: str, h: Numbers, report: Report) -> None:
+    """Each layer's keys and values go into the cache as that layer's own numbers would have them."""
+    for layer in range(h["n_layer"]):
+        which = "swa" if h["is_swa"][layer] else "full"
+        kv = int(h["n_head_kv_arr"][layer])
+        if kv != h["n_head_kv"]:
+            key = f"{a}.attention.head_count_kv"
+            report.problem("L003", key, f"{key} is {kv} in layer {layer} and {h['n_head_kv']} in the first")
+            return
+        for letter, name in (("k", "key_length"), ("v", "value_length")):
+            if h[f"n_embd_head_{letter}_{which}"] != h["n_embd_head_k"]:
+                key = f"{a}.attention.{name}" + ("_swa" if which == "swa" or h["is_swa"][0] else "")
+                told = f"{key}: heads of {h[f'n_embd_head_{letter}_{which}']} in layer {layer}, of {h['n_embd_head_k']} in the first"
+                report.problem("L003", key, told)
+                return
+
+
+def _check_experts(a: str, h: Numbers, report: Report) -> None:
+    if a not in ("llama", "qwen3moe") or not h["n_expert"]:
+        return
+    used = set(h["n_expert_used_arr"][: h["n_layer"]].tolist())
+    if len(used) > 1 or max(used) > MOST_EXPERTS_USED or h["n_expert_groups"] > 1:
+        key = f"{a}.expert_group_count" if h["n_expert_groups"] > 1 else f"{a}.expert_used_count"
+        report.doubt(key, f"{key} asks for a choice of experts that the rules here do not cover")
+
+
+def _check_biases(tensors: Tensors, h: Numbers, report: Report) -> None:
+    """Three biases beside one fused matrix are joined, so they must be of one type."""
+    for layer in range(h["n_layer"]):
+        stem = f"blk.{layer}.attn_"
+        biases = [tensors[f"{stem}{x}.bias"] for x in "qkv" if f"{stem}{x}.bias" in tensors]
+        if f"{stem}qkv.weight" in tensors and len(biases) == 3 and any(t.type_name != "F32" for t in biases):
+            report.doubt(biases[0].name, f"tensor {biases[0].name}: biases joined that are not all F32 are not covered here")

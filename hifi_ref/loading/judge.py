@@ -1,0 +1,82 @@
+"""The judgement of one model: its shards gathered, its metadata read, its tensors held against what they ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from hifi_ref.loading import attention, chat_template, doubts, hyper_parameters, other_files, shards, tensors, tokenizer
+from hifi_ref.loading.metadata import Metadata
+from hifi_ref.loading.report import LOADS, NO_MODEL, NOT_JUDGED, WILL_NOT_LOAD, Problem, Report, Verdict
+from hifi_ref.loading.tables import FAMILIES, architectures
+from hifi_ref.model_files.dialects import DIALECTS, REFERENCE
+from hifi_ref.model_files.gguf_model import Gguf, Tensor
+from hifi_ref.model_files.tensor_types import nbytes
+
+RESTS_ON = (
+    "the metadata and the tensors' shapes and types, held against tables of llama.cpp v0.5.0 for the CPU with its own "
+    "parameters and a context of 512 tokens; weights, memory and other back ends were not looked at"
+)
+
+
+def judge(ggufs: Iterable[Gguf]) -> Verdict:
+    """Whether the pinned release loads a model, all of whose files are given, opened and structurally sound.
+
+    Raises InputError where several files are given that are no shards of one model.
+    """
+    given, report = list(ggufs), Report()
+    if not given:
+        raise ValueError("no file was given")
+    gathered = shards.gather(given, report)
+    first, held = gathered or (given[0], {})
+    architecture = first.text("general.architecture")
+    what = other_files.told(first, architecture, report) if gathered and len(given) == 1 else None
+    if what is None and gathered is not None:
+        _judge(first, held, report)
+    elif what is not None:
+        report.notes.insert(0, Problem("L012", "general.type", f"this is {what}"))
+        if gathered and not first.tensors:
+            tokenizer.check(Metadata(first, report, "L007"), architecture or "", report)
+        chat_template.check(Metadata(first, report), report)
+        notes = (*report.notes, *report.problems, *report.unknown)
+        return Verdict(NO_MODEL, architecture, (), notes, RESTS_ON)
+    if report.problems:
+        return Verdict(WILL_NOT_LOAD, architecture, tuple(report.problems), tuple(report.notes), RESTS_ON)
+    notes = (*report.unknown, *report.notes)
+    return Verdict(NOT_JUDGED if report.unknown else LOADS, architecture, (), notes, RESTS_ON)
+
+
+def _judge(gguf: Gguf, held: Mapping[str, Tensor], report: Report) -> None:
+    metadata = Metadata(gguf, report)
+    chat_template.check(metadata, report)
+    _check_types(gguf, held, report)
+    metadata.scalar("general.file_type", "u32")
+    architecture = metadata.scalar("general.architecture", "string", required=True)
+    if architecture is None:
+        return
+    if architecture not in architectures():
+        key = "general.architecture"
+        report.problem("L001", key, f"{key} is {architecture!r}, which llama.cpp does not know")
+        return
+    if architecture not in FAMILIES:
+        key = "general.architecture"
+        report.doubt(key, f"{key} is {architecture}, which llama.cpp knows and the tables here do not hold")
+        return
+    vocabulary = tokenizer.check(Metadata(gguf, report, "L007"), architecture, report)
+    h = hyper_parameters.read(metadata, architecture, vocabulary or (0, 0), report)
+    if h is None or vocabulary is None:
+        return
+    tensors.check(held, architecture, h, report)
+    attention.check(held, architecture, h, report)
+    doubts.check(gguf, architecture, h, report)
+
+
+def _check_types(gguf: Gguf, held: Mapping[str, Tensor], report: Report) -> None:
+    """The release reads its own type ids, and no file in the other byte order."""
+    if gguf.order != "<":
+        report.problem("L001", "byte order", "the file is big-endian, and llama.cpp reads those of its machine's order")
+    known = DIALECTS[REFERENCE].ids
+    for tensor in held.values():
+        kind = known.get(tensor.type_id)
+        if kind is None or nbytes(kind, tensor.shape) != tensor.nbytes:
+            told = f"tensor {tensor.name} is {tensor.type_name}, type id {tensor.type_id}, which llama.cpp does not know so"
+            report.problem("L005", tensor.name, told)
