@@ -51,7 +51,10 @@ class ContextParams(C.Structure):
 
     _fields_ = (
         [(k, C.c_uint32) for k in ("n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_rs_seq", "n_out", "n_out_per_seq")]
-        + [(k, C.c_int32) for k in ("n_threads", "n_threads_batch", "ctx_type", "rope", "pooling", "attention", "flash")]
+        + [
+            (k, C.c_int32)
+            for k in ("n_threads", "n_threads_batch", "ctx_type", "rope", "pooling", "attention", "flash")
+        ]
         + [(k, C.c_float) for k in ("freq_base", "freq_scale", "yarn_ext", "yarn_attn", "beta_fast", "beta_slow")]
         + [("yarn_orig_ctx", C.c_uint32), ("defrag", C.c_float), ("cb_eval", C.c_void_p), ("cb_data", C.c_void_p)]
         + [("type_k", C.c_int), ("type_v", C.c_int), ("abort", C.c_void_p), ("abort_data", C.c_void_p)]
@@ -118,16 +121,23 @@ def _ask(llama: C.CDLL, path: str) -> Outcome:
     said = os.pread(log, size, 0).decode(errors="replace")
     os.close(log)
     if os.WIFEXITED(status) and os.WEXITSTATUS(status) < len(STAGES):
-        return Outcome(STAGES[os.WEXITSTATUS(status)], _complaint(said.splitlines(), "failed"))
+        stage = STAGES[os.WEXITSTATUS(status)]
+        return Outcome(stage, "" if stage == "loads" else _complaint(said.splitlines(), "failed"))
     stage = "context" if "\nMODEL-IS-LOADED\n" in said else "model"
     reason = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
     return Outcome(stage, f"{reason}: {_complaint(said.splitlines(), '')}")
 
 
 def _complaint(lines: Sequence[str], otherwise: str) -> str:
-    words = ("GGML_ASSERT", "error loading model: ", "failed to", "what():", "fatal error", "cannot ")
-    found = [line for line in lines if any(word in line for word in words)]
-    return found[-1] if found else otherwise
+    """The last line that gives a reason, else one that says that something failed."""
+    for words in (
+        ("GGML_ASSERT", "error loading model: ", "what():", "failed to initialize the context"),
+        ("failed to",),
+    ):
+        found = [line for line in lines if any(word in line for word in words)]
+        if found:
+            return found[-1]
+    return otherwise
 
 
 def _serve(variant: str) -> None:

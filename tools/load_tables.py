@@ -25,6 +25,8 @@ GET = r"ml\.(get_key|get_key_or_arr|get_arr|get_arr_n)\((LLM_KV_\w+),\s*([\w.]+)
 LOCALS = {"rope_scaling": "string", "rope_finetuned": "bool", "ropescale": "f32", "n_vocab": "u32", "name": "string"}
 ARRAYS = {"classifier_labels": "strings", "n_vocab": "any[]"}
 READ_IF = {"hparams.n_head() > 0": "if n_head", "found_swa && hparams.n_swa > 0": "if n_swa"}
+# Read by the source at hand, and not by the release: what tests/loading/battery.py showed.
+LATER = {"pooling_type_cls"}
 # Conditions of the source, in the words of the tables.
 CONDITIONS = {
     "n_expert == 0": "dense",
@@ -64,6 +66,8 @@ def keys(body: str, kv: dict[str, str], kinds: dict[str, str]) -> list[str]:
             lines.append(_key(window, f"pattern:{found[1]}", "optional", "is_swa", conditions))
         last = ""
         for how, symbol, target, rest in re.findall(GET, line):
+            if target.removeprefix("hparams.") in LATER:
+                continue
             key, field = kv[symbol].replace("%s", "{arch}"), target.removeprefix("hparams.")
             kind = ARRAYS.get(field) if how in ("get_arr", "get_arr_n") else LOCALS.get(field) or kinds[field]
             kind += f"|{kind}[]" if how == "get_key_or_arr" else ""
@@ -100,10 +104,16 @@ def tensors(body: str, tn: dict[str, str]) -> list[str]:
             opened = conditions.pop()
         when = [f"if {c}" for c in conditions if c and not c.startswith("!")]
         if "create_tensor_qkv(" in line:
-            sizes = [_size(part) for part in re.search(r"create_tensor_qkv\(layer, i, (.*)\);", line)[1].split(", ")[:4]]
+            sizes = [
+                _size(part) for part in re.search(r"create_tensor_qkv\(layer, i, (.*)\);", line)[1].split(", ")[:4]
+            ]
             need = "optional" if "TENSOR_NOT_REQUIRED" in line else ""
-            lines.append(" ".join([f"{'blk.*.attn_qkv':<34} {' '.join(sizes):<34}", "query-key-value", need, *when]).rstrip())
-        elif found := re.search(r'create_tensor\(tn\((LLM_TENSOR_\w+),\s*"(\w+)"(?:,\s*\w+)?\),\s*\{(.*?)\},\s*(.*)\);', line):
+            lines.append(
+                " ".join([f"{'blk.*.attn_qkv':<34} {' '.join(sizes):<34}", "query-key-value", need, *when]).rstrip()
+            )
+        elif found := re.search(
+            r'create_tensor\(tn\((LLM_TENSOR_\w+),\s*"(\w+)"(?:,\s*\w+)?\),\s*\{(.*?)\},\s*(.*)\);', line
+        ):
             symbol, suffix, shape, flags = found.groups()
             if "!spoken for" in conditions:
                 continue
@@ -147,13 +157,17 @@ def tables(src: Path) -> dict[str, str]:
     pre = re.findall(r'tokenizer_pre == "([^"]+)"', load)
     common = function((src / "llama-model.cpp").read_text(), "llama_model_base::load_hparams")
     out = {
-        "architectures.txt": _text("Every architecture that the release knows: LLM_ARCH_NAMES of llama-arch.cpp.", known(every)),
+        "architectures.txt": _text(
+            "Every architecture that the release knows: LLM_ARCH_NAMES of llama-arch.cpp.", known(every)
+        ),
         "tokenizers.txt": _text(
             "tokenizer.ggml.model, and for gpt2 tokenizer.ggml.pre: llama_vocab::impl::load of llama-vocab.cpp.",
-            [f"model {name}" for name in known(sorted(set(models)))] + [f"pre {name}" for name in known(sorted(set(pre)))],
+            [f"model {name}" for name in known(sorted(set(models)))]
+            + [f"pre {name}" for name in known(sorted(set(pre)))],
         ),
         "keys.txt": _text(
-            "Keys that every architecture reads: llama_model_base::load_hparams of llama-model.cpp.", keys(common, kv, kinds)
+            "Keys that every architecture reads: llama_model_base::load_hparams of llama-model.cpp.",
+            keys(common, kv, kinds),
         ),
     }
     for family in FAMILIES:

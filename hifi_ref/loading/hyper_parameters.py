@@ -33,7 +33,9 @@ def read(metadata: Metadata, architecture: str, vocabulary: tuple[int, int], rep
         if not _is_read(key, architecture, metadata, h):
             continue
         found = _value(metadata, key, key.name.replace("{arch}", architecture), h)
-        h[key.field] = _default(key.field, h) if found is None else found
+        # What llama reads of its vocabulary here only names the model's size.
+        if key.field != "n_vocab":
+            h[key.field] = _default(key.field, h) if found is None else found
         if key.field == "n_layer_all" and not _layers_are_possible(h, architecture, report):
             return None
         if key.field == "n_head_arr":
@@ -66,9 +68,7 @@ def _value(metadata: Metadata, key: Key, name: str, h: Numbers) -> Any:
         return _windows(metadata, name, int(key.kind.split(":")[1]), h)
     if key.kind in ("strings", "any[]"):
         return _count(metadata, name, key.kind)
-    found = metadata.scalar(name, key.kind, key.required)
-    # What llama reads here only names the model's size; the vocabulary decides.
-    return h["n_vocab"] if key.field == "n_vocab" else found
+    return metadata.scalar(name, key.kind, key.required)
 
 
 def _default(field: str, h: Numbers) -> Any:
@@ -81,7 +81,7 @@ def _default(field: str, h: Numbers) -> Any:
         return h["n_embd_head_k_full"]
     if field.endswith("_swa") and field.startswith("n_"):
         return h.get(field.removesuffix("_swa") + "_full", 0)
-    return {"rope_scaling": "linear", "n_vocab": h["n_vocab"]}.get(field, 0)
+    return "linear" if field == "rope_scaling" else 0
 
 
 def _count(metadata: Metadata, name: str, kind: str) -> int | None:

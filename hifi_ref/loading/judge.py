@@ -62,7 +62,8 @@ def _judge(gguf: Gguf, held: Mapping[str, Tensor], report: Report) -> None:
         report.doubt(key, f"{key} is {architecture}, which llama.cpp knows and the tables here do not hold")
         return
     vocabulary = tokenizer.check(Metadata(gguf, report, "L007"), architecture, report)
-    h = hyper_parameters.read(metadata, architecture, vocabulary or (0, 0), report)
+    # Where the vocabulary is not understood, the other keys are still looked at.
+    h = hyper_parameters.read(metadata, architecture, vocabulary or (1, 1), report)
     if h is None or vocabulary is None:
         return
     tensors.check(held, architecture, h, report)

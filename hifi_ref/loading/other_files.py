@@ -11,6 +11,8 @@ def told(gguf: Gguf, architecture: str | None, report: Report) -> str | None:
     """What a file is that is no model, in one sentence; None where it may be one. What it lacks is noted."""
     kind = gguf.text("general.type")
     names = [tensor.name for tensor in gguf.tensors]
+    if "token_embd.weight" in names:
+        return None
     if kind == "adapter" or any(name.endswith((".lora_a", ".lora_b")) for name in names):
         _check_adapter(gguf, names, report)
         return "a LoRA adapter: llama.cpp applies it to a model, with --lora"

@@ -45,6 +45,8 @@ def _union(ordered: Sequence[Gguf], report: Report) -> dict[str, Tensor]:
     for number, gguf in enumerate(ordered):
         for tensor in gguf.tensors:
             if tensor.name in tensors:
-                report.problem("L001", tensor.name, f"tensor {tensor.name} is in shard {number + 1} and in an earlier one")
+                report.problem(
+                    "L001", tensor.name, f"tensor {tensor.name} is in shard {number + 1} and in an earlier one"
+                )
             tensors[tensor.name] = tensor
     return tensors

@@ -19,6 +19,8 @@ SCALED = ("attn_q", "attn_k", "attn_v", "attn_output", "attn_qkv", "ffn_gate", "
 SCALED_EXPERTS = ("ffn_gate_exps", "ffn_down_exps", "ffn_up_exps")
 # The graph hands these to ggml_rope_ext, which takes nothing but F32.
 ROPE_FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+# Rows of the embedding stay I32 where it is; the sum that bert makes has the type of the positions.
+WHOLE_ROWS = {"bert": "position_embd.weight"}
 
 Tensors = Mapping[str, Tensor]
 
@@ -45,6 +47,8 @@ def check(tensors: Tensors, architecture: str, h: Numbers, report: Report) -> No
             report.problem("L005", name, told)
         elif name in ROPE_FACTORS and tensor.type_name != "F32":
             report.problem("L005", name, f"tensor {name} is {tensor.type_name}, where F32 is needed")
+        elif name == WHOLE_ROWS.get(architecture, "token_embd.weight") and tensor.type_name == "I32":
+            report.problem("L005", name, f"tensor {name} is I32, which no matrix can be multiplied with")
         elif 0 in tensor.shape:
             report.doubt(name, f"tensor {name} holds nothing, which the rules here do not cover")
 

@@ -38,7 +38,9 @@ def check(metadata: Metadata, architecture: str, report: Report) -> tuple[int, i
     if len(report.problems) > before:
         return None
     if model not in tokenizers("model"):
-        report.problem("L007", PREFIX + "model", f"{PREFIX}model is {model!r}, a tokenizer that llama.cpp does not know")
+        report.problem(
+            "L007", PREFIX + "model", f"{PREFIX}model is {model!r}, a tokenizer that llama.cpp does not know"
+        )
         return None
     if model not in COVERED:
         report.doubt(PREFIX + "model", f"{PREFIX}model is {model!r}, a tokenizer that the rules here do not cover")
@@ -98,7 +100,9 @@ def _lists(metadata: Metadata, n: int, report: Report) -> np.ndarray | None:
             report.problem("L007", key, f"{key} has {value.count} items for {n} tokens")
         else:
             if name != "suppress_tokens" and value.count > n:
-                report.note("L009", key, f"{key} has {value.count} items for {n} tokens; llama.cpp passes over the rest")
+                report.note(
+                    "L009", key, f"{key} has {value.count} items for {n} tokens; llama.cpp passes over the rest"
+                )
             types = metadata.numbers(value) if name == "token_type" else types
     return types
 
@@ -124,12 +128,16 @@ def _check_name(metadata: Metadata, tokens: list[bytes], pre: str, architecture:
     """A model named phi-3 has its special tokens changed, so they must be there."""
     name = metadata.raw_text("general.name") or b""
     name = name.split(b"\0")[0].lower()
-    if any(word in pre for word in ("jina-v2-de", "jina-v2-es", "jina-v2-code")) or not (b"phi-3" in name or b"phi3" in name):
+    if any(word in pre for word in ("jina-v2-de", "jina-v2-es", "jina-v2-code")) or not (
+        b"phi-3" in name or b"phi3" in name
+    ):
         return
     held = set(tokens)
     for token in PHI3_TOKENS:
         if token not in held:
-            told = f"{PREFIX}tokens lacks {token.decode()}, which llama.cpp demands of a model with phi-3 in general.name"
+            told = (
+                f"{PREFIX}tokens lacks {token.decode()}, which llama.cpp demands of a model with phi-3 in general.name"
+            )
             report.problem("L007", PREFIX + "tokens", told)
 
 
