@@ -43,7 +43,9 @@ class ModelParams(C.Structure):
         ("devices", C.c_void_p), ("overrides", C.c_void_p), ("n_gpu_layers", C.c_int32), ("split_mode", C.c_int),
         ("load_mode", C.c_int), ("lazy_mode", C.c_int), ("main_gpu", C.c_int32), ("tensor_split", C.c_void_p),
         ("progress", C.c_void_p), ("progress_data", C.c_void_p), ("kv_overrides", C.c_void_p),
-    ] + [(k, C.c_bool) for k in ("vocab_only", "check_tensors", "use_extra_bufts", "no_host", "no_alloc", "load_mtp")]  # fmt: skip
+        ("vocab_only", C.c_bool), ("check_tensors", C.c_bool), ("use_extra_bufts", C.c_bool), ("no_host", C.c_bool),
+        ("no_alloc", C.c_bool), ("load_mtp", C.c_bool),
+    ]  # fmt: skip
 
 
 class ContextParams(C.Structure):

@@ -35,6 +35,9 @@ CONDITIONS = {
 }
 OPPOSITE = {"dense": "experts", "longrope": "not-longrope"}
 # Conditions under which nothing is created, or what is created stands elsewhere in the table.
+ELSEWHERE = "(elsewhere)"
+QKV = r"create_tensor_qkv\(layer, i, (.*)\);"
+CREATE = r'create_tensor\(tn\((LLM_TENSOR_\w+),\s*"(\w+)"(?:,\s*\w+)?\),\s*\{(.*?)\},\s*(.*)\);'
 SPOKEN_FOR = {"output == NULL", "n_token_types == 0", "n_expert_used == 0"}
 
 
@@ -56,7 +59,7 @@ def fields(header: str) -> dict[str, str]:
 
 
 def keys(body: str, kv: dict[str, str], kinds: dict[str, str]) -> list[str]:
-    """A line for each key that is read: key, kind, whether it is needed, what the release calls it, and when it reads it."""
+    """A line for each key that is read: key, kind, whether it is needed, its name in the release, and when."""
     # What one architecture alone reads stands in a block of its own.
     body = re.sub(r"if \(arch == LLM_ARCH_WAVTOKENIZER_DEC\) \{.*?\n    \}", "", body, flags=re.S)
     lines, conditions = [], []
@@ -91,49 +94,44 @@ def _key(key: str, kind: str, need: str, field: str, conditions: list[str]) -> s
 
 def tensors(body: str, tn: dict[str, str]) -> list[str]:
     """A line for each tensor: name, shape (row length first), whether and when it is needed."""
-    lines, conditions = [], []
-    for line in body.splitlines():
-        line = line.strip()
-        if line.startswith("} else") or line == "else {":
-            last = conditions.pop() if line.startswith("}") else opened
+    lines: list[str] = []
+    conditions: list[str] = []
+    closed = ""
+    for line in map(str.strip, body.splitlines()):
+        if line.startswith(("} else", "else {")):
+            last = conditions.pop() if line.startswith("}") else closed
             conditions.append(OPPOSITE.get(last, last))
         elif line.endswith("{"):
             found = re.match(r"if \((.*)\) \{", line)
             conditions.append(_condition(found[1]) if found else "")
         elif line == "}":
-            opened = conditions.pop()
-        when = [f"if {c}" for c in conditions if c and not c.startswith("!")]
-        if "create_tensor_qkv(" in line:
-            sizes = [
-                _size(part) for part in re.search(r"create_tensor_qkv\(layer, i, (.*)\);", line)[1].split(", ")[:4]
-            ]
+            closed = conditions.pop()
+        when = [f"if {c}" for c in conditions if c and c != ELSEWHERE]
+        if found := re.search(QKV, line):
+            sizes = " ".join(_size(part) for part in found[1].split(", ")[:4])
             need = "optional" if "TENSOR_NOT_REQUIRED" in line else ""
-            lines.append(
-                " ".join([f"{'blk.*.attn_qkv':<34} {' '.join(sizes):<34}", "query-key-value", need, *when]).rstrip()
-            )
-        elif found := re.search(
-            r'create_tensor\(tn\((LLM_TENSOR_\w+),\s*"(\w+)"(?:,\s*\w+)?\),\s*\{(.*?)\},\s*(.*)\);', line
-        ):
+            lines.append(_tensor("blk.*.attn_qkv", sizes, "query-key-value", need, *when))
+        elif (found := re.search(CREATE, line)) and ELSEWHERE not in conditions:
             symbol, suffix, shape, flags = found.groups()
-            if "!spoken for" in conditions:
-                continue
-            name = f"{tn[symbol].replace('%d', '*')}.{suffix}"
-            sizes = " ".join(_size(part) for part in shape.split(","))
             need = "optional" if "TENSOR_NOT_REQUIRED" in flags else "again" if "TENSOR_DUPLICATED" in flags else ""
-            lines.append(" ".join(filter(None, [f"{name:<34} {sizes:<34}", need, *when])).rstrip())
+            sizes = " ".join(_size(part) for part in shape.split(","))
+            lines.append(_tensor(f"{tn[symbol].replace('%d', '*')}.{suffix}", sizes, need, *when))
     return lines
+
+
+def _tensor(name: str, sizes: str, *words: str) -> str:
+    return " ".join(filter(None, [f"{name:<34} {sizes:<34}", *words])).rstrip()
 
 
 def _condition(text: str) -> str:
     if text in SPOKEN_FOR:
-        return "!spoken for"
+        return ELSEWHERE
     return CONDITIONS[text]
 
 
 def _size(text: str) -> str:
     """A dimension as the tables write it: factors, and a divisor, of the release's own names."""
-    text = text.replace("hparams.", "").replace(" ", "")
-    return text
+    return text.replace("hparams.", "").replace(" ", "")
 
 
 def library() -> bytes:

@@ -62,9 +62,10 @@ def _check_cache(a: str, h: Numbers, report: Report) -> None:
             report.problem("L003", key, f"{key} is {kv} in layer {layer} and {h['n_head_kv']} in the first")
             return
         for letter, name in (("k", "key_length"), ("v", "value_length")):
-            if h[f"n_embd_head_{letter}_{which}"] != h["n_embd_head_k"]:
+            length = h[f"n_embd_head_{letter}_{which}"]
+            if length != h["n_embd_head_k"]:
                 key = f"{a}.attention.{name}" + ("_swa" if which == "swa" or h["is_swa"][0] else "")
-                told = f"{key}: heads of {h[f'n_embd_head_{letter}_{which}']} in layer {layer}, of {h['n_embd_head_k']} in the first"
+                told = f"{key}: heads of {length} in layer {layer}, of {h['n_embd_head_k']} in the first"
                 report.problem("L003", key, told)
                 return
 

@@ -1,4 +1,4 @@
-"""The chat template: libllama keeps it as it stands, and the programs that chat parse it, so it is a matter of its own."""
+"""The chat template: libllama keeps it as it stands; the programs that chat are those that parse it."""
 
 from __future__ import annotations
 

@@ -79,5 +79,5 @@ def _check_types(gguf: Gguf, held: Mapping[str, Tensor], report: Report) -> None
     for tensor in held.values():
         kind = known.get(tensor.type_id)
         if kind is None or nbytes(kind, tensor.shape) != tensor.nbytes:
-            told = f"tensor {tensor.name} is {tensor.type_name}, type id {tensor.type_id}, which llama.cpp does not know so"
+            told = f"tensor {tensor.name} is {tensor.type_name}, type id {tensor.type_id}, unknown to llama.cpp"
             report.problem("L005", tensor.name, told)

@@ -1,4 +1,4 @@
-"""The tables beside this file: what the release reads and asks for. tools/load_tables.py derives them from its source."""
+"""The tables beside this file, of what the release reads and asks for: tools/load_tables.py derives them."""
 
 from __future__ import annotations
 

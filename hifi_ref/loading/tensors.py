@@ -131,7 +131,8 @@ def _without_whole_layers(
             lacking[layer] = lacking.get(layer, 0) + 1
     gone = {layer for layer, n in lacking.items() if n == needed[layer]}
     for layer in sorted(gone):
-        told = f"layer {layer} has none of its {needed[layer]} tensors, and {architecture}.block_count is {h['n_layer_all']}"
+        count = f"{architecture}.block_count is {h['n_layer_all']}"
+        told = f"layer {layer} has none of its {needed[layer]} tensors, and {count}"
         report.problem("L004", f"blk.{layer}", told)
     return [a for a in missing if not (a.name.startswith("blk.") and int(a.name.split(".")[1]) in gone)]
 

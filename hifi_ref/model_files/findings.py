@@ -20,7 +20,7 @@ class Code:
 
 
 _COPY = "Fetch the file again, and compare its size and SHA-256 with the publisher's."
-_CONVERT = "Convert the model again with a llama.cpp of this release, and report it to the author of the tool used."
+_CONVERT = "Convert the model again with a current llama.cpp, and report it to the author of the tool used."
 _WRITER = "Write the file again with a current llama.cpp or gguf-py, and report it to the author of the tool used."
 
 CODES: dict[str, Code] = {
@@ -209,70 +209,50 @@ CODES: dict[str, Code] = {
         "The tensor is what the reference writes from the source's weights rounded to another float.",
         "Quantize from the source itself; F16 loses what lies beyond 65504 or below 6e-8.",
     ),
+    # Whether llama.cpp loads it: L001 to L007 say that it will not.
+    # fmt: off
     "L001": Code(
         "error",
         "not a model of this release",
-        "llama.cpp will not load it: it does not know the architecture, or the shards are no whole.",
+        "llama.cpp knows no such architecture, or shards are missing.",
         "Use a llama.cpp that knows the architecture; fetch all shards of one revision.",
     ),
-    "L002": Code(
-        "error",
-        "metadata missing or of another kind",
-        "llama.cpp will not load it: a key that the architecture needs is missing or has the wrong type.",
-        _CONVERT,
-    ),
-    "L003": Code(
-        "error",
-        "numbers that do not fit",
-        "llama.cpp will not load it: hyper-parameters contradict each other, or lie outside what it takes.",
-        _CONVERT,
-    ),
-    "L004": Code("error", "tensor missing", "llama.cpp will not load it: a layer lacks a tensor.", _CONVERT),
-    "L005": Code(
-        "error",
-        "wrong shape or type",
-        "llama.cpp will not load it: a tensor has another shape, or type, than the metadata ask for.",
-        _CONVERT,
-    ),
+    "L002": Code("error", "key missing or of another type", "llama.cpp refuses the metadata of a model so.", _CONVERT),
+    "L003": Code("error", "numbers that do not fit", "llama.cpp refuses hyper-parameters that conflict.", _CONVERT),
+    "L004": Code("error", "tensor missing", "llama.cpp refuses a model without a tensor that it asks for.", _CONVERT),
+    "L005": Code("error", "wrong shape or type", "llama.cpp refuses another shape than the metadata say.", _CONVERT),
     "L006": Code(
-        "error",
-        "tensor too many",
-        "llama.cpp will not load it: it counts the tensors, and this architecture has no such tensor.",
-        _CONVERT,
+        "error", "tensor too many", "llama.cpp refuses a model with a tensor that it does not ask for.", _CONVERT
     ),
-    "L007": Code(
-        "error", "tokenizer", "llama.cpp will not load it: the vocabulary is incomplete or unknown.", _CONVERT
-    ),
+    "L007": Code("error", "tokenizer", "llama.cpp refuses a vocabulary that is incomplete or unknown.", _CONVERT),
     "L008": Code(
         "warning",
         "chat template",
-        "The template is no UTF-8 or no valid Jinja: the model loads, and programs that chat fail on it.",
-        "Correct tokenizer.chat_template, with gguf_new_metadata of the gguf package for example.",
+        "It is no UTF-8 or no Jinja: the model loads, and programs that chat fail.",
+        "Correct tokenizer.chat_template.",
     ),
     "L009": Code(
-        "warning",
-        "passed over by the tokenizer",
-        "A special token's id lies beyond the vocabulary, or a list is longer than it: llama.cpp passes over it.",
-        _CONVERT,
+        "warning", "passed over by the tokenizer", "A token's id, or a list's end, is beyond the vocabulary.", _CONVERT
     ),
     "L010": Code(
         "warning",
         "loading not judged",
-        "Whether llama.cpp loads the model cannot be told: the rules here do not cover it.",
+        "Whether llama.cpp loads it cannot be told: no rule covers it.",
         "Load it with llama.cpp.",
     ),
     "L011": Code(
         "warning",
         "doubtful number",
-        "A hyper-parameter is not finite or makes no sense: the model loads, and computing fails or goes wrong.",
+        "A hyper-parameter makes no sense: the model loads, and computes nonsense.",
         _CONVERT,
     ),
     "L012": Code(
         "warning",
         "no model",
-        "The file is an adapter, a projector, a control vector, an importance matrix or a bare vocabulary.",
-        "Nothing is wrong with that: give it to the program's option that is named.",
+        "An adapter, projector, control vector, importance matrix or bare vocabulary.",
+        "Give it to the option that is named.",
     ),
+    # fmt: on
 }
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
+import functools
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
 
 from hifi_ref.model_files.dialects import DIALECTS, REFERENCE
 from hifi_ref.model_files.gguf_header import KINDS
@@ -20,13 +19,14 @@ LETTERS = {kind.name: kind.letter for kind in KINDS.values()}
 
 @dataclass
 class Model:
-    """``keys``: name -> (kind, value), "u32" or "[u32]" with a list; ``tensors``: name -> (shape, row length first, type)."""
+    """``keys``: name -> (kind, value), "u32" or "[u32]"; ``tensors``: name -> (shape, row length first, type)."""
 
     keys: dict[str, tuple[str, Any]] = field(default_factory=dict)
     tensors: dict[str, tuple[tuple[int, ...], str]] = field(default_factory=dict)
 
     def copy(self) -> Model:
-        return copy.deepcopy(self)
+        """One whose keys and tensors can be replaced; none is ever changed in place."""
+        return Model(dict(self.keys), dict(self.tensors))
 
     @property
     def architecture(self) -> str:
@@ -69,6 +69,7 @@ def _byte_letter(b: int) -> str:
     return chr(b) if b in keep else chr(256 + sum(1 for i in range(b) if i not in keep))
 
 
+@functools.cache
 def vocabulary(kind: str) -> dict[str, tuple[str, Any]]:
     """The metadata of a small tokenizer: "llama", "gpt2", "bert" or "none"."""
     t = "tokenizer.ggml."
@@ -95,8 +96,6 @@ def vocabulary(kind: str) -> dict[str, tuple[str, Any]]:
         out[t + "merges"] = ("[string]", ["a b", "ab c"])
     else:
         out[t + "scores"] = ("[f32]", [-float(i) for i in range(len(words))])
-    if kind == "bert":
-        out[t + "token_type_count"] = ("u32", 2)
     out |= {f"{t}{name}_token_id": ("u32", number) for name, number in special.items()}
     return out | {t + "add_bos_token": ("bool", kind == "llama"), t + "add_eos_token": ("bool", False)}
 
@@ -153,6 +152,7 @@ def build(s: Shape) -> Model:
         model.keys[f"{a}.rope.scaling.type"] = ("string", "longrope")
     if a == "bert":
         model.keys |= {f"{a}.attention.causal": ("bool", False), f"{a}.pooling_type": ("u32", 2)}
+        model.keys["tokenizer.ggml.token_type_count"] = ("u32", 2)
         del model.keys[f"{a}.rope.dimension_count"], model.keys[f"{a}.rope.freq_base"]
     model.keys |= vocabulary(s.vocab)
     n_vocab = 100 if s.vocab == "none" else len(model.keys["tokenizer.ggml.tokens"][1])
@@ -231,9 +231,11 @@ SOUND = {
 }
 
 
+@functools.cache
+def _sound(name: str) -> Model:
+    return build(SOUND[name])
+
+
 def sound(name: str) -> Model:
-    """One of SOUND; bert with a vocabulary of another kind gets its number of kinds of tokens."""
-    model = build(SOUND[name])
-    if SOUND[name].arch == "bert":
-        model.keys["tokenizer.ggml.token_type_count"] = ("u32", 2)
-    return model
+    """One of SOUND."""
+    return _sound(name).copy()

@@ -5,12 +5,14 @@ Each mutation is a label and a model. Labels are stable, so a disagreement can b
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from hifi_ref.loading.tables import common_keys, family
-from tests.loading.models import SOUND, Model, build, sound, vocabulary
+from tests.loading.models import SOUND, Model, Shape, build, sound, vocabulary
 
 Mutation = tuple[str, Model]
 Edit = Callable[[Model], None]
@@ -38,38 +40,46 @@ NAMES = (
 TYPES = ("F16", "BF16", "Q8_0", "Q4_0", "IQ4_NL", "MXFP4", "NVFP4", "I8", "I32", "F64")
 # Keys beside those of the common table and the families'.
 FURTHER = {
-    "general.type": "string", "split.count": "u16", "split.no": "u16", "split.tensors.count": "i32",
-    "tokenizer.ggml.suppress_tokens": "[i32]", "tokenizer.ggml.add_sep_token": "bool", "tokenizer.chat_template": "string",
-    "tokenizer.ggml.add_space_prefix": "bool", "tokenizer.ggml.remove_extra_whitespaces": "bool",
-    "tokenizer.ggml.eot_token_id": "u32", "tokenizer.ggml.fim_pre_token_id": "u32", "tokenizer.ggml.prefix_token_id": "u32",
-    "tokenizer.ggml.normalizer.lowercase": "bool", "tokenizer.ggml.token_type_count": "u32", "tokenizer.ggml.scores": "[f32]",
-    "tokenizer.ggml.merges": "[string]", "{arch}.vocab_size": "u32", "{arch}.expert_feed_forward_length": "u32",
-    "{arch}.attention.sliding_window": "u32", "{arch}.use_parallel_residual": "bool", "{arch}.tensor_data_layout": "string",
+    "u32": """{arch}.vocab_size {arch}.expert_feed_forward_length {arch}.attention.sliding_window
+        tokenizer.ggml.eot_token_id tokenizer.ggml.fim_pre_token_id tokenizer.ggml.prefix_token_id
+        tokenizer.ggml.token_type_count""",
+    "bool": """tokenizer.ggml.add_sep_token tokenizer.ggml.add_space_prefix tokenizer.ggml.remove_extra_whitespaces
+        tokenizer.ggml.normalizer.lowercase {arch}.use_parallel_residual""",
+    "string": "general.type tokenizer.chat_template {arch}.tensor_data_layout",
+    "u16": "split.count split.no", "i32": "split.tensors.count", "[i32]": "tokenizer.ggml.suppress_tokens",
+    "[f32]": "tokenizer.ggml.scores", "[string]": "tokenizer.ggml.merges",
 }  # fmt: skip
-EXTRA = (
-    "output.weight", "output.bias", "output_norm.bias", "rope_freqs.weight", "rope_factors_long.weight", "token_types.weight",
-    "blk.0.attn_q.bias", "blk.0.attn_qkv.bias", "blk.0.attn_qkv.weight", "blk.1.attn_output.bias", "blk.0.ffn_gate.bias",
-    "blk.0.ffn_down.bias", "blk.0.attn_q.scale", "blk.1.ffn_up.input_scale", "blk.0.ffn_up_exps.scale", "cls.weight",
-    "blk.0.attn_q_norm.weight", "blk.0.attn_rot_embd.weight", "blk.9.attn_norm.weight", "x", "blk.x.y", "dense_2.weight",
-    "cls.output.weight", "blk.0.ffn_gate_inp.weight", "blk.0.attn_norm.bias", "output.scale", "blk.0.ffn_gate_shexp.weight",
-)  # fmt: skip
+EXTRA = """
+output.weight output.bias output.scale output_norm.bias rope_freqs.weight rope_factors_long.weight token_types.weight
+cls.weight cls.output.weight dense_2.weight x blk.x.y blk.0.attn_q.bias blk.0.attn_qkv.bias blk.0.attn_qkv.weight
+blk.1.attn_output.bias blk.0.attn_norm.bias blk.0.attn_q_norm.weight blk.0.attn_rot_embd.weight blk.0.attn_q.scale
+blk.0.ffn_gate.bias blk.0.ffn_down.bias blk.1.ffn_up.input_scale blk.0.ffn_up_exps.scale blk.0.ffn_gate_inp.weight
+blk.0.ffn_gate_shexp.weight blk.9.attn_norm.weight
+""".split()
 
 
-def all_of(name: str) -> Iterator[Mutation]:
-    """Every mutation of one of SOUND, the sound model first."""
+# Sizes of Shape that whole models are built with.
+RESHAPED = """
+heads=1,kv=1 heads=3,kv=1 heads=4,kv=3 kv=1 kv=4 kv=8 head=8 head=32 head=15 head=17 embd=96 embd=80 embd=128,head=32
+ff=1 ff=33 layers=1 layers=9 window=16 window=1 experts=3 experts=2 experts=8,used=8 experts=1,used=1 experts=20,used=20
+experts=6,used=3 layers=24,experts=24,used=24 layers=12,experts=24,used=20 layers=7,experts=50,used=50
+""".split()
+
+
+def all_of(name: str, step: int = 1) -> Iterator[Mutation]:
+    """Every mutation of one of SOUND, or every step-th, the sound model first."""
     yield f"{name}: sound", sound(name)
-    for edits in (_keys, _added_keys, _tensors, _added_tensors, _wholes):
-        for label, edit in edits(sound(name)):
-            model = sound(name)
-            edit(model)
-            yield f"{name}: {label}", model
-    for label, model in _reshaped(name):
+    for label, edit in _edits(name)[::step]:
+        model = sound(name)
+        edit(model)
         yield f"{name}: {label}", model
+    for label, shape in _reshaped(name)[::step]:
+        yield f"{name}: {label}", build(shape)
 
 
 def pairs(name: str, count: int, seed: int = 1) -> Iterator[Mutation]:
     """Two mutations at once, and three, drawn by a seed."""
-    edits = [e for maker in (_keys, _added_keys, _tensors, _added_tensors, _wholes) for e in maker(sound(name))]
+    edits = _edits(name)
     draw = random.Random(f"{seed}/{name}")
     for i in range(count):
         chosen, model = draw.sample(edits, 2 + i % 2), sound(name)
@@ -79,6 +89,12 @@ def pairs(name: str, count: int, seed: int = 1) -> Iterator[Mutation]:
         except (KeyError, IndexError):
             continue
         yield f"{name}: {' + '.join(label for label, _ in chosen)}", model
+
+
+@functools.cache
+def _edits(name: str) -> list[tuple[str, Edit]]:
+    makers = (_keys, _added_keys, _tensors, _added_tensors, _wholes)
+    return [edit for maker in makers for edit in maker(sound(name))]
 
 
 def _set(key: str, kind: str, value: Any) -> Edit:
@@ -98,7 +114,8 @@ def _keys(model: Model) -> Iterator[tuple[str, Edit]]:
 def _added_keys(model: Model) -> Iterator[tuple[str, Edit]]:
     """Keys that the release reads and the model lacks, with values in and out of sense."""
     a, layers = model.architecture, _layers(model)
-    known = {key.name: key.kind.split("|")[0] for key in (*common_keys(), *family(a).keys)} | FURTHER
+    known = {key.name: key.kind.split("|")[0] for key in (*common_keys(), *family(a).keys)}
+    known |= {key: kind for kind, keys in FURTHER.items() for key in keys.split()}
     for name, kind in known.items():
         key = name.replace("{arch}", a)
         kind = {"strings": "[string]", "any[]": "u32"}.get(kind, "u32" if kind.startswith("pattern") else kind)
@@ -346,23 +363,13 @@ def _rename_architecture(model: Model, other: str) -> None:
     model.keys["general.architecture"] = ("string", other)
 
 
-def _reshaped(name: str) -> Iterator[Mutation]:
+def _reshaped(name: str) -> list[tuple[str, Shape]]:
     """Whole models of other sizes, consistent in themselves."""
-    from dataclasses import replace
-
     base = SOUND[name]
-    for changes in (
-        {"heads": 1, "kv": 1}, {"heads": 3, "kv": 1}, {"heads": 4, "kv": 3}, {"kv": 1}, {"kv": 4}, {"kv": 8}, {"head": 8},
-        {"head": 32}, {"head": 15}, {"head": 17}, {"embd": 96}, {"embd": 80}, {"embd": 128, "head": 32}, {"ff": 1}, {"ff": 33},
-        {"layers": 1}, {"layers": 9}, {"tied": not base.tied}, {"fused": not base.fused}, {"bias": not base.bias},
-        {"arrays": True}, {"longrope": True}, {"freqs": True}, {"window": 16}, {"window": 1}, {"experts": 3}, {"experts": 2},
-        {"experts": 8, "used": 8}, {"experts": 1, "used": 1}, {"experts": 20, "used": 20}, {"experts": 6, "used": 3},
-        {"layers": 24, "experts": 24, "used": 24}, {"layers": 12, "experts": 24, "used": 20}, {"layers": 7, "experts": 50, "used": 50},
-    ):  # fmt: skip
-        model = build(replace(base, **changes))
-        if base.arch == "bert":
-            model.keys["tokenizer.ggml.token_type_count"] = ("u32", 2)
-        yield f"rebuilt with {changes}", model
+    flips = [{field: not getattr(base, field)} for field in ("tied", "fused", "bias")]
+    sizes = [{k: int(n) for k, n in (word.split("=") for word in line.split(","))} for line in RESHAPED]
+    every = (*sizes, *flips, {"arrays": True}, {"longrope": True}, {"freqs": True})
+    return [(f"rebuilt with {changes}", replace(base, **changes)) for changes in every]
 
 
 def _layers(model: Model) -> int:
