@@ -22,11 +22,11 @@ from reference.fetch import library_dir
 # Far more than a small model needs; an absurd size fails alike on every machine.
 MEMORY = 8 << 30
 SECONDS = 60
-STAGES = ("loads", "model", "context")
+STAGES = ("loads", "model", "context", "adapter")
 
 
 class Outcome(NamedTuple):
-    """``stage`` is what failed, "model" or "context", or "loads"; ``message`` is the library's own complaint."""
+    """``stage`` is what failed, "model", "context" or "adapter", or "loads"; ``message`` is the library's complaint."""
 
     stage: str
     message: str
@@ -65,9 +65,21 @@ class ContextParams(C.Structure):
     )
 
 
-def outcomes(paths: Iterable[str | os.PathLike[str]], variant: str = "x64") -> list[Outcome]:
-    """What the release says of each file; of a sharded model its first file. ``variant`` is the CPU backend's build."""
-    asked = [os.fspath(path) for path in paths]
+def outcomes(
+    paths: Iterable[str | os.PathLike[str]],
+    variant: str = "x64",
+    vocab_only: bool = False,
+    adapted: str | os.PathLike[str] | None = None,
+) -> list[Outcome]:
+    """What the release says of each file; of a sharded model its first file is given.
+
+    Args:
+        variant: the CPU backend's build.
+        vocab_only: whether to ask for the vocabulary alone.
+        adapted: a model that each file is a LoRA adapter of.
+    """
+    model = None if adapted is None else os.fspath(adapted)
+    asked = {"paths": [os.fspath(path) for path in paths], "vocab_only": vocab_only, "adapted": model}
     environment = os.environ | {"GGML_NO_BACKTRACE": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "reference.loader", "--serve", variant], cwd=Path(__file__).resolve().parent.parent,
@@ -91,7 +103,8 @@ def _library(variant: str) -> C.CDLL:
     llama.llama_context_default_params.restype = ContextParams
     llama.llama_model_load_from_file.argtypes = [C.c_char_p, ModelParams]
     llama.llama_init_from_model.argtypes = [C.c_void_p, ContextParams]
-    for name in ("llama_model_load_from_file", "llama_init_from_model"):
+    llama.llama_adapter_lora_init.argtypes = [C.c_void_p, C.c_char_p]
+    for name in ("llama_model_load_from_file", "llama_init_from_model", "llama_adapter_lora_init"):
         getattr(llama, name).restype = C.c_void_p
     defaults = llama.llama_context_default_params()
     if (defaults.n_ctx, defaults.n_batch, defaults.flash, defaults.type_k, defaults.type_v) != (512, 2048, -1, 1, 1):
@@ -99,25 +112,31 @@ def _library(variant: str) -> C.CDLL:
     return llama
 
 
-def _load(llama: C.CDLL, path: str) -> int:
+def _load(llama: C.CDLL, path: str, vocab_only: bool, adapted: str | None) -> int:
     """In the child: the number of the stage that failed, of STAGES."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    signal.alarm(SECONDS)
-    model = llama.llama_model_load_from_file(os.fsencode(path), llama.llama_model_default_params())
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    parameters = llama.llama_model_default_params()
+    parameters.vocab_only = vocab_only
+    model = llama.llama_model_load_from_file(os.fsencode(adapted or path), parameters)
     if not model:
         return 1
     os.write(1, b"\nMODEL-IS-LOADED\n")
+    if adapted:
+        return 0 if llama.llama_adapter_lora_init(model, os.fsencode(path)) else 3
+    if vocab_only:
+        return 0
     return 0 if llama.llama_init_from_model(model, llama.llama_context_default_params()) else 2
 
 
-def _ask(llama: C.CDLL, path: str) -> Outcome:
+def _ask(llama: C.CDLL, path: str, vocab_only: bool, adapted: str | None) -> Outcome:
     log = os.memfd_create("log")
     child = os.fork()
     if not child:
         os.dup2(log, 1)
         os.dup2(log, 2)
-        os._exit(_load(llama, path))
+        os._exit(_load(llama, path, vocab_only, adapted))
     _, status = os.waitpid(child, 0)
     size = os.lseek(log, 0, os.SEEK_END)
     said = os.pread(log, size, 0).decode(errors="replace")
@@ -125,7 +144,8 @@ def _ask(llama: C.CDLL, path: str) -> Outcome:
     if os.WIFEXITED(status) and os.WEXITSTATUS(status) < len(STAGES):
         stage = STAGES[os.WEXITSTATUS(status)]
         return Outcome(stage, "" if stage == "loads" else _complaint(said.splitlines(), "failed"))
-    stage = "context" if "\nMODEL-IS-LOADED\n" in said else "model"
+    later = "adapter" if adapted else "context"
+    stage = later if "\nMODEL-IS-LOADED\n" in said else "model"
     reason = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
     return Outcome(stage, f"{reason}: {_complaint(said.splitlines(), '')}")
 
@@ -143,8 +163,8 @@ def _complaint(lines: Sequence[str], otherwise: str) -> str:
 
 
 def _serve(variant: str) -> None:
-    llama = _library(variant)
-    print(json.dumps([_ask(llama, path) for path in json.load(sys.stdin)]))
+    llama, asked = _library(variant), json.load(sys.stdin)
+    print(json.dumps([_ask(llama, path, asked["vocab_only"], asked["adapted"]) for path in asked["paths"]]))
 
 
 if __name__ == "__main__":

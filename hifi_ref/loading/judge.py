@@ -34,11 +34,10 @@ def judge(ggufs: Iterable[Gguf]) -> Verdict:
         _judge(first, held, report)
     elif what is not None:
         report.notes.insert(0, Problem("L012", "general.type", f"this is {what}"))
-        if gathered and not first.tensors:
-            tokenizer.check(Metadata(first, report, "L007"), architecture or "", report)
+        if not first.tensors and _architecture(Metadata(first, report), report):
+            tokenizer.check(Metadata(first, report, "L007"), architecture, report)
         chat_template.check(Metadata(first, report), report)
-        notes = (*report.notes, *report.problems, *report.unknown)
-        return Verdict(NO_MODEL, architecture, (), notes, RESTS_ON)
+        return Verdict(NO_MODEL, architecture, tuple(report.problems), (*report.notes, *report.unknown), RESTS_ON)
     if report.problems:
         return Verdict(WILL_NOT_LOAD, architecture, tuple(report.problems), tuple(report.notes), RESTS_ON)
     notes = (*report.unknown, *report.notes)
@@ -50,12 +49,8 @@ def _judge(gguf: Gguf, held: Mapping[str, Tensor], report: Report) -> None:
     chat_template.check(metadata, report)
     _check_types(gguf, held, report)
     metadata.scalar("general.file_type", "u32")
-    architecture = metadata.scalar("general.architecture", "string", required=True)
+    architecture = _architecture(metadata, report)
     if architecture is None:
-        return
-    if architecture not in architectures():
-        key = "general.architecture"
-        report.problem("L001", key, f"{key} is {architecture!r}, which llama.cpp does not know")
         return
     if architecture not in FAMILIES:
         key = "general.architecture"
@@ -69,6 +64,16 @@ def _judge(gguf: Gguf, held: Mapping[str, Tensor], report: Report) -> None:
     tensors.check(held, architecture, h, report)
     attention.check(held, architecture, h, report)
     doubts.check(gguf, architecture, h, report)
+
+
+def _architecture(metadata: Metadata, report: Report) -> str | None:
+    """One that the release knows; None where it knows none."""
+    key = "general.architecture"
+    architecture = metadata.scalar(key, "string", required=True)
+    if architecture is not None and architecture not in architectures():
+        report.problem("L001", key, f"{key} is {architecture!r}, which llama.cpp does not know")
+        return None
+    return architecture
 
 
 def _check_types(gguf: Gguf, held: Mapping[str, Tensor], report: Report) -> None:

@@ -8,7 +8,7 @@ from hifi_ref.model_files.gguf_model import Gguf
 
 
 def told(gguf: Gguf, architecture: str | None, report: Report) -> str | None:
-    """What a file is that is no model, in one sentence; None where it may be one. What it lacks is noted."""
+    """What a file is that is no model, in one sentence; None where it may be one. What it lacks is reported."""
     kind = gguf.text("general.type")
     names = [tensor.name for tensor in gguf.tensors]
     if "token_embd.weight" in names:
@@ -19,7 +19,6 @@ def told(gguf: Gguf, architecture: str | None, report: Report) -> str | None:
     if architecture == "clip" or kind == "mmproj":
         return "a projector for images or sound: llama.cpp takes it beside a model, with --mmproj"
     if architecture == "controlvector":
-        _check_control_vector(gguf, report)
         return "a control vector: llama.cpp adds it to a model's layers, with --control-vector"
     if kind == "imatrix" or "imatrix.datasets" in gguf.metadata:
         return "an importance matrix: llama-quantize takes it, with --imatrix"
@@ -30,27 +29,18 @@ def told(gguf: Gguf, architecture: str | None, report: Report) -> str | None:
 
 def _check_adapter(gguf: Gguf, names: list[str], report: Report) -> None:
     """What llama_adapter_lora_init asks for, as far as it can be seen without the model."""
-    if gguf.text("general.type") != "adapter":
-        report.note("L012", "general.type", "general.type is not adapter, and llama.cpp takes no other for one")
-    if gguf.text("adapter.type") != "lora":
-        report.note("L012", "adapter.type", "adapter.type is not lora, and llama.cpp takes no other adapter")
-    Metadata(gguf, Report()).scalar("adapter.lora.alpha", "f32")
+    metadata = Metadata(gguf, report)
+    if metadata.scalar("general.type", "string", required=True) not in ("adapter", None):
+        report.problem("L002", "general.type", "general.type is not adapter, and llama.cpp takes no other for one")
+    if metadata.scalar("adapter.type", "string", required=True) not in ("lora", None):
+        report.problem("L002", "adapter.type", "adapter.type is not lora, and llama.cpp takes no other adapter")
+    metadata.scalar("adapter.lora.alpha", "f32")
     held = set(names)
     for name in names:
         stem, _, end = name.rpartition(".")
         if end in ("lora_a", "lora_b"):
             other = f"{stem}.{'lora_b' if end == 'lora_a' else 'lora_a'}"
             if other not in held:
-                report.note("L012", name, f"tensor {name} lacks its other half, {other}")
+                report.problem("L004", name, f"tensor {name} lacks its other half, {other}")
         elif not name.endswith("_norm.weight"):
-            report.note("L012", name, f"tensor {name} is no half of a pair, lora_a or lora_b")
-
-
-def _check_control_vector(gguf: Gguf, report: Report) -> None:
-    """common_control_vector_load: one row of F32 for each layer, the first of them 1."""
-    for tensor in gguf.tensors:
-        layer = tensor.name.removeprefix("direction.")
-        if tensor.name == layer or not layer.isdigit() or int(layer) == 0:
-            report.note("L012", tensor.name, f"tensor {tensor.name} is no direction.N of a layer from 1 on")
-        elif tensor.type_name != "F32" or len(tensor.shape) != 1:
-            report.note("L012", tensor.name, f"tensor {tensor.name} is no single row of F32")
+            report.problem("L006", name, f"tensor {name} is no half of a pair, lora_a or lora_b")

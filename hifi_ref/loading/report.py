@@ -22,7 +22,7 @@ class Verdict(NamedTuple):
     Attributes:
         kind: "loads", "will not load", "not judged" or "no model".
         architecture: general.architecture, or None where there is none.
-        problems: why it will not load; empty for every other kind.
+        problems: why it will not load, or, if no model, why llama.cpp refuses it for what it is; else empty.
         notes: what is wrong and does not keep it from loading, why it was not judged, what it is if no model.
         what_it_rests_on: one sentence.
     """

@@ -213,8 +213,33 @@ def test_files_that_are_no_models_are_named(tmp_path, what):
     assert not outcomes([tmp_path / "model.gguf"])[0].loads
 
 
-def test_half_an_adapter_is_told(tmp_path):
-    model = others()["LoRA adapter"]
-    del model.tensors["blk.0.attn_q.weight.lora_b"]
-    told = "tensor blk.0.attn_q.weight.lora_a lacks its other half, blk.0.attn_q.weight.lora_b"
-    assert sentences(verdict(tmp_path, model).notes)[1:] == [told]
+ADAPTERS = {
+    "whole": lambda m: None,
+    "half": lambda m: m.tensors.pop("blk.0.attn_q.weight.lora_b"),
+    "another tensor": lambda m: m.tensors.update({"x": ((4,), "F32")}),
+    "a norm": lambda m: m.tensors.update({"blk.0.attn_norm.weight": ((64,), "F32")}),
+    "no type": lambda m: m.keys.pop("adapter.type"),
+    "another type": lambda m: m.keys.update({"adapter.type": ("string", "ia3")}),
+    "no general type": lambda m: m.keys.pop("general.type"),
+    "alpha as f64": lambda m: m.keys.update({"adapter.lora.alpha": ("f64", 1.0)}),
+}
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_adapters_are_judged_as_such(tmp_path, name):
+    adapter = others()["LoRA adapter"]
+    ADAPTERS[name](adapter)
+    found = verdict(tmp_path, adapter)
+    base = sound("llama").write(tmp_path / "base.gguf")
+    assert found.kind == "no model"
+    assert outcomes([tmp_path / "model.gguf"], adapted=base)[0].loads == (not found.problems)
+
+
+@pytest.mark.parametrize("key", [None, "tokenizer.ggml.tokens", "tokenizer.ggml.model", "general.architecture"])
+def test_vocabularies_are_judged_as_such(tmp_path, key):
+    model = others()["vocabulary"]
+    # Its tokens are what a file without tensors is known by.
+    model.keys.pop(key, None) if key != "tokenizer.ggml.tokens" else model.keys.update({key: ("[string]", ["a", "a"])})
+    found = verdict(tmp_path, model)
+    assert found.kind == "no model"
+    assert outcomes([tmp_path / "model.gguf"], vocab_only=True)[0].loads == (not found.problems)
