@@ -27,21 +27,33 @@ def judge(ggufs: Iterable[Gguf]) -> Verdict:
     if not given:
         raise ValueError("no file was given")
     gathered = shards.gather(given, report)
-    first, held = gathered or (given[0], {})
-    architecture = first.text("general.architecture")
-    what = other_files.told(first, architecture, report) if gathered and len(given) == 1 else None
-    if what is None and gathered is not None:
-        _judge(first, held, report)
-    elif what is not None:
-        report.notes.insert(0, Problem("L012", "general.type", f"this is {what}"))
-        if not first.tensors and _architecture(Metadata(first, report), report):
-            tokenizer.check(Metadata(first, report, "L007"), architecture, report)
-        chat_template.check(Metadata(first, report), report)
-        return Verdict(NO_MODEL, architecture, tuple(report.problems), (*report.notes, *report.unknown), RESTS_ON)
+    if gathered is None:
+        return _verdict(given[0], report)
+    first, held = gathered
+    what = other_files.told(first, report) if len(given) == 1 else None
+    if what is not None:
+        return _no_model(first, what, report)
+    _judge(first, held, report)
+    return _verdict(first, report)
+
+
+def _verdict(gguf: Gguf, report: Report) -> Verdict:
+    architecture = gguf.text("general.architecture")
     if report.problems:
         return Verdict(WILL_NOT_LOAD, architecture, tuple(report.problems), tuple(report.notes), RESTS_ON)
-    notes = (*report.unknown, *report.notes)
-    return Verdict(NOT_JUDGED if report.unknown else LOADS, architecture, (), notes, RESTS_ON)
+    kind = NOT_JUDGED if report.unknown else LOADS
+    return Verdict(kind, architecture, (), (*report.unknown, *report.notes), RESTS_ON)
+
+
+def _no_model(gguf: Gguf, what: str, report: Report) -> Verdict:
+    metadata = Metadata(gguf, report)
+    chat_template.check(metadata, report)
+    if what == other_files.VOCABULARY:
+        architecture = _architecture(metadata, report)
+        if architecture is not None:
+            tokenizer.check(Metadata(gguf, report, "L007"), architecture, report)
+    notes = (Problem("L012", "general.type", f"this is {what}"), *report.notes, *report.unknown)
+    return Verdict(NO_MODEL, gguf.text("general.architecture"), tuple(report.problems), notes, RESTS_ON)
 
 
 def _judge(gguf: Gguf, held: Mapping[str, Tensor], report: Report) -> None:

@@ -6,10 +6,12 @@ from hifi_ref.loading.metadata import Metadata
 from hifi_ref.loading.report import Report
 from hifi_ref.model_files.gguf_model import Gguf
 
+VOCABULARY = "a vocabulary without tensors: llama.cpp loads it as such alone (vocab_only)"
 
-def told(gguf: Gguf, architecture: str | None, report: Report) -> str | None:
+
+def told(gguf: Gguf, report: Report) -> str | None:
     """What a file is that is no model, in one sentence; None where it may be one. What it lacks is reported."""
-    kind = gguf.text("general.type")
+    architecture, kind = gguf.text("general.architecture"), gguf.text("general.type")
     names = [tensor.name for tensor in gguf.tensors]
     if "token_embd.weight" in names:
         return None
@@ -23,7 +25,7 @@ def told(gguf: Gguf, architecture: str | None, report: Report) -> str | None:
     if kind == "imatrix" or "imatrix.datasets" in gguf.metadata:
         return "an importance matrix: llama-quantize takes it, with --imatrix"
     if not names and "tokenizer.ggml.tokens" in gguf.metadata:
-        return "a vocabulary without tensors: llama.cpp loads it as such alone (vocab_only)"
+        return VOCABULARY
     return None
 
 
