@@ -107,8 +107,8 @@ def _windows(metadata: Metadata, name: str, period: int, h: Numbers) -> np.ndarr
         elif found is not None:
             out[: value.count] = found
         return out
-    told = metadata.scalar(name, "u32")
-    period = period if told is None else told
+    given = metadata.scalar(name, "u32")
+    period = period if given is None else given
     layer = np.arange(h["n_layer_all"] - min(h["n_layer_nextn"], h["n_layer_all"]))
     out[: len(layer)] = layer % period < period - 1 if period else 1
     return out
@@ -150,8 +150,8 @@ def _check_rope(h: Numbers, architecture: str, report: Report) -> None:
         report.problem("L003", key, f"{key} is {h['rope_scaling']!r}, none of {', '.join(ROPE_SCALING)}")
     if architecture == "llama" and h["n_head"] and h["n_rot_full"] != h["n_embd_head_k_full"]:
         key = f"{architecture}.rope.dimension_count"
-        told = f"{key} is {h['n_rot_full']}, where {h['n_embd_head_k_full']}, the length of a head, is needed"
-        report.problem("L003", key, told)
+        sentence = f"{key} is {h['n_rot_full']}, where {h['n_embd_head_k_full']}, the length of a head, is needed"
+        report.problem("L003", key, sentence)
 
 
 def _of_the_first_layer(h: Numbers) -> None:

@@ -30,7 +30,7 @@ def judge(ggufs: Iterable[Gguf]) -> Verdict:
     if gathered is None:
         return _verdict(given[0], report)
     first, held = gathered
-    what = other_files.told(first, report) if len(given) == 1 else None
+    what = other_files.description(first, report) if len(given) == 1 else None
     if what is not None:
         return _no_model(first, what, report)
     _judge(first, held, report)
@@ -96,5 +96,5 @@ def _check_types(gguf: Gguf, held: Mapping[str, Tensor], report: Report) -> None
     for tensor in held.values():
         kind = known.get(tensor.type_id)
         if kind is None or nbytes(kind, tensor.shape) != tensor.nbytes:
-            told = f"tensor {tensor.name} is {tensor.type_name}, type id {tensor.type_id}, unknown to llama.cpp"
-            report.problem("L005", tensor.name, told)
+            sentence = f"tensor {tensor.name} is {tensor.type_name}, type id {tensor.type_id}, unknown to llama.cpp"
+            report.problem("L005", tensor.name, sentence)

@@ -72,8 +72,8 @@ class Metadata:
             one = self.scalar(key, kind, required)
             return None if one is None else np.full(layers, one, np.uint32)
         if value.count != layers:
-            told = f"{key} has {value.count} items, where block_count asks for {layers}"
-            self.report.problem(self.code, key, told)
+            sentence = f"{key} has {value.count} items, where block_count asks for {layers}"
+            self.report.problem(self.code, key, sentence)
             return None
         return self.words(key, value)
 

@@ -9,7 +9,7 @@ from hifi_ref.model_files.gguf_model import Gguf
 VOCABULARY = "a vocabulary without tensors: llama.cpp loads it as such alone (vocab_only)"
 
 
-def told(gguf: Gguf, report: Report) -> str | None:
+def description(gguf: Gguf, report: Report) -> str | None:
     """What a file is that is no model, in one sentence; None where it may be one. What it lacks is reported."""
     architecture, kind = gguf.text("general.architecture"), gguf.text("general.type")
     names = [tensor.name for tensor in gguf.tensors]

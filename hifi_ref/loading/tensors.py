@@ -43,8 +43,10 @@ def check(tensors: Tensors, architecture: str, h: Numbers, report: Report) -> No
         if name not in asked:
             report.problem("L006", name, _unasked(name, architecture, h))
         elif _four(tensor.shape) != _four(asked[name].shape):
-            told = f"tensor {name} has the shape {_shape(tensor.shape)}, where {_shape(asked[name].shape)} is needed"
-            report.problem("L005", name, told)
+            sentence = (
+                f"tensor {name} has the shape {_shape(tensor.shape)}, where {_shape(asked[name].shape)} is needed"
+            )
+            report.problem("L005", name, sentence)
         elif name in ROPE_FACTORS and tensor.type_name != "F32":
             report.problem("L005", name, f"tensor {name} is {tensor.type_name}, where F32 is needed")
         elif name == WHOLE_ROWS.get(architecture, "token_embd.weight") and tensor.type_name == "I32":
@@ -118,7 +120,7 @@ def _scales(tensors: Tensors, architecture: str, h: Numbers) -> Iterator[Asked]:
 def _without_whole_layers(
     missing: list[Asked], asked: Mapping[str, Asked], architecture: str, h: Numbers, report: Report
 ) -> list[Asked]:
-    """Layers of which nothing is there are told in one sentence each; what else is missing is handed back."""
+    """Layers of which nothing is there get one sentence each; what else is missing is returned."""
     needed: dict[int, int] = {}
     for a in asked.values():
         if a.required and a.name.startswith("blk."):
@@ -132,8 +134,8 @@ def _without_whole_layers(
     gone = {layer for layer, n in lacking.items() if n == needed[layer]}
     for layer in sorted(gone):
         count = f"{architecture}.block_count is {h['n_layer_all']}"
-        told = f"layer {layer} has none of its {needed[layer]} tensors, and {count}"
-        report.problem("L004", f"blk.{layer}", told)
+        sentence = f"layer {layer} has none of its {needed[layer]} tensors, and {count}"
+        report.problem("L004", f"blk.{layer}", sentence)
     return [a for a in missing if not (a.name.startswith("blk.") and int(a.name.split(".")[1]) in gone)]
 
 

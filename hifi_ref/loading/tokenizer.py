@@ -135,15 +135,15 @@ def _check_name(metadata: Metadata, tokens: list[bytes], pre: str, architecture:
     held = set(tokens)
     for token in PHI3_TOKENS:
         if token not in held:
-            told = (
+            sentence = (
                 f"{PREFIX}tokens lacks {token.decode()}, which llama.cpp demands of a model with phi-3 in general.name"
             )
-            report.problem("L007", PREFIX + "tokens", told)
+            report.problem("L007", PREFIX + "tokens", sentence)
 
 
 def _check_special(metadata: Metadata, n: int, report: Report) -> None:
     for name in SPECIAL:
         key = f"{PREFIX}{name}_token_id"
-        told = metadata.scalar(key, "u32")
-        if told is not None and told >= n > 0:
-            report.note("L009", key, f"{key} is {told}, beyond the {n} tokens; llama.cpp takes its default instead")
+        number = metadata.scalar(key, "u32")
+        if number is not None and number >= n > 0:
+            report.note("L009", key, f"{key} is {number}, beyond the {n} tokens; llama.cpp takes its default instead")

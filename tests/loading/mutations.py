@@ -63,6 +63,7 @@ RESHAPED = """
 heads=1,kv=1 heads=3,kv=1 heads=4,kv=3 kv=1 kv=4 kv=8 head=8 head=32 head=15 head=17 embd=96 embd=80 embd=128,head=32
 ff=1 ff=33 layers=1 layers=9 window=16 window=1 experts=3 experts=2 experts=8,used=8 experts=1,used=1 experts=20,used=20
 experts=6,used=3 layers=24,experts=24,used=24 layers=12,experts=24,used=20 layers=7,experts=50,used=50
+layers=40,experts=16,used=14 layers=40,experts=16,used=8
 """.split()
 
 

@@ -86,11 +86,11 @@ def test_every_problem_is_named_at_once(tmp_path):
     assert "llama.cpp v0.5.0" in found.what_it_rests_on
 
 
-def test_a_layer_without_tensors_is_one_sentence(tmp_path):
+def test_a_layer_without_tensors_gets_one_sentence(tmp_path):
     model = sound("llama")
     model.tensors = {name: entry for name, entry in model.tensors.items() if not name.startswith("blk.1.")}
-    told = "layer 1 has none of its 9 tensors, and llama.block_count is 2"
-    assert sentences(verdict(tmp_path, model).problems) == [told]
+    sentence = "layer 1 has none of its 9 tensors, and llama.block_count is 2"
+    assert sentences(verdict(tmp_path, model).problems) == [sentence]
 
 
 def test_each_code_of_a_mutation_is_a_finding(tmp_path):
@@ -185,8 +185,8 @@ def test_shards_are_judged_together(tmp_path, name):
 def test_a_shard_alone_is_not_judged(tmp_path):
     paths = shards(tmp_path)
     found = judge([open_gguf(paths[1])])
-    told = "split.count: shard 2 of 3 is given, and a model is judged by all of its shards"
-    assert (found.kind, sentences(found.notes)) == ("not judged", [told])
+    sentence = "split.count: shard 2 of 3 is given, and a model is judged by all of its shards"
+    assert (found.kind, sentences(found.notes)) == ("not judged", [sentence])
     with pytest.raises(InputError, match="2 files were given for one model"):
         judge([open_gguf(sound("llama").write(tmp_path / "a.gguf")), open_gguf(paths[0])])
 
