@@ -25,9 +25,8 @@ def check(tensors: Tensors, architecture: str, h: Numbers, report: Report) -> No
     """Report what keeps the release from building a context of a model that it loaded."""
     a, head, heads, kv = architecture, h["n_embd_head_k"], h["n_head"], h["n_head_kv"]
     if not heads or not kv or not h["n_layer"]:
-        key = (
-            f"{a}.attention.head_count" + ("" if not heads else "_kv") if h["n_layer"] else f"{a}.nextn_predict_layers"
-        )
+        heads_key = "attention.head_count_kv" if heads else "attention.head_count"
+        key = f"{a}.{heads_key if h['n_layer'] else 'nextn_predict_layers'}"
         report.doubt(key, f"{key} leaves nothing to attend with, which the rules here do not cover")
         return
     if head != h["n_embd_head_v"]:

@@ -16,7 +16,7 @@ def check(gguf: Gguf, architecture: str, h: Numbers, report: Report) -> None:
     for key, value in gguf.metadata.items():
         if not key.startswith(architecture + ".") or value.kind != "f32" or value.count is not None:
             continue
-        if not math.isfinite(value.scalar):
+        if value.scalar is None or not math.isfinite(value.scalar):
             report.note("L011", key, f"{key} is {value.scalar}")
         elif value.scalar <= 0 and key.removeprefix(architecture + ".") in POSITIVE:
             report.note("L011", key, f"{key} is {value.scalar}, where a positive number makes sense")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ class Metadata:
     def value(self, key: str) -> Value | None:
         return self.gguf.metadata.get(key)
 
-    def scalar(self, key: str, kind: str, required: bool = False) -> int | float | str | bool | None:
+    def scalar(self, key: str, kind: str, required: bool = False) -> Any:
         """A single value; None where the key is absent or wrong, which is reported where the release would stop."""
         value = self.value(key)
         if value is None:
@@ -52,14 +53,14 @@ class Metadata:
 
     def numbers(self, value: Value) -> np.ndarray:
         """An array of numbers."""
-        dtype = np.dtype(_DTYPES[value.kind]).newbyteorder(self.gguf.order)
-        return np.frombuffer(self.gguf.data, dtype, value.count, value.start)
+        dtype = np.dtype(self.gguf.order + _DTYPES[value.kind])
+        return np.frombuffer(self.gguf.data, dtype, value.count or 0, value.start)
 
     def strings(self, value: Value) -> list[bytes]:
         """An array of strings, each as C reads it."""
         data, at, out = self.gguf.data, value.start, []
         length = struct.Struct(self.gguf.order + "Q").unpack_from
-        for _ in range(value.count):
+        for _ in range(value.count or 0):
             stop = at + 8 + length(data, at)[0]
             out.append(bytes(data[at + 8 : stop]).split(b"\0")[0])
             at = stop

@@ -56,9 +56,9 @@ def check(metadata: Metadata, architecture: str, report: Report) -> tuple[int, i
     if tokens is not None:
         types = _lists(metadata, len(tokens), report)
         _check_bytes(tokens, types, model, report)
-        _check_name(metadata, tokens, pre or "", architecture, report)
+        _check_name(metadata, tokens, pre or "", report)
     _check_special(metadata, len(tokens or ()), report)
-    return None if len(report.problems) > before else (len(tokens), kinds or 0)
+    return None if tokens is None or len(report.problems) > before else (len(tokens), kinds or 0)
 
 
 def _check_merges(metadata: Metadata, pre: str, report: Report) -> None:
@@ -79,11 +79,13 @@ def _tokens(metadata: Metadata, report: Report) -> list[bytes] | None:
         report.problem("L007", key, f"{key} is {'missing' if value is None else 'no array of strings'}")
         return None
     tokens = [text or b"[EMPTY_%d]" % i for i, text in enumerate(metadata.strings(value))]
-    if len(set(tokens)) < len(tokens):
-        seen: set[bytes] = set()
-        at = next(i for i, text in enumerate(tokens) if text in seen or seen.add(text))
-        shown = tokens[at].decode("utf-8", "backslashreplace")
-        report.problem("L007", key, f"{key}: token {at}, {shown!r}, occurs twice")
+    seen: set[bytes] = set()
+    for i, text in enumerate(tokens):
+        if text in seen:
+            shown = text.decode("utf-8", "backslashreplace")
+            report.problem("L007", key, f"{key}: token {i}, {shown!r}, occurs twice")
+            break
+        seen.add(text)
     return tokens
 
 
@@ -124,7 +126,7 @@ def _check_bytes(tokens: list[bytes], types: np.ndarray | None, model: str, repo
         return
 
 
-def _check_name(metadata: Metadata, tokens: list[bytes], pre: str, architecture: str, report: Report) -> None:
+def _check_name(metadata: Metadata, tokens: list[bytes], pre: str, report: Report) -> None:
     """A model named phi-3 has its special tokens changed, so they must be there."""
     name = metadata.raw_text("general.name") or b""
     name = name.split(b"\0")[0].lower()
