@@ -277,6 +277,8 @@ def _wholes(model: Model) -> Iterator[tuple[str, Edit]]:
     yield "tied", lambda m: m.tensors.pop("output.weight", None)
     for kind in ("F16", "Q8_0", "Q4_0", "NVFP4", "BF16"):
         yield f"matrices as {kind}", lambda m, kind=kind: _retype(m, kind)
+    for scale in ("output.scale", "output.input_scale"):
+        yield f"matrices as NVFP4, {scale}", lambda m, s=scale: (_retype(m, "NVFP4"), _place(s, (1,))(m))
     for vocab in ("llama", "gpt2", "bert", "none"):
         yield f"vocabulary {vocab}", lambda m, vocab=vocab: _swap_vocabulary(m, vocab)
     for other in (
