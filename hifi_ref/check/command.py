@@ -21,7 +21,7 @@ from hifi_ref.commands.usage import Usage, columns, help_text
 from hifi_ref.model_files.dialects import DIALECTS
 from hifi_ref.model_files.file_types import FILE_TYPES
 from hifi_ref.model_files.files import InputError
-from hifi_ref.model_files.findings import code_table
+from hifi_ref.model_files.finding_codes import CODES, code_table
 from hifi_ref.model_files.gguf_file import TENSOR_TYPES, printable
 
 __all__ = ["FILE_TYPES", "SCHEMA", "TENSOR_TYPES", "Report", "check_file", "main", "to_json", "to_text"]
@@ -47,8 +47,8 @@ USAGE = Usage(
 # Flags that may stand without a value.
 BARE = ("--json", "--resume")
 CODES_TEXT = """
-finding codes (an error means a broken file, or another than its source gives; a warning one that no reference tool
-writes, or that the reference writes otherwise; both exit with 1):
+finding codes (an error means a broken file, one that llama.cpp does not load, or another than its source gives; a
+warning one that no reference tool writes, or that the reference writes otherwise; both exit with 1; a note with 0):
 """
 
 
@@ -120,7 +120,7 @@ def _run_several(models: Sequence[ModelFiles], values: flags.FlagValues) -> int:
 
 
 def _exit_code(report: Report) -> int:
-    return FOUND if report.findings.counts else FINE
+    return FOUND if any(CODES[code].severity != "note" for code in report.findings.counts) else FINE
 
 
 def _checked(files: ModelFiles, values: flags.FlagValues, i: int) -> Report:

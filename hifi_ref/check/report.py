@@ -16,7 +16,8 @@ from hifi_ref.check.verdict import Verdict, judge, plural
 from hifi_ref.commands import terminal
 from hifi_ref.model_files.dialects import REFERENCE
 from hifi_ref.model_files.file_types import file_type, file_type_name
-from hifi_ref.model_files.findings import CODES, Findings
+from hifi_ref.model_files.finding_codes import CODES
+from hifi_ref.model_files.findings import Findings
 from hifi_ref.model_files.gguf_file import Gguf, Tensor, printable
 
 # Findings of one code that are printed; the JSON holds more.

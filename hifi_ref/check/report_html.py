@@ -11,7 +11,7 @@ from hifi_ref.check.comparison import DIFFERS, OTHERWISE, REPRODUCED, TensorResu
 from hifi_ref.check.drawings import LEGEND, block_map, histogram
 from hifi_ref.check.report import Report, bits_per_weight, by_type, headline, totals
 from hifi_ref.commands import pages
-from hifi_ref.model_files.findings import CODES
+from hifi_ref.model_files.finding_codes import CODES
 from hifi_ref.model_files.gguf_file import Tensor
 
 TEMPLATE = Path(__file__).parent / "report.html"

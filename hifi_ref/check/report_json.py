@@ -9,7 +9,7 @@ from pathlib import Path
 from hifi_ref.check.comparison import Comparison
 from hifi_ref.check.report import Report, bits_per_weight, by_type, totals
 from hifi_ref.model_files.file_types import file_type, file_type_name
-from hifi_ref.model_files.findings import CODES
+from hifi_ref.model_files.finding_codes import CODES
 
 SCHEMA = "hifi_ref.check/2"
 SCHEMA_FILE = Path(__file__).parent / "report.schema.json"

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from hifi_ref.check.comparison import REPRODUCED as SAME
 from hifi_ref.check.comparison import Comparison, TensorResult
 from hifi_ref.formats import FORMATS
-from hifi_ref.model_files.findings import CODES, Findings
+from hifi_ref.model_files.finding_codes import CODES
+from hifi_ref.model_files.findings import Findings
 from hifi_ref.model_files.gguf_file import Gguf, printable
 
 # The first that applies is the verdict.

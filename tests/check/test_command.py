@@ -13,7 +13,7 @@ import pytest
 from hifi_ref.check import command as check
 from hifi_ref.check import look
 from hifi_ref.check.command import check_file
-from hifi_ref.model_files.findings import CODES
+from hifi_ref.model_files.finding_codes import CODES
 from hifi_ref.model_files.gguf_file import open_gguf
 from reference import fetch
 from tests.hostile import build, run_check
