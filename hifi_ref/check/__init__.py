@@ -15,6 +15,7 @@ Data flows one way: files -> findings, and with a source: ways -> tallies -> mea
     importance  how far an importance matrix goes
     verdict     what it comes to, and the sentence that a publisher may sign
     report      the text; report_json and report_html likewise; drawings of the page
+    ignoring    what --ignore passes over
     batch       the text and the JSON of several models
     command     the command line
 """

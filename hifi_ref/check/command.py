@@ -11,6 +11,7 @@ from absl import flags
 
 from hifi_ref.check import batch
 from hifi_ref.check.batch import Refused
+from hifi_ref.check.ignoring import ignoring
 from hifi_ref.check.look import check_file, check_model
 from hifi_ref.check.models import ModelFiles, models_of
 from hifi_ref.check.report import Report, to_text
@@ -21,7 +22,8 @@ from hifi_ref.commands.usage import Usage, columns, help_text
 from hifi_ref.model_files.dialects import DIALECTS
 from hifi_ref.model_files.file_types import FILE_TYPES
 from hifi_ref.model_files.files import InputError
-from hifi_ref.model_files.finding_codes import CODES, code_table
+from hifi_ref.model_files.finding_codes import CODES, SEVERITIES, code_table
+from hifi_ref.model_files.findings import Findings
 from hifi_ref.model_files.gguf_file import TENSOR_TYPES, printable
 
 __all__ = ["FILE_TYPES", "SCHEMA", "TENSOR_TYPES", "Report", "check_file", "main", "to_json", "to_text"]
@@ -39,7 +41,7 @@ USAGE = Usage(
     "a glob in quotes.",
     {
         FINE: "sound (and reproduced)",
-        FOUND: "findings",
+        FOUND: "findings, of the severity of --fail-on",
         USAGE_ERROR: "wrong usage or a file that cannot be read",
         FAULT: "a fault of this program",
     },
@@ -66,6 +68,10 @@ def _flag_values() -> flags.FlagValues:
     flags.DEFINE_string("resume", None, resume, flag_values=values)
     dialect = "NAME: what the type ids mean, where the file leaves it open: one of the dialects below"
     flags.DEFINE_enum("dialect", None, list(DIALECTS), dialect, flag_values=values)
+    fail_on = "SEVERITY: exit with 1 from findings of this severity on: error, warning (the default) or note"
+    flags.DEFINE_enum("fail-on", "warning", list(SEVERITIES), fail_on, flag_values=values)
+    ignore = "CODE[:REGEX]: pass over findings of this code, or letter, about tensors that match"
+    flags.DEFINE_multi_string("ignore", [], ignore, flag_values=values)
     json = "FILE: write the report as JSON, to FILE or in place of the text"
     flags.DEFINE_string("json", None, json, flag_values=values)
     flags.DEFINE_string("html", None, "FILE: write the report as one page for a browser", flag_values=values)
@@ -102,7 +108,7 @@ def _run_one(files: ModelFiles, values: flags.FlagValues) -> int:
         ((values.json, lambda: command_line.json_text(to_json(report))), (values.html, lambda: _to_html(report))),
         lambda: to_text(report, values.quiet, terminal.has_colour()),
     )
-    return _exit_code(report)
+    return _exit_code(report, values)
 
 
 def _run_several(models: Sequence[ModelFiles], values: flags.FlagValues) -> int:
@@ -116,17 +122,18 @@ def _run_several(models: Sequence[ModelFiles], values: flags.FlagValues) -> int:
         ((values.json, lambda: command_line.json_text(batch.to_json(reports))),),
         lambda: batch.to_text(reports, terminal.has_colour()),
     )
-    return max(USAGE_ERROR if isinstance(report, Refused) else _exit_code(report) for report in reports)
+    return max(USAGE_ERROR if isinstance(report, Refused) else _exit_code(report, values) for report in reports)
 
 
-def _exit_code(report: Report) -> int:
-    return FOUND if any(CODES[code].severity != "note" for code in report.findings.counts) else FINE
+def _exit_code(report: Report, values: flags.FlagValues) -> int:
+    failing = SEVERITIES[: SEVERITIES.index(values["fail-on"].value) + 1]
+    return FOUND if any(CODES[code].severity in failing for code in report.findings.counts) else FINE
 
 
 def _checked(files: ModelFiles, values: flags.FlagValues, i: int) -> Report:
     """The report on model number ``i``. Raises InputError where a file cannot be read or used."""
     try:
-        report = _check_with_progress(files, values.dialect)
+        report = _check_with_progress(files, values)
         if values.source is not None:
             _compare(report, values, i)
     except OSError as error:
@@ -141,6 +148,7 @@ def _check_flags(values: flags.FlagValues, models: int) -> None:
         for name in ("imatrix", "tensors", "sample", "resume"):
             if values[name].value is not None:
                 raise UsageError(f"--{name} needs a --source to compare with")
+    ignoring(values.ignore)
     if models > 1 and values.html is not None:
         raise UsageError(f"--html makes a page of one model, and {models} are given")
     if models > 1 and values.resume not in (None, "-"):
@@ -159,10 +167,10 @@ def _to_html(report: Report) -> str:
     return to_html(report)
 
 
-def _check_with_progress(files: ModelFiles, dialect: str | None) -> Report:
+def _check_with_progress(files: ModelFiles, values: flags.FlagValues) -> Report:
     size = sum(os.path.getsize(path) for path in files.paths if os.path.isfile(path))
     with terminal.progress(size, "bytes", "checking", LONG_FILE) as advance:
-        return check_model(files, advance, dialect)
+        return check_model(files, advance, values.dialect, Findings(ignores=ignoring(values.ignore)))
 
 
 def _compare(report: Report, values: flags.FlagValues, i: int) -> None:

@@ -20,7 +20,7 @@ def add_findings(gguf: Gguf, comparison: Comparison, findings: Findings, files: 
 
     ``files`` names the file of each tensor, where there are several.
     """
-    found = Findings()
+    found = Findings(ignores=findings.ignores)
     _add_all(gguf, comparison, found)
     findings.take(found, lambda finding: files.get(finding.tensor or ""))
 

@@ -13,7 +13,7 @@ from hifi_ref.check.report import Part, Report
 from hifi_ref.check.shards import check_shards
 from hifi_ref.model_files.dialects import REFERENCE
 from hifi_ref.model_files.file_types import check_file_type
-from hifi_ref.model_files.findings import Findings
+from hifi_ref.model_files.findings import Finding, Findings
 from hifi_ref.model_files.gguf_file import Gguf, map_file, printable, scan
 
 
@@ -36,11 +36,17 @@ def check_file(
 
 
 def check_model(
-    files: ModelFiles, progress: Callable[[int], object] = lambda nbytes: None, dialect: str | None = None
+    files: ModelFiles,
+    progress: Callable[[int], object] = lambda nbytes: None,
+    dialect: str | None = None,
+    findings: Findings | None = None,
 ) -> Report:
-    """Check all files of a model, as `check_file` does; what is wrong with one of several names it."""
-    scanned = _scan(files.paths, dialect)
-    findings = Findings()
+    """Check all files of a model, as `check_file` does; what is wrong with one of several names it.
+
+    ``findings``, which the report keeps, says what is to be ignored.
+    """
+    findings = Findings() if findings is None else findings
+    scanned = _scan(files.paths, dialect, findings.ignores)
     for path, one in zip(files.paths, scanned, strict=True):
         _look_at_blocks(one, progress)
         _take(findings, one.findings, printable(os.path.basename(path)) if len(scanned) > 1 else None)
@@ -64,16 +70,20 @@ def _take(findings: Findings, others: Findings, file: str | None) -> None:
     findings.take(others, lambda finding: file)
 
 
-def _scan(paths: Sequence[str], dialect: str | None) -> list[_Scanned]:
+def _scan(paths: Sequence[str], dialect: str | None, ignores: Callable[[Finding], bool]) -> list[_Scanned]:
     """Each file's structure. What one shard makes known of the type ids holds for all."""
-    scanned = [_scan_one(path, dialect) for path in paths]
+    scanned = [_scan_one(path, dialect, ignores) for path in paths]
     known = {gguf.dialect for gguf, _ in scanned} - {REFERENCE}
     if dialect is None and len(scanned) > 1 and len(known) == 1:
         (found,) = known
-        scanned = [s if s.gguf.dialect == found else _scan_one(p, found) for p, s in zip(paths, scanned, strict=True)]
+        known_to_all = [one.gguf.dialect == found for one in scanned]
+        scanned = [
+            one if knows else _scan_one(path, found, ignores)
+            for path, one, knows in zip(paths, scanned, known_to_all, strict=True)
+        ]
     return scanned
 
 
-def _scan_one(path: str, dialect: str | None) -> _Scanned:
-    findings = Findings()
+def _scan_one(path: str, dialect: str | None, ignores: Callable[[Finding], bool]) -> _Scanned:
+    findings = Findings(ignores=ignores)
     return _Scanned(scan(map_file(path), findings, dialect), findings)

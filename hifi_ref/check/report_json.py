@@ -43,6 +43,7 @@ def to_json(report: Report) -> dict[str, object]:
         "dialect": gguf.dialect,
         "verdict": report.verdict._asdict(),
         "counts": dict(sorted(report.findings.counts.items())),
+        "ignored": dict(sorted(report.findings.ignored.items())),
         "findings": [{"severity": f.severity, "title": CODES[f.code].title, **asdict(f)} for f in report.findings.kept],
         "types": {name: totals(group) for name, group in by_type(gguf.tensors)},
         "totals": totals(gguf.tensors),

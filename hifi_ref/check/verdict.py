@@ -43,11 +43,19 @@ def _kind(gguf: Gguf, findings: Findings, comparison: Comparison | None) -> tupl
     for kind in (BROKEN, WILL_NOT_LOAD, AMBIGUOUS, DAMAGED, NOT_REPRODUCED, NOT_SOUND):
         if kind in groups:
             return kind, _titles(groups[kind], findings.counts)
+    ignored = f"; ignored: {_titles(sorted(findings.ignored), findings.ignored)}" if findings.ignored else ""
     if comparison is None:
-        return SOUND, counted(findings.counts) or "no findings"
+        return SOUND, f"{counted(findings.counts) or 'no findings'}{ignored}"
+    if any(_matters(code) for code in findings.ignored):
+        return NOT_REPRODUCED, ignored.removeprefix("; ")
     if not is_whole(gguf, comparison):
-        return IN_PART, f"no difference in {_extent(gguf, comparison)}"
-    return REPRODUCED, "every block of every tensor"
+        return IN_PART, f"no difference in {_extent(gguf, comparison)}{ignored}"
+    return REPRODUCED, f"every block of every tensor{ignored}"
+
+
+def _matters(code: str) -> bool:
+    """Whether what is ignored keeps a model from being what its source gives: it differs, or is not whole."""
+    return code[0] in "ES" or code == "L004" or (code[0] == "G" and CODES[code].severity == "error")
 
 
 def _kind_of(code: str) -> str:

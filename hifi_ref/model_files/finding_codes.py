@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SEVERITIES = ("error", "warning", "note")
+
 
 @dataclass(frozen=True)
 class Code:

@@ -32,13 +32,21 @@ class Finding:
 
 @dataclass
 class Findings:
-    """Every code's number of findings, and the first ``limit`` of each: a broken file may hold millions."""
+    """Every code's number of findings, and the first ``limit`` of each: a broken file may hold millions.
+
+    What ``ignores`` says yes to is only counted, in ``ignored``.
+    """
 
     limit: int = 100
+    ignores: Callable[[Finding], bool] = lambda finding: False
     kept: list[Finding] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)
 
     def add(self, finding: Finding) -> None:
+        if self.ignores(finding):
+            self.ignored[finding.code] += 1
+            return
         self.counts[finding.code] += 1
         if self.counts[finding.code] <= self.limit:
             self.kept.append(finding)
@@ -51,6 +59,7 @@ class Findings:
                 named = replace(finding, message=f"{file}: {finding.message}", file=file) if file else finding
                 self.kept.append(named)
         self.counts += others.counts
+        self.ignored += others.ignored
 
     @property
     def errors(self) -> list[Finding]:
