@@ -1,14 +1,21 @@
 """Is this GGUF file sound, and is it what the reference would have written? `python -m hifi_ref.check FILE.gguf`.
 
-Data flows one way: file -> findings, and with a source: ways -> tallies -> meaning -> verdict -> report.
+Data flows one way: files -> findings, and with a source: ways -> tallies -> meaning -> findings -> verdict -> report.
 
+    models      which files are meant, and which of them are one model
+    look        a model's files looked at for themselves
+    shards      holds the files of one model against each other
     payload     holds every block against its format's rules
     comparison  the data: what is compared with what, and what came of it
     reproduce   the ways in which a tensor may have been encoded, and the encoding anew
     tally       what is counted where blocks differ: fields, errors, a map
     meaning     what a difference stands for: damage, another arithmetic, another encoder, another source
     compare     all tensors of a file against its source; resume continues one that was interrupted
-    verdict     the findings and the sentence that come of it
+    differences what the comparison found, as findings
+    importance  how far an importance matrix goes
+    verdict     what it comes to, and the sentence that a publisher may sign
     report      the text; report_json and report_html likewise; drawings of the page
+    ignoring    what --ignore passes over
+    batch       the text and the JSON of several models
     command     the command line
 """

@@ -9,17 +9,22 @@ from contextlib import ExitStack
 
 from absl import flags
 
-from hifi_ref.check.payload import check_payload
+from hifi_ref.check import batch
+from hifi_ref.check.batch import Refused
+from hifi_ref.check.ignoring import ignoring
+from hifi_ref.check.look import check_file, check_model
+from hifi_ref.check.models import ModelFiles, models_of
 from hifi_ref.check.report import Report, to_text
 from hifi_ref.check.report_json import SCHEMA, to_json
 from hifi_ref.commands import command_line, terminal
 from hifi_ref.commands.command_line import FAULT, FINE, FOUND, USAGE_ERROR, UsageError
 from hifi_ref.commands.usage import Usage, columns, help_text
 from hifi_ref.model_files.dialects import DIALECTS
-from hifi_ref.model_files.file_types import FILE_TYPES, check_file_type
+from hifi_ref.model_files.file_types import FILE_TYPES
 from hifi_ref.model_files.files import InputError
-from hifi_ref.model_files.findings import Findings, code_table
-from hifi_ref.model_files.gguf_file import TENSOR_TYPES, map_file, printable, scan
+from hifi_ref.model_files.finding_codes import CODES, SEVERITIES, code_table
+from hifi_ref.model_files.findings import Findings
+from hifi_ref.model_files.gguf_file import TENSOR_TYPES, printable
 
 __all__ = ["FILE_TYPES", "SCHEMA", "TENSOR_TYPES", "Report", "check_file", "main", "to_json", "to_text"]
 
@@ -28,14 +33,15 @@ LONG_FILE = 256 << 20
 
 USAGE = Usage(
     "check",
-    "FILE.gguf [flags]",
+    "FILE.gguf ... [flags]",
     "look at a GGUF file's structure and at every block of its tensors, and compare them with their source",
     "Looks at a GGUF file's structure and at every block of its tensors, and tells what is wrong with it. With "
     "--source it also encodes the source's weights again, and tells which blocks are not what the reference encoder "
-    "writes.",
+    "writes. FILE may be any shard of a model, which is checked whole, or stand for several models: a folder, or "
+    "a glob in quotes.",
     {
         FINE: "sound (and reproduced)",
-        FOUND: "findings",
+        FOUND: "findings, of the severity of --fail-on",
         USAGE_ERROR: "wrong usage or a file that cannot be read",
         FAULT: "a fault of this program",
     },
@@ -43,29 +49,9 @@ USAGE = Usage(
 # Flags that may stand without a value.
 BARE = ("--json", "--resume")
 CODES_TEXT = """
-finding codes (an error means a broken file, or another than its source gives; a warning one that no reference tool
-writes, or that the reference writes otherwise; both exit with 1):
+finding codes (an error means a broken file, one that llama.cpp does not load, or another than its source gives; a
+warning one that no reference tool writes, or that the reference writes otherwise; both exit with 1; a note with 0):
 """
-
-
-def check_file(
-    path: str | os.PathLike[str],
-    progress: Callable[[int], object] = lambda nbytes: None,
-    dialect: str | None = None,
-) -> Report:
-    """Check a file. Raises OSError, or GgufError where it is no GGUF; everything else is a finding.
-
-    ``progress`` is called with the number of bytes whenever some are done. ``dialect``, a key of DIALECTS, says what
-    the type ids mean; None finds out.
-    """
-    data = map_file(path)
-    findings = Findings()
-    gguf = scan(data, findings, dialect)
-    check_file_type(gguf, findings)
-    for tensor in gguf.tensors:
-        if tensor.readable:
-            check_payload(gguf, tensor, findings, progress)
-    return Report(os.fspath(path), len(data), gguf, findings)
 
 
 def _flag_values() -> flags.FlagValues:
@@ -82,6 +68,10 @@ def _flag_values() -> flags.FlagValues:
     flags.DEFINE_string("resume", None, resume, flag_values=values)
     dialect = "NAME: what the type ids mean, where the file leaves it open: one of the dialects below"
     flags.DEFINE_enum("dialect", None, list(DIALECTS), dialect, flag_values=values)
+    fail_on = "SEVERITY: exit with 1 from findings of this severity on: error, warning (the default) or note"
+    flags.DEFINE_enum("fail-on", "warning", list(SEVERITIES), fail_on, flag_values=values)
+    ignore = "CODE[:REGEX]: pass over findings of this code, or letter, about tensors that match"
+    flags.DEFINE_multi_string("ignore", [], ignore, flag_values=values)
     json = "FILE: write the report as JSON, to FILE or in place of the text"
     flags.DEFINE_string("json", None, json, flag_values=values)
     flags.DEFINE_string("html", None, "FILE: write the report as one page for a browser", flag_values=values)
@@ -103,30 +93,66 @@ def _run(arguments: list[str]) -> int:
         more = f"dialects:\n{dialects}\n{CODES_TEXT}{code_table()}"
         command_line.show(help_text(USAGE, values, BARE, more))
         return FINE
-    if len(rest) != 1:
-        raise UsageError(f"one FILE is needed, {len(rest)} are given")
-    _check_flags(values)
-    path = rest[0]
-    try:
-        report = _check_with_progress(path, values.dialect)
-        if values.source is not None:
-            _compare(report, values)
-    except OSError as error:
-        message = f"cannot read {printable(str(error.filename or path))}: {error.strerror or error}"
-        raise InputError(message) from None
+    if not rest:
+        raise UsageError("a FILE is needed, none is given")
+    models = models_of(rest)
+    _check_flags(values, len(models))
+    if len(models) == 1:
+        return _run_one(models[0], values)
+    return _run_several(models, values)
+
+
+def _run_one(files: ModelFiles, values: flags.FlagValues) -> int:
+    report = _checked(files, values, 0)
     command_line.deliver(
         ((values.json, lambda: command_line.json_text(to_json(report))), (values.html, lambda: _to_html(report))),
         lambda: to_text(report, values.quiet, terminal.has_colour()),
     )
-    return FOUND if report.findings.counts else FINE
+    return _exit_code(report, values)
 
 
-def _check_flags(values: flags.FlagValues) -> None:
+def _run_several(models: Sequence[ModelFiles], values: flags.FlagValues) -> int:
+    reports: list[Report | Refused] = []
+    for i, files in enumerate(models):
+        try:
+            reports.append(_checked(files, values, i))
+        except InputError as error:
+            reports.append(Refused(files.paths[0], str(error)))
+    command_line.deliver(
+        ((values.json, lambda: command_line.json_text(batch.to_json(reports))),),
+        lambda: batch.to_text(reports, terminal.has_colour()),
+    )
+    return max(USAGE_ERROR if isinstance(report, Refused) else _exit_code(report, values) for report in reports)
+
+
+def _exit_code(report: Report, values: flags.FlagValues) -> int:
+    failing = SEVERITIES[: SEVERITIES.index(values["fail-on"].value) + 1]
+    return FOUND if any(CODES[code].severity in failing for code in report.findings.counts) else FINE
+
+
+def _checked(files: ModelFiles, values: flags.FlagValues, i: int) -> Report:
+    """The report on model number ``i``. Raises InputError where a file cannot be read or used."""
+    try:
+        report = _check_with_progress(files, values)
+        if values.source is not None:
+            _compare(report, values, i)
+    except OSError as error:
+        message = f"cannot read {printable(str(error.filename or files.paths[0]))}: {error.strerror or error}"
+        raise InputError(message) from None
+    return report
+
+
+def _check_flags(values: flags.FlagValues, models: int) -> None:
     """Raises UsageError where the flags make no sense together."""
     if values.source is None:
         for name in ("imatrix", "tensors", "sample", "resume"):
             if values[name].value is not None:
                 raise UsageError(f"--{name} needs a --source to compare with")
+    ignoring(values.ignore)
+    if models > 1 and values.html is not None:
+        raise UsageError(f"--html makes a page of one model, and {models} are given")
+    if models > 1 and values.resume not in (None, "-"):
+        raise UsageError(f"--resume=FILE keeps the results of one model, and {models} are given")
     if values.tensors is not None:
         try:
             re.compile(values.tensors)
@@ -141,13 +167,13 @@ def _to_html(report: Report) -> str:
     return to_html(report)
 
 
-def _check_with_progress(path: str, dialect: str | None) -> Report:
-    size = os.path.getsize(path) if os.path.isfile(path) else 0
+def _check_with_progress(files: ModelFiles, values: flags.FlagValues) -> Report:
+    size = sum(os.path.getsize(path) for path in files.paths if os.path.isfile(path))
     with terminal.progress(size, "bytes", "checking", LONG_FILE) as advance:
-        return check_file(path, advance, dialect)
+        return check_model(files, advance, values.dialect, Findings(ignores=ignoring(values.ignore)))
 
 
-def _compare(report: Report, values: flags.FlagValues) -> None:
+def _compare(report: Report, values: flags.FlagValues, i: int) -> None:
     """Add the comparison with the source to the report, with a progress bar on a terminal."""
     from hifi_ref.check.compare import compare
     from hifi_ref.check.comparison import Options
@@ -155,7 +181,7 @@ def _compare(report: Report, values: flags.FlagValues) -> None:
     state = values.resume
     written = [path for path in (values.html, values.json) if path not in (None, "-")]
     if state == "-" or state is None and written:
-        state = f"{[*written, report.path][0]}.state"
+        state = f"{[*written, report.path][0]}{f'.{i}' if i else ''}.state"
     resumed = values.resume is not None
     options = Options(values.source, values.imatrix, values.tensors, values.sample, values.seed, state, resumed)
     with ExitStack() as bars:
@@ -164,4 +190,5 @@ def _compare(report: Report, values: flags.FlagValues) -> None:
             title = f"encoding again, about {max(1, seconds):.0f} s"
             return bars.enter_context(terminal.progress(weights, "weights", title))
 
-        report.comparison = compare(report.path, report.gguf, options, report.findings, start_progress)
+        files = {part.path: part.gguf for part in report.parts}
+        report.comparison = compare(files, report.gguf, options, report.findings, start_progress)

@@ -1,4 +1,4 @@
-"""A whole file against its source: every tensor found, compared and explained, with a verdict in one sentence."""
+"""A whole file against its source: every tensor found, compared and explained."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import NamedTuple
 
 import numpy as np
 
 from hifi_ref import api
-from hifi_ref.check import reproduce
+from hifi_ref.check import importance, reproduce
 from hifi_ref.check.comparison import NOT_JUDGED, Comparison, Options, TensorResult
+from hifi_ref.check.differences import add_findings
 from hifi_ref.check.meaning import result_of, settle
 from hifi_ref.check.resume import digest_of, load_state, save_state
-from hifi_ref.check.verdict import add_findings
 from hifi_ref.formats import FORMATS
 from hifi_ref.lanes import choose
 from hifi_ref.model_files.context import contexts
 from hifi_ref.model_files.findings import Findings
-from hifi_ref.model_files.gguf_file import Gguf, Tensor
+from hifi_ref.model_files.gguf_file import Gguf, Tensor, printable
 from hifi_ref.model_files.imatrix import Imatrix, read_imatrix
 from hifi_ref.model_files.source import Source, SourceError, Weights, expects_interleaved, layouts, open_source
 from hifi_ref.model_files.tensor_types import is_defined
@@ -40,40 +40,50 @@ StartProgress = Callable[[int, float], Callable[[int], object]]
 class Plan(NamedTuple):
     """One tensor's work: its source, and the ways in which it may have been made."""
 
+    gguf: Gguf
     tensor: Tensor
     weights: Weights
     ways: list[reproduce.Way]
 
 
 def compare(
-    path: str,
+    files: Mapping[str, Gguf],
     gguf: Gguf,
     options: Options,
     findings: Findings,
     start_progress: StartProgress = lambda weights, seconds: lambda done: None,
 ) -> Comparison:
-    """Compare a sound file's tensors with their source. Findings are added to ``findings``.
+    """Compare a sound model's tensors with their source. Findings are added to ``findings``.
 
+    ``files`` maps the path of each file to what it holds; ``gguf`` has the first's metadata and the tensors of all.
     Raises OSError, GgufError, SafetensorsError, SourceError or ImatrixError, each in one sentence.
     """
-    if gguf.order == ">":
+    if any(file.order == ">" for file in files.values()):
         raise SourceError("a big-endian file cannot be compared with its source: convert it with gguf_convert_endian")
     source = open_source(options.source, gguf)
     imatrix = read_imatrix(options.imatrix) if options.imatrix else Imatrix({})
     wanted = [t for t in gguf.tensors if t.readable and re.search(options.tensors or "", t.name)]
-    digest = digest_of(path, options)
+    digest = digest_of(files, options)
+    holders = {id(tensor): (path, file) for path, file in files.items() for tensor in file.tensors}
     done = load_state(options.state, digest) if options.resume else {}
-    planned = [done.get(tensor.name) or _plan(gguf, tensor, source, imatrix) for tensor in wanted]
+    planned = [
+        done.get(tensor.name) or _plan(gguf, holders[id(tensor)][1], tensor, source, imatrix) for tensor in wanted
+    ]
     plans = [plan for plan in planned if isinstance(plan, Plan)]
     _compare_all(gguf, plans, options, done, functools.partial(save_state, options.state, digest), start_progress)
     results = [done[plan.tensor.name] if isinstance(plan, Plan) else plan for plan in planned]
     settle(results, options.imatrix is None and any(key.startswith("quantize.imatrix.") for key in gguf.metadata))
     names = {t.name for t in gguf.tensors}
-    # A part of a split model, as its metadata say, lacks what the others hold.
-    partial = options.tensors or "split.count" in gguf.metadata
-    missing = [] if partial else [name for name in source.names if name not in names]
-    comparison = Comparison(options, source.form, results, missing, source.unmapped, imatrix.datasets)
-    add_findings(gguf, comparison, findings)
+    missing = [name for name in source.names if name not in names and re.search(options.tensors or "", name)]
+    compared = {result.name for result in results}
+    comparison = Comparison(
+        options, source.form, results, missing, source.unmapped, imatrix.datasets,
+        left_out=[t.name for t in gguf.tensors if t.name not in compared],
+        coverage=importance.coverage(imatrix, gguf.tensors, results) if options.imatrix else None,
+        misfits=_misfits(wanted, results, imatrix),
+    )  # fmt: skip
+    names_of = {t.name: printable(os.path.basename(holders[id(t)][0])) for t in gguf.tensors if len(files) > 1}
+    add_findings(gguf, comparison, findings, names_of)
     if options.state and os.path.exists(options.state):
         os.unlink(options.state)
     return comparison
@@ -115,7 +125,7 @@ def _compare_all(
             raise
 
 
-def _plan(gguf: Gguf, tensor: Tensor, source: Source, imatrix: Imatrix) -> Plan | TensorResult:
+def _plan(gguf: Gguf, file: Gguf, tensor: Tensor, source: Source, imatrix: Imatrix) -> Plan | TensorResult:
     weights = source.find(tensor.name)
     if weights is None:
         return TensorResult(tensor.name, NOT_JUDGED, "absent", "the source has no such tensor")
@@ -128,16 +138,18 @@ def _plan(gguf: Gguf, tensor: Tensor, source: Source, imatrix: Imatrix) -> Plan 
     kind = tensor.known_type.name
     if kind not in FORMATS or not is_defined(tensor.known_type) or FORMATS[kind].encode is None:
         return not_judged("format", f"there is no encoder of {kind} here")
-    importance = imatrix.rows.get(tensor.name)
-    matrices = tensor.shape[2] if len(tensor.shape) > 2 else 1
-    if importance is not None and len(importance) != tensor.shape[0] * matrices:
-        # The reference, too, goes on without it for the embedding, and stops for any other tensor.
-        importance = None
-    if FORMATS[kind].requires_weights and importance is None:
+    row = importance.row_of(imatrix, tensor)
+    if FORMATS[kind].requires_weights and row is None:
         return not_judged("importance", f"{kind} needs an importance matrix")
     orders = layouts(gguf, tensor)
     expected = "interleaved" if expects_interleaved(source, gguf, tensor) else ""
-    return Plan(tensor, weights, reproduce.ways_to_make(tensor, weights, importance, orders, expected))
+    return Plan(file, tensor, weights, reproduce.ways_to_make(tensor, weights, row, orders, expected))
+
+
+def _misfits(tensors: list[Tensor], results: list[TensorResult], imatrix: Imatrix) -> dict[str, str]:
+    types = {result.name: result.source_type for result in results}
+    found = {t.name: importance.misfit(imatrix, t, types[t.name] or "") for t in tensors if t.shape and types[t.name]}
+    return {name: why for name, why in found.items() if why is not None}
 
 
 def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -162,10 +174,10 @@ def _work(plans: list[Plan], sample: int | None) -> list[tuple[str, bool, int]]:
 def _compare_tensor(gguf: Gguf, plan: Plan, options: Options, progress: Callable[[int], object]) -> TensorResult:
     name, known = plan.tensor.known_type.name, contexts(gguf).get(plan.tensor.name, {})
 
-    def encode(x: np.ndarray, importance: np.ndarray | None, outliers: int | None) -> np.ndarray:
+    def encode(x: np.ndarray, row: np.ndarray | None, outliers: int | None) -> np.ndarray:
         context = known or ({} if outliers is None else {"outliers": outliers})
-        return api.encode(name, x, importance, **context)
+        return api.encode(name, x, row, **context)
 
-    sourced = reproduce.SourcedTensor(gguf, plan.tensor, plan.weights, encode)
+    sourced = reproduce.SourcedTensor(plan.gguf, plan.tensor, plan.weights, encode)
     tally, way = reproduce.follow(sourced, plan.ways, options.sample, options.seed, progress)
     return result_of(plan.tensor, tally, way, plan.weights.name, plan.weights.kind)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 REPRODUCED, OTHERWISE, DIFFERS, NOT_JUDGED = "reproduced", "otherwise", "differs", "not judged"
 
@@ -63,9 +63,25 @@ class TensorResult:
         return asdict(self)
 
 
+class Coverage(NamedTuple):
+    """How far an importance matrix goes: of its ``entries`` so many are ``matched`` by the file's tensors' names.
+
+    Of the compared tensors whose format takes importance, ``of``, so many were made with it: ``used``.
+    """
+
+    entries: int
+    matched: int
+    used: int
+    of: int
+
+
 @dataclass
 class Comparison:
-    """What came of it. ``missing`` are GGUF names that only the source has, ``unmapped`` its names that have none."""
+    """What came of it. ``missing`` are GGUF names that only the source has, ``unmapped`` its names that have none.
+
+    ``left_out`` are the file's tensors that were not asked for, or cannot be read; ``coverage`` is None without an
+    importance matrix, ``misfits`` says which of its entries have another width than their tensor.
+    """
 
     options: Options
     form: str
@@ -73,3 +89,6 @@ class Comparison:
     missing: list[str] = field(default_factory=list)
     unmapped: list[str] = field(default_factory=list)
     datasets: tuple[str, ...] = ()
+    left_out: list[str] = field(default_factory=list)
+    coverage: Coverage | None = None
+    misfits: dict[str, str] = field(default_factory=dict)

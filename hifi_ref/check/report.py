@@ -2,55 +2,65 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from hifi_ref.check.comparison import OTHERWISE, REPRODUCED, Comparison, TensorResult
-from hifi_ref.check.verdict import verdict
+from hifi_ref.check.verdict import REPRODUCED as WHOLLY
+from hifi_ref.check.verdict import Verdict, judge, plural
 from hifi_ref.commands import terminal
 from hifi_ref.model_files.dialects import REFERENCE
 from hifi_ref.model_files.file_types import file_type, file_type_name
-from hifi_ref.model_files.findings import CODES, Findings
+from hifi_ref.model_files.finding_codes import CODES
+from hifi_ref.model_files.findings import Findings
 from hifi_ref.model_files.gguf_file import Gguf, Tensor, printable
 
 # Findings of one code that are printed; the JSON holds more.
 SHOWN = 5
 # Of findings on a terminal, the severest first.
-COLOURS = {"error": "bold red", "warning": "bold yellow"}
+COLOURS = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
+
+
+class Part(NamedTuple):
+    """One file of a model."""
+
+    path: str
+    size: int
+    gguf: Gguf
 
 
 @dataclass
 class Report:
-    """What `check_file` found. The file is sound when ``findings`` has no entry."""
+    """What `check_model` found. The model is sound when ``findings`` has no entry.
+
+    ``path`` is that of the only or the first file; ``gguf`` has its metadata, and the tensors of all ``parts``.
+    """
 
     path: str
     size: int
     gguf: Gguf
     findings: Findings
+    parts: list[Part]
     comparison: Comparison | None = None
 
     @property
     def sound(self) -> bool:
         """Nothing is wrong with the file itself, whatever it was made from."""
-        return all(code.startswith("E") for code in self.findings.counts)
+        return all(code[0] == "E" or CODES[code].severity == "note" for code in self.findings.counts)
 
     @property
     def reproduced(self) -> bool | None:
-        """Every tensor is what the reference encoder writes from the source; None where no source was given."""
-        if self.comparison is None:
-            return None
-        return not any(code.startswith("E") for code in self.findings.counts)
+        """Every block of every tensor is what the reference encoder writes from the source; None without a source."""
+        return None if self.comparison is None else self.verdict.kind == WHOLLY
 
     @property
-    def verdict(self) -> str:
-        """What came of the comparison, in one sentence; nothing where there was none."""
-        return "" if self.comparison is None else verdict(self.path, self.comparison, self.gguf)
+    def verdict(self) -> Verdict:
+        return judge(self.path, self.gguf, self.findings, self.comparison)
 
 
 def to_text(report: Report, quiet: bool = False, colour: bool = False) -> str:
@@ -58,9 +68,9 @@ def to_text(report: Report, quiet: bool = False, colour: bool = False) -> str:
     parts: list[RenderableType] = [headline(report)]
     if not quiet and report.gguf.tensors:
         parts += ["", _tensor_table(report), "", _type_table(report)]
-    parts += ["", *_verdict(report)]
-    if report.comparison is not None:
-        parts += ["", *textwrap.wrap(report.verdict, 120)]
+    parts += ["", *findings_lines(report), verdict_text(report)]
+    if report.verdict.sentence:
+        parts += ["", report.verdict.sentence]
     return terminal.rendered(parts, colour)
 
 
@@ -114,13 +124,14 @@ def headline(report: Report) -> str:
         *([] if gguf.dialect == REFERENCE else [f"dialect {gguf.dialect}"]),
         *([] if number is None else [f"file type {file_type_name(number) or number}"]),
     ]
-    return f"{printable(report.path)}: {', '.join(parts)}"
+    more = len(report.parts) - 1
+    shards = f" and {more} more shard{plural(more)}" if more else ""
+    return f"{printable(report.path)}{shards}: {', '.join(parts)}"
 
 
-def _verdict(report: Report) -> list[str | Text]:
+def findings_lines(report: Report) -> list[str | Text]:
+    """What was found, code by code, with what to do."""
     findings = report.findings
-    if not findings.counts:
-        return [Text("sound: no findings", "green")]
     lines: list[str | Text] = []
     for code, count in sorted(findings.counts.items()):
         entry = CODES[code]
@@ -131,19 +142,13 @@ def _verdict(report: Report) -> list[str | Text]:
         if count > len(shown):
             lines.append(f"  and {count - len(shown)} more")
         lines += [f"  What to do: {entry.advice}", ""]
-    of_file = {code: n for code, n in findings.counts.items() if not code.startswith("E")}
-    of_source = {code: n for code, n in findings.counts.items() if code.startswith("E")}
-    verdicts = [f"not sound: {_count(of_file)}"] if of_file else ["sound"]
-    verdicts += [f"not reproduced: {_count(of_source)}"] if of_source else []
-    return [*lines, Text(", ".join(verdicts), _worst(findings.counts))]
+    return lines
 
 
-def _count(counts: dict[str, int]) -> str:
-    """So many errors and so many warnings."""
-    by_severity: Counter[str] = Counter()
-    for code, count in counts.items():
-        by_severity[CODES[code].severity] += count
-    return " and ".join(f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in sorted(by_severity.items()))
+def verdict_text(report: Report) -> Text:
+    """The verdict and its reason, in the colour of the severest finding."""
+    kind, reason, _ = report.verdict
+    return Text(f"{kind}: {reason}", _worst(report.findings.counts) or "green")
 
 
 def bits_per_weight(tensor: Tensor) -> float | None:

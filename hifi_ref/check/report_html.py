@@ -11,7 +11,7 @@ from hifi_ref.check.comparison import DIFFERS, OTHERWISE, REPRODUCED, TensorResu
 from hifi_ref.check.drawings import LEGEND, block_map, histogram
 from hifi_ref.check.report import Report, bits_per_weight, by_type, headline, totals
 from hifi_ref.commands import pages
-from hifi_ref.model_files.findings import CODES
+from hifi_ref.model_files.finding_codes import CODES
 from hifi_ref.model_files.gguf_file import Tensor
 
 TEMPLATE = Path(__file__).parent / "report.html"
@@ -41,12 +41,8 @@ def _verdict(report: Report) -> dict[str, str]:
     """A colour's class, a word, and a sentence."""
     severities = {CODES[code].severity for code in report.findings.counts}
     kind = "bad" if "error" in severities else "warn" if severities else "good"
-    word = "Sound" if report.sound else "Not sound"
-    if report.comparison is None:
-        count = report.findings.counts.total()
-        return {"kind": kind, "word": f"{word}.", "sentence": f"{count} findings." if count else "No findings."}
-    word += ", reproduced." if report.reproduced else ", not reproduced."
-    return {"kind": kind, "word": word, "sentence": report.verdict}
+    word, reason, sentence = report.verdict
+    return {"kind": kind, "word": f"{word.capitalize()}:", "sentence": f"{reason}. {sentence}"}
 
 
 def _tiles(report: Report, results: dict[str, TensorResult]) -> list[dict[str, str]]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from hifi_ref.check.comparison import Comparison
 from hifi_ref.check.report import Report, bits_per_weight, by_type, totals
 from hifi_ref.model_files.file_types import file_type, file_type_name
-from hifi_ref.model_files.findings import CODES
+from hifi_ref.model_files.finding_codes import CODES
 
-SCHEMA = "hifi_ref.check/1"
+SCHEMA = "hifi_ref.check/2"
 SCHEMA_FILE = Path(__file__).parent / "report.schema.json"
 
 
@@ -19,11 +19,21 @@ def to_json(report: Report) -> dict[str, object]:
     """The report as JSON's types."""
     gguf = report.gguf
     number = file_type(gguf)
+    holders = {id(t): n for n, part in enumerate(report.parts) for t in part.gguf.tensors}
     results = {} if report.comparison is None else {result.name: result for result in report.comparison.results}
     return {
         "schema": SCHEMA,
         "path": report.path,
         "size": report.size,
+        "files": [
+            {
+                "path": part.path,
+                "size": part.size,
+                "metadata_entries": len(part.gguf.metadata),
+                "tensors": len(part.gguf.tensors),
+            }
+            for part in report.parts
+        ],
         "sound": report.sound,
         "version": gguf.version,
         "byte_order": "little" if gguf.order == "<" else "big",
@@ -31,7 +41,9 @@ def to_json(report: Report) -> dict[str, object]:
         "metadata_entries": len(gguf.metadata),
         "file_type": None if number is None else {"number": number, "name": file_type_name(number)},
         "dialect": gguf.dialect,
+        "verdict": report.verdict._asdict(),
         "counts": dict(sorted(report.findings.counts.items())),
+        "ignored": dict(sorted(report.findings.ignored.items())),
         "findings": [{"severity": f.severity, "title": CODES[f.code].title, **asdict(f)} for f in report.findings.kept],
         "types": {name: totals(group) for name, group in by_type(gguf.tensors)},
         "totals": totals(gguf.tensors),
@@ -41,6 +53,7 @@ def to_json(report: Report) -> dict[str, object]:
                 "name": t.name,
                 "type": t.type_name,
                 "shape": list(t.shape),
+                "file": holders[id(t)],
                 "offset": t.start,
                 "bytes": t.nbytes,
                 "blocks": t.blocks,
@@ -67,5 +80,7 @@ def _source(report: Report, comparison: Comparison) -> dict[str, object]:
         "outcomes": dict(sorted(Counter(result.outcome for result in comparison.results).items())),
         "missing": comparison.missing,
         "unmapped": comparison.unmapped,
-        "verdict": report.verdict,
+        "coverage": None if comparison.coverage is None else comparison.coverage._asdict(),
+        "left_out": comparison.left_out,
+        "verdict": report.verdict.sentence,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from hifi_ref.check.comparison import Options, TensorResult
 from hifi_ref.model_files.files import write_atomically
 
 
-def digest_of(path: str, options: Options) -> str:
+def digest_of(paths: Iterable[str], options: Options) -> str:
     """Stands for the files, by size and time, and the options: what a result depends on."""
     depends_on: list[Any] = [options.source, options.imatrix, options.tensors, options.sample, options.seed]
-    for name in (path, options.source, options.imatrix):
+    for name in (*paths, options.source, options.imatrix):
         if name is None:
             continue
         files = sorted(Path(name).iterdir()) if os.path.isdir(name) else [Path(name)]

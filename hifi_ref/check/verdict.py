@@ -1,96 +1,168 @@
-"""What a comparison says: its findings, each with a sentence, and the verdict on the whole file in one."""
+"""What it all comes to: one verdict on a file, why, and the sentence that a publisher may sign."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from hifi_ref.check.comparison import DIFFERS, NOT_JUDGED, OTHERWISE, REPRODUCED, Comparison, TensorResult
+from hifi_ref.check.comparison import REPRODUCED as SAME
+from hifi_ref.check.comparison import Comparison, TensorResult
 from hifi_ref.formats import FORMATS
-from hifi_ref.model_files.findings import Finding, Findings
-from hifi_ref.model_files.gguf_file import Gguf, note
+from hifi_ref.model_files.finding_codes import CODES
+from hifi_ref.model_files.findings import Findings
+from hifi_ref.model_files.gguf_file import Gguf, printable
 
-_CODES = {
-    "source": "E001", "profile": "E002", "encoder": "E003", "importance": "E004", "order": "E005", "absent": "E006",
-    "shape": "E008", "damage": "E010", "rounding": "E011",
-}  # fmt: skip
-
-
-def add_findings(gguf: Gguf, comparison: Comparison, findings: Findings) -> None:
-    """Add what a comparison found of each tensor, and of those that the file lacks."""
-    tensors = {tensor.name: tensor for tensor in gguf.tensors}
-    for result in comparison.results:
-        tensor = tensors[result.name]
-        if result.outcome == NOT_JUDGED:
-            code = _CODES[result.meaning] if result.meaning in ("absent", "shape") else "E009"
-            note(findings, tensor, code, result.why, offset=tensor.start)
-        elif result.outcome == OTHERWISE:
-            for part in result.explained.split("+"):
-                code = _CODES[part.split()[0].replace("rounded", "rounding")]
-                note(findings, tensor, code, _way_sentence(part, result))
-        elif result.outcome == DIFFERS:
-            first = result.first_difference
-            offset = tensor.start + first["block"] * tensor.known_type.type_size + first["byte"]
-            note(
-                findings, tensor, _CODES[result.explained], difference_sentence(result),
-                field=first["field"], block=first["block"], offset=offset, count=result.blocks_differing,
-            )  # fmt: skip
-    for name in comparison.missing:
-        findings.add(Finding("E007", f"tensor {name} of the source is not in the file", tensor=name))
+# The first that applies is the verdict.
+BROKEN, WILL_NOT_LOAD, AMBIGUOUS = "broken", "will not load in llama.cpp", "ambiguous"
+DAMAGED, NOT_REPRODUCED, NOT_SOUND = "damaged against its source", "not reproduced", "not sound"
+IN_PART, REPRODUCED, SOUND = "compared in part", "reproduced", "sound"
 
 
-def difference_sentence(result: TensorResult) -> str:
-    """How much differs, and the first of it by block and field."""
-    first, errors = result.first_difference, result.errors
-    item = first["field"] if first["item"] is None else f"{first['field']}[{first['item']}]"
-    n, total = result.blocks_differing, result.blocks_judged
-    share = f"{n} of {total} blocks differ" if n > 1 else f"1 block of {total} differs"
-    sentence = f"{share}, first block {first['block']} in {item}: {_show(first['observed'])}, the reference writes "
-    sentence += _show(first["expected"])
-    if errors["reference_rms"]:
-        sentence += f"; error {errors['rms']:.4g}, {errors['rms'] / errors['reference_rms']:.5g} times the reference's"
-    elif errors["rms"]:
-        sentence += f"; error {errors['rms']:.4g}"
-    return sentence
+class Verdict(NamedTuple):
+    """One of the kinds above; what made it so, in a few words; what came of a comparison, in one sentence or none."""
+
+    kind: str
+    reason: str
+    sentence: str = ""
 
 
-def _show(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def judge(path: str, gguf: Gguf, findings: Findings, comparison: Comparison | None) -> Verdict:
+    """The verdict on a file whose findings are all there."""
+    kind, reason = _kind(gguf, findings, comparison)
+    return Verdict(kind, reason, "" if comparison is None else _sentence(path, gguf, comparison, kind == REPRODUCED))
 
 
-def _way_sentence(part: str, result: TensorResult) -> str:
-    if part == "order":
-        return "reproduced from the source's rows in another order, that of rotary halves and pairs exchanged"
-    if part == "importance":
-        return "reproduced without the importance matrix, which holds this tensor"
-    return f"reproduced from the source's weights {part} first"
+def _kind(gguf: Gguf, findings: Findings, comparison: Comparison | None) -> tuple[str, str]:
+    """The first verdict that applies, and what made it so."""
+    groups: dict[str, list[str]] = {}
+    for code in sorted(findings.counts):
+        if CODES[code].severity != "note":
+            groups.setdefault(_kind_of(code), []).append(code)
+    for kind in (BROKEN, WILL_NOT_LOAD, AMBIGUOUS, DAMAGED, NOT_REPRODUCED, NOT_SOUND):
+        if kind in groups:
+            return kind, _titles(groups[kind], findings.counts)
+    ignored = f"; ignored: {_titles(sorted(findings.ignored), findings.ignored)}" if findings.ignored else ""
+    if comparison is None:
+        return SOUND, f"{counted(findings.counts) or 'no findings'}{ignored}"
+    if any(_matters(code) for code in findings.ignored):
+        return NOT_REPRODUCED, ignored.removeprefix("; ")
+    if not is_whole(gguf, comparison):
+        return IN_PART, f"no difference in {_extent(gguf, comparison)}{ignored}"
+    return REPRODUCED, f"every block of every tensor{ignored}"
 
 
-def verdict(path: str, comparison: Comparison, gguf: Gguf) -> str:
-    """One sentence that a publisher can paste."""
-    results, options = comparison.results, comparison.options
-    good = [r for r in results if r.outcome == REPRODUCED]
-    tensors = {t.name: t for t in gguf.tensors}
-    weights = sum(r.blocks_judged * tensors[r.name].known_type.block_size for r in results)
-    with_importance = f" with the importance matrix {Path(options.imatrix).name}" if options.imatrix else ""
-    of = f"{Path(options.source).name}{with_importance}"
-    sampled = ", in a sample of its blocks," if options.sample is not None else ""
+def _matters(code: str) -> bool:
+    """Whether what is ignored keeps a model from being what its source gives: it differs, or is not whole."""
+    return code[0] in "ES" or code == "L004" or (code[0] == "G" and CODES[code].severity == "error")
+
+
+def _kind_of(code: str) -> str:
+    """The verdict that a finding of this code leads to where no graver one is there."""
+    if code[0] == "E":
+        return DAMAGED if code == "E010" else NOT_REPRODUCED
+    if CODES[code].severity == "warning":
+        return NOT_SOUND
+    return {"L": WILL_NOT_LOAD, "D": AMBIGUOUS}.get(code[0], BROKEN)
+
+
+def _titles(codes: Iterable[str], counts: Counter[str]) -> str:
+    return ", ".join(f"{CODES[code].title} ({counts[code]})" for code in codes)
+
+
+def counted(counts: Counter[str]) -> str:
+    """So many errors, so many warnings and so many notes; nothing where there are none."""
+    by_severity: Counter[str] = Counter()
+    for code, count in counts.items():
+        by_severity[CODES[code].severity] += count
+    return " and ".join(f"{n} {severity}{plural(n)}" for severity, n in sorted(by_severity.items()))
+
+
+def is_whole(gguf: Gguf, comparison: Comparison) -> bool:
+    """Whether every block of every tensor that the file or its source has was compared, and is the reference's."""
+    options = comparison.options
+    chosen = options.tensors is not None or options.sample is not None
+    if chosen or comparison.left_out or comparison.missing or comparison.unmapped or comparison.misfits:
+        return False
+    if comparison.coverage is not None and not comparison.coverage.matched:
+        return False
+    blocks = {tensor.name: tensor.blocks for tensor in gguf.tensors}
+    results = comparison.results
+    same = all(r.outcome == SAME and r.blocks_judged == blocks[r.name] for r in results)
+    return same and len(results) == len(gguf.tensors) > 0
+
+
+def _extent(gguf: Gguf, comparison: Comparison) -> str:
+    """How many blocks of how many tensors were compared."""
+    judged, compared = _judged(comparison), sum(1 for r in comparison.results if r.blocks_judged)
+    total = sum(tensor.blocks or 0 for tensor in gguf.tensors)
+    return f"{judged} of {total} blocks, in {compared} of {len(gguf.tensors)} tensors"
+
+
+def _judged(comparison: Comparison) -> int:
+    return sum(result.blocks_judged for result in comparison.results)
+
+
+def _sentence(path: str, gguf: Gguf, comparison: Comparison, reproduced: bool) -> str:
+    """One sentence that a publisher can paste. It says "every tensor" only where that is the verdict."""
+    results, name = comparison.results, _name(path)
+    of = f"{_name(comparison.options.source)}{_with_importance(comparison)}"
     forks = {FORMATS[t.type_name].dialect for t in gguf.tensors if t.type_name in FORMATS} - {"llama.cpp"}
     reference = f"the reference encoder (llama.cpp v0.5.0, x86-64{', and the HIFI fork' if forks else ''})"
-    if not results:
-        return f"{Path(path).name}: no tensor was compared with {Path(options.source).name}."
-    if len(good) == len(results):
-        every = "every tensor" if options.tensors is None else f"each of {len(good)} chosen tensors"
-        claim = f"{every}{sampled} is bit for bit what {reference} writes from {of}"
-        return f"{Path(path).name}: {claim} ({len(good)} tensor{plural(len(good))}, {weights} weights)."
-    parts = [f"{len(good)} of {len(results)} tensors{sampled} are bit for bit what {reference} writes from {of}"]
+    good = [result for result in results if result.outcome == SAME]
+    if not _judged(comparison):
+        return f"{name}: no tensor was compared with {of}{_left_out(gguf, comparison)}."
+    if reproduced:
+        weights = sum(tensor.elements for tensor in gguf.tensors)
+        n, blocks = len(results), _judged(comparison)
+        counts = f"{n} tensor{plural(n)}, {blocks} block{plural(blocks)}, {weights} weights"
+        return f"{name}: every tensor is bit for bit what {reference} writes from {of} ({counts})."
+    same = f"{len(good)} of {len(gguf.tensors)} tensors"
+    sampled = ", in a sample of their blocks," if comparison.options.sample is not None else ""
+    parts = [f"{same}{sampled} are bit for bit what {reference} writes from {of}", *_explained(results)]
+    return f"{name}: {'; '.join(parts)}{_left_out(gguf, comparison)}."
+
+
+def _name(path: str) -> str:
+    return printable(Path(path).name or path)
+
+
+def _with_importance(comparison: Comparison) -> str:
+    coverage, matrix = comparison.coverage, comparison.options.imatrix
+    if coverage is None or matrix is None:
+        return ""
+    if not coverage.used:
+        return f" without the importance matrix {_name(matrix)}, which none of them takes"
+    of = f"{coverage.used} of {coverage.of} tensors that take one"
+    return f" with the importance matrix {_name(matrix)} (used for {of})"
+
+
+def _explained(results: Iterable[TensorResult]) -> Iterable[str]:
+    """How many tensors differ, or were not judged, for each meaning."""
+    others = [result for result in results if result.outcome != SAME]
     for meaning, (of_one, of_several) in _MEANINGS.items():
-        group = [r for r in results if (r.meaning or "").startswith(meaning) and r.outcome != REPRODUCED]
+        group = [r for r in others if (r.meaning or "").startswith(meaning)]
         if group:
             n = sum(r.blocks_differing for r in group)
             words = of_one if len(group) == 1 else of_several
-            parts.append(f"{len(group)} {words}{f' in {n} block{plural(n)}' if meaning in _IN_BLOCKS else ''}")
-    return f"{Path(path).name}: {'; '.join(parts)}."
+            yield f"{len(group)} {words}{f' in {n} block{plural(n)}' if meaning in _IN_BLOCKS else ''}"
+
+
+def _left_out(gguf: Gguf, comparison: Comparison) -> str:
+    """What the sentence does not speak of, as its end."""
+    options = comparison.options
+    n, missing, unmapped = len(comparison.left_out), len(comparison.missing), len(comparison.unmapped)
+    blocks = sum(tensor.blocks or 0 for tensor in gguf.tensors) - _judged(comparison)
+    flags = " and ".join(f"--{name}" for name in ("tensors", "sample") if getattr(options, name) is not None)
+    parts = []
+    if blocks or n:
+        parts.append(f"{n} tensor{plural(n)} and {blocks} blocks in all were not compared{f' ({flags})' * bool(flags)}")
+    if missing:
+        parts.append(f"{missing} of the source {'is' if missing == 1 else 'are'} not in the file")
+    if unmapped:
+        parts.append(f"{unmapped} of the source {'has' if unmapped == 1 else 'have'} no name in GGUF")
+    return "".join(f"; {part}" for part in parts)
 
 
 def plural(n: int) -> str:

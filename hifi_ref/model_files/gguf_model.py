@@ -144,9 +144,10 @@ def note(
     count: int = 1,
 ) -> None:
     """Add a finding about one tensor; the rest is as in Finding."""
-    if code not in tensor.codes:
+    finding = Finding(code, f"tensor {tensor.name}: {message}", tensor.name, field, block, offset, count)
+    if code not in tensor.codes and not findings.ignores(finding):
         tensor.codes.append(code)
-    findings.add(Finding(code, f"tensor {tensor.name}: {message}", tensor.name, field, block, offset, count))
+    findings.add(finding)
 
 
 def above(data: mmap.mmap | bytes, start: int, stop: int, limit: int) -> tuple[int, int]:

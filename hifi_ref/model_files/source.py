@@ -26,7 +26,10 @@ FLOATS = ("F32", "F16", "BF16")
 # Architectures whose converter reorders attn_q and attn_k, and those whose norms it raises by 1.
 ROTARY_ROWS = ("llama", "granite", "granitemoe", "baichuan", "deci", "xverse", "smollm3", "arcee", "mistral3")
 RAISED_NORMS = ("gemma", "gemma2", "gemma3")
-LAYER = re.compile(r"blk\.(\d+)\.")
+NUMBER = re.compile(r"\.(\d+)\.")
+# What the converter leaves out of every checkpoint; and the most layers that names are made for.
+DROPPED = (".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq")
+MOST_LAYERS = 1024
 PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
@@ -146,7 +149,7 @@ def _gguf(path: Path) -> Source:
 def _safetensors(path: Path, target: Gguf) -> Source:
     entries = read_safetensors(path)
     arch = target.text("general.architecture")
-    names, unmapped = _map_names(list(entries), arch, target)
+    names, unmapped = _map_names(list(entries), arch)
 
     def find(name: str) -> Weights | None:
         if name not in names:
@@ -171,18 +174,21 @@ def _raw(entry: Entry) -> np.ndarray:
     return np.frombuffer(entry.data, np.uint8, entry.stop - entry.start, entry.start).reshape(rows, -1)
 
 
-def _map_names(tensors: list[str], arch: str | None, target: Gguf) -> tuple[dict[str, str], list[str]]:
+def _map_names(tensors: list[str], arch: str | None) -> tuple[dict[str, str], list[str]]:
     """GGUF name -> the source's name, and the source's names that have none."""
     import gguf
 
     architecture = next((a for a, name in gguf.MODEL_ARCH_NAMES.items() if name == arch), None)
     if architecture is None:
         raise SourceError(f"the architecture {printable(str(arch))} of the file has no table of names in gguf-py")
-    layers = [int(found[1]) for t in target.tensors if (found := LAYER.match(t.name))]
-    table = gguf.get_tensor_name_map(architecture, max(layers, default=-1) + 1)
+    # Also of layers that the file lacks.
+    numbers = (int(n) for name in tensors for n in NUMBER.findall(name))
+    table = gguf.get_tensor_name_map(architecture, max((n for n in numbers if n < MOST_LAYERS), default=-1) + 1)
     names: dict[str, str] = {}
     unmapped = []
     for tensor in tensors:
+        if tensor.endswith(DROPPED):
+            continue
         name = table.get_name(tensor, try_suffixes=(".weight", ".bias"))
         if name is None or name in names:
             unmapped.append(tensor)

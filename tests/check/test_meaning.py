@@ -117,6 +117,7 @@ def test_weights_that_are_not_finite(tmp_path: Path) -> None:
     source, path = tmp_path / "s.gguf", tmp_path / "q.gguf"
     source.write_bytes(build([("t", 0, (256, 2), x.tobytes())]))
     path.write_bytes(build([("t", 12, (256, 2), blocks)]))
-    code, report, _ = compare(path, source)
+    code, report, out = compare(path, source)
     result = report["tensors"][0]["source"]
-    assert (code, result["blocks_judged"], result["blocks_not_finite"]) == (0, 1, 1)
+    assert (code, result["blocks_judged"], result["blocks_not_finite"]) == (1, 1, 1)
+    assert "1 of 2 blocks have a source that is not finite, and were not judged" in out and "every tensor" not in out

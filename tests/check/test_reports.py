@@ -20,8 +20,8 @@ def test_the_report(folder: Path) -> None:
     assert code == 0
     assert "blk.0.attn_q.weight       Q4_K  256 x 64          4.5      64  the same         -\n" in out
     assert out.endswith(
-        "sound: no findings\n\n15.gguf: every tensor is bit for bit what the reference encoder (llama.cpp v0.5.0, "
-        "x86-64) writes from f32.gguf (12\ntensors, 131840 weights).\n"
+        "reproduced: every block of every tensor\n\n15.gguf: every tensor is bit for bit what the reference encoder "
+        "(llama.cpp v0.5.0, x86-64) writes from f32.gguf (12 tensors, 1280 blocks, 131840 weights).\n"
     )
     source = report["source"]
     assert (source["form"], source["reproduced"], source["outcomes"]) == ("GGUF", True, {"reproduced": 12})
@@ -91,7 +91,7 @@ def test_the_page(tmp_path: Path, folder: Path) -> None:
     assert page.references and all(r.startswith("data:image/png;base64,") for r in page.references)
     assert not re.search(r"https?:|url\(|@import", text)
     words = " ".join(page.words)
-    assert "Sound, not reproduced." in words and "11 of 12" in words and "<q>.gguf" in words and "<q>" not in text
+    assert "Damaged against its source:" in words and "11 of 12" in words and "<q>.gguf" in words and "<q>" not in text
     assert page.tags.count("tr") == 13 and page.tags.count("img") == len(page.references) == 9
     for reference in page.references:
         assert base64.b64decode(reference.split(",")[1]).startswith(b"\x89PNG\r\n\x1a\n")
