@@ -1,4 +1,4 @@
-"""What the codebook formats share: the grids, the sign bytes, the sixteen unequal steps, and the dot product over them.
+"""What the codebook formats share: the grids, the sign bytes, the sixteen unequal steps.
 
 A **grid** is a table of rows of 8 or 4 magnitudes; a format stores a row's number instead of the magnitudes. The rows
 were chosen by the authors of the formats as the commonest of all combinations, so they are facts, not a formula: they
@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import q8_k
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int8, Int32, UInt8
+    from jaxtyping import Array, Float32, Int8, UInt8
 
 
 # The steps of IQ4_NL and IQ4_XS: finer near zero, where most weights lie.
@@ -42,7 +41,7 @@ STEPS_FP4 = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], 
 def grid(name: str, dtype: type = np.int8) -> np.ndarray:
     """The grid of a format: [rows, 8 or 4], magnitudes (IQ1_S: -1, 0, 1)."""
     width, values, packed = _GRIDS[name]
-    columns = np.frombuffer(zlib.decompress(base64.b85decode("".join(packed))), np.uint8)
+    columns = np.frombuffer(zlib.decompress(base64.b85decode(packed)), np.uint8)
     table = np.array(values, dtype)[columns.reshape(width, -1).T]
     table.setflags(write=False)
     return table
@@ -139,38 +138,11 @@ def nearest_step_fp4(x: Float32[Array, "*n k"], d: Float32[Array, "*n"]) -> UInt
     return lib.where((x < 0) & (code != 0), code | np.uint8(8), code)
 
 
-# DOT
-
-
-def dot_with_q8_k(
-    d: Float32[Array, "rows blocks"],
-    scales: Int32[Array, "rows blocks subs"],
-    codes: Int8[Array, "rows blocks subs n"],
-    a: UInt8[Array, "blocks 292"],
-) -> Float32[Array, "rows"]:
-    """Block after block, (d * d_a) * the integer sum of scale * code * q."""
-    da, qa, _ = q8_k.unpack(a)
-    total = scaled_sum(scales, codes, qa)
-    return exact.sum_of_rows(exact.product(d * da, exact.f32(total)))
-
-
-def scaled_sum(
-    scales: Int32[Array, "rows blocks subs"],
-    codes: Int8[Array, "rows blocks subs n"],
-    qa: Int8[Array, "blocks 256"],
-) -> Int32[Array, "rows blocks"]:
-    """sum over sub-blocks of scale * (sum of code * q), exact in int32."""
-    rows, blocks, subs, n = codes.shape
-    flat = codes.reshape(rows, blocks * subs, n)
-    sums = exact.int_dot(flat, qa.reshape(blocks * subs, n)).reshape(rows, blocks, subs)
-    return (exact.i32(scales) * sums).sum(axis=-1, dtype=np.int32)
-
-
 # GRIDS: width of a row, the magnitudes, and the number of each magnitude in the list before, a byte an element, column
 # after column; deflated, in base 85.
 
 # fmt: off
-_GRIDS: dict[str, tuple[int, tuple[int, ...], tuple[str, ...]]] = {
+_GRIDS: dict[str, tuple[int, tuple[int, ...], str]] = {
     "IQ2_XXS": (8, (8, 25, 43), (
         "c-qZUTXMuO2t&I6p&NrlNXFU6v>zoq8wUh3f*|7f1@k}FiR-jJ&Li!J1w)?0`1Cu)unf++>*2yB8=N!>*#RZynH>gQvygQ+l`x9y;mXQ"
         "TS9R%3Tp@NUSO|r5dnC1(+qVF$uLVHip<ul-UJUF!3zHXOm(@LrxMi=RRHX(MzedoFd3;g|lAmE_^x5}>rS$|32+4Yf+w*KsU%hE1G#z"

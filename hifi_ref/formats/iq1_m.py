@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import codebooks, q8_k
+from hifi_ref.formats import codebooks, q8_k, super_block
 from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
 from hifi_ref.formats.search import grid_search, split_search
@@ -112,6 +112,6 @@ def dot(w: UInt8[Array, "rows blocks 56"], a: UInt8[Array, "blocks 292"]) -> Flo
     # INTEGER PARTIAL SUMS of eight times the shifted rows: exact, below 2^24, and so is an eighth of them
     rows = codebooks.take(codebooks.grid("IQ1_S"), index)
     shifted = np.int8(8) * rows + shift[..., None].astype(np.int8)
-    total = codebooks.scaled_sum(scales, shifted.reshape(*d.shape, 16, 16), qa)
+    total = super_block.scaled_sum(scales, shifted.reshape(*d.shape, 16, 16), qa)
     # FLOAT: (d * d_a) * sum, block after block
     return exact.sum_of_rows(exact.product(d * da, exact.f32(total) * np.float32(0.125)))

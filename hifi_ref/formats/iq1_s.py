@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import codebooks, q8_k
+from hifi_ref.formats import codebooks, q8_k, super_block
 from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.search import grid_search, split_search
 
@@ -93,6 +93,6 @@ def dot(w: UInt8[Array, "rows blocks 50"], a: UInt8[Array, "blocks 292"]) -> Flo
     rows = codebooks.take(codebooks.grid("IQ1_S"), index).reshape(*d.shape, 8, 32)
     pairs = exact.i32(bsums).reshape(-1, 8, 2).sum(axis=-1)
     shifts = (scales * shift * pairs).sum(axis=-1, dtype=np.int32)
-    total = exact.f32(8 * codebooks.scaled_sum(scales, rows, qa) + shifts) * np.float32(0.125)
+    total = exact.f32(8 * super_block.scaled_sum(scales, rows, qa) + shifts) * np.float32(0.125)
     # FLOAT: (d * d_a) * sum, block after block
     return exact.sum_of_rows(exact.product(d * da, total))

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import codebooks
+from hifi_ref.formats import codebooks, super_block
 from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
 from hifi_ref.formats.search import grid_search
@@ -96,4 +96,4 @@ def dot(w: UInt8[Array, "rows blocks 82"], a: UInt8[Array, "blocks 292"]) -> Flo
     index, signs, scales = fields(qs, qh, scales)
     codes = codebooks.signed_codes("IQ2_S", index, signs).reshape(*d.shape, 16, 16)
     # The eighth of the scale is applied last
-    return codebooks.dot_with_q8_k(d, scales, codes, a) * np.float32(0.125)
+    return super_block.dot_with_q8_k(d, scales, codes, a) * np.float32(0.125)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import codebooks
+from hifi_ref.formats import codebooks, super_block
 from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.search import grid_search, scale_search, single_steps
 from hifi_ref.formats.search.grid_lists import Lists
@@ -99,4 +99,4 @@ def dot(w: UInt8[Array, "rows blocks 66"], a: UInt8[Array, "blocks 292"]) -> Flo
     index, signs, scales = fields(qs)
     codes = codebooks.signed_codes("IQ2_XXS", index, signs).reshape(*d.shape, 8, 32)
     # The eighth of the scale is applied last
-    return codebooks.dot_with_q8_k(d, scales, codes, a) * np.float32(0.125)
+    return super_block.dot_with_q8_k(d, scales, codes, a) * np.float32(0.125)

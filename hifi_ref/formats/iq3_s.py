@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import codebooks
+from hifi_ref.formats import codebooks, super_block
 from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
 from hifi_ref.formats.search import grid_search
@@ -105,4 +105,4 @@ def dot(w: UInt8[Array, "rows blocks 110"], a: UInt8[Array, "blocks 292"]) -> Fl
     d, *packed = LAYOUT.unpack(w)
     index, signs, scales = fields(*packed)
     codes = codebooks.signed_codes("IQ3_S", index, signs).reshape(*d.shape, 8, 32)
-    return codebooks.dot_with_q8_k(d, scales, codes, a)
+    return super_block.dot_with_q8_k(d, scales, codes, a)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import codebooks
+from hifi_ref.formats import codebooks, super_block
 from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.search import grid_search
 from hifi_ref.formats.search.grid_lists import Lists
@@ -97,4 +97,4 @@ def dot(w: UInt8[Array, "rows blocks 98"], a: UInt8[Array, "blocks 292"]) -> Flo
     index, signs, scales = fields(qs)
     codes = codebooks.signed_codes("IQ3_XXS", index, signs).reshape(*d.shape, 8, 32)
     # The quarter of the scale is applied last
-    return codebooks.dot_with_q8_k(d, scales, codes, a) * np.float32(0.25)
+    return super_block.dot_with_q8_k(d, scales, codes, a) * np.float32(0.25)

@@ -1,6 +1,7 @@
-"""What the K formats share: fitting the sub-blocks of a super-block of 256, and the float order of their dot products.
+"""What super-blocks of 256 weights share: fitting the sub-blocks of K formats, and the float order of dot products.
 
-Reference: quantize_row_q*_K_ref and _impl (ggml-quants.c), ggml_vec_dot_q*_K_q8_K_generic (ggml-cpu/quants.c), v0.5.0.
+Reference: quantize_row_q*_K_ref and _impl (ggml-quants.c), ggml_vec_dot_q*_K_q8_K_generic and
+ggml_vec_dot_iq*_q8_K_generic (ggml-cpu/quants.c), llama.cpp v0.5.0.
 """
 
 from __future__ import annotations
@@ -232,3 +233,27 @@ def sums_of_mins(
     """sum of min * (sum of the activations it applies to), exact in int32."""
     pairs = exact.i32(bsums).reshape(bsums.shape[0], mins.shape[-1], -1).sum(axis=-1)
     return (exact.i32(mins) * pairs).sum(axis=-1)
+
+
+def dot_with_q8_k(
+    d: Float32[Array, "rows blocks"],
+    scales: Int32[Array, "rows blocks subs"],
+    codes: Int8[Array, "rows blocks subs n"],
+    a: UInt8[Array, "blocks 292"],
+) -> Float32[Array, "rows"]:
+    """Block after block, (d * d_a) * the integer sum of scale * code * q."""
+    da, qa, _ = q8_k.unpack(a)
+    total = scaled_sum(scales, codes, qa)
+    return exact.sum_of_rows(product(d * da, f32(total)))
+
+
+def scaled_sum(
+    scales: Int32[Array, "rows blocks subs"],
+    codes: Int8[Array, "rows blocks subs n"],
+    qa: Int8[Array, "blocks 256"],
+) -> Int32[Array, "rows blocks"]:
+    """sum over sub-blocks of scale * (sum of code * q), exact in int32."""
+    rows, blocks, subs, n = codes.shape
+    flat = codes.reshape(rows, blocks * subs, n)
+    sums = exact.int_dot(flat, qa.reshape(blocks * subs, n)).reshape(rows, blocks, subs)
+    return (exact.i32(scales) * sums).sum(axis=-1, dtype=np.int32)
