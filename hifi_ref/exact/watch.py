@@ -107,10 +107,11 @@ def any_of(marks: Sequence[Array], shape: tuple[int, ...]) -> Array:
 
 
 def blocks_marked(marks: Sequence[Array], rows: int, blocks: int) -> Array:
-    """bool[rows, blocks] from marks over elements, sub-blocks, blocks or rows.
+    """bool[rows, blocks] from marks over elements, sub-blocks, blocks or rows, or over importance.
 
     Blocks lie on the first two axes, or side by side on the last one, each with as many elements as it has there; or
-    the last axis has the rows. Where a shape can be read in two ways both are taken: a block more is repaired then.
+    the last axis has the rows. Importance is the same for every row: its marks have the axis of blocks alone, or a
+    single element. Where a shape can be read in two ways both are taken: a block more is repaired then.
     """
     # What has the same length on the last axis is joined before that axis is taken apart, which costs more
     by_length: dict[int, Array] = {}
@@ -119,11 +120,14 @@ def blocks_marked(marks: Sequence[Array], rows: int, blocks: int) -> Array:
         by_block = found.shape[:2] == (rows, blocks)
         if by_block:
             joined = joined | found.reshape(rows, blocks, -1).any(axis=2)
+        of_importance = found.shape in ((blocks,), (1,))
+        if of_importance:
+            joined = joined | found
         length = found.shape[-1]
         if length % (rows * blocks) == 0 or length == rows:
             found = found.any(axis=tuple(range(found.ndim - 1)))
             by_length[length] = by_length[length] | found if length in by_length else found
-        elif not by_block:
+        elif not by_block and not of_importance:
             raise ValueError(f"a mark of shape {found.shape} belongs to none of {rows} rows of {blocks} blocks")
     for length, found in by_length.items():
         found = found[:, None] if length == rows else found.reshape(rows, blocks, -1).any(axis=2)

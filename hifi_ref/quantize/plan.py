@@ -46,7 +46,7 @@ def plan_of(
         raise InputError(f"{name} cannot be encoded without importance, and there is none for {tensor.name}")
     context: dict[str, Any] = {}
     if "model" in metadata and f.outliers is not None:
-        own = None if row is None else float(importance_of.of_tensor(row))
+        own = None if row is None else float(importance_of.of_tensor(row.reshape(1, -1))[0])
         count = policies.fork_outliers(tensor.name, name, metadata["model"], own)
         context |= {} if count is None else {"outliers": count}
     if f.by_model_size:

@@ -34,8 +34,8 @@ def of_block(w: Float32[Array, "blocks 256"]) -> Float32[Array, "blocks"]:
     return lib.where(some, _between(share), np.float32(0.3))
 
 
-def of_tensor(w: Float32[Array, "*n k"]) -> Float32[Array, "*n"]:
-    """0.2 to 0.9, from the spread of a tensor's importance."""
+def of_tensor(w: Float32[Array, "tensors k"]) -> Float32[Array, "tensors"]:
+    """0.2 to 0.9, from the spread of each tensor's importance."""
     if _by_callback(w):
         return clean_thread.call(of_tensor, w.shape[:-1], np.float32, w)
     with _binary64(w):

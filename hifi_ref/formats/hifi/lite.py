@@ -90,7 +90,7 @@ def over(base: ModuleType, name: str, type_id: int, slots: int) -> Lite:
         if outliers is not None or weights is None:
             budget = lib.asarray(slots if outliers is None else outliers)
         else:
-            row = weights.reshape(-1)
+            row = weights.reshape(1, -1)
             budget = outlier_count(importance.of_tensor(row), slots, 4.0 if model_params is None else model_params)
         at = out.largest(score, slots)
         active = out.slots_in_use(lib.broadcast_to(budget, x.shape[:2]).astype(np.uint8), slots)

@@ -90,12 +90,12 @@ def encode(
     return out.join(fit.base, extension)
 
 
-def _deviation(x: Float32[Array, "rows blocks 256"]) -> Float32[Array, "*n"]:
+def _deviation(x: Float32[Array, "rows blocks 256"]) -> Float32[Array, "rows blocks"]:
     """The standard deviation of each block, sums first to last."""
-    columns = exact.library(x).moveaxis(x, -1, 0)
+    columns = exact.columns(x, 256)
     mean = div(exact.sum_in_order(columns), np.float32(256))
     away = columns - mean
-    return exact.sqrt(div(exact.sum_in_order(mul(away, away)), np.float32(256)))
+    return exact.sqrt(div(exact.sum_in_order(mul(away, away)), np.float32(256))).reshape(x.shape[:2])
 
 
 def dot(w: UInt8[Array, "rows blocks 196"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
