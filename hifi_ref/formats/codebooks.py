@@ -24,7 +24,9 @@ import numpy as np
 from hifi_ref import exact
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int8, UInt8
+    from jaxtyping import Float32, Int8, Integer, UInt8
+
+    from hifi_ref.exact import Array
 
 
 # The steps of IQ4_NL and IQ4_XS: finer near zero, where most weights lie.
@@ -42,7 +44,7 @@ def grid(name: str, dtype: type = np.int8) -> np.ndarray:
     """The grid of a format: [rows, 8 or 4], magnitudes (IQ1_S: -1, 0, 1)."""
     width, values, packed = _GRIDS[name]
     columns = np.frombuffer(zlib.decompress(base64.b85decode(packed)), np.uint8)
-    table = np.array(values, dtype)[columns.reshape(width, -1).T]
+    table: np.ndarray = np.array(values, dtype)[columns.reshape(width, -1).T]
     table.setflags(write=False)
     return table
 
@@ -51,7 +53,9 @@ def grid(name: str, dtype: type = np.int8) -> np.ndarray:
 def _signs(dtype: type) -> np.ndarray:
     """[256, 8]: for each sign byte +1 or -1 in dtype; for uint32 the sign bit of a float32."""
     minus = (np.arange(256)[:, None] >> np.arange(8)) & 1
-    table = minus.astype(np.uint32) << np.uint32(31) if dtype is np.uint32 else (1 - 2 * minus).astype(dtype)
+    table: np.ndarray = (
+        minus.astype(np.uint32) << np.uint32(31) if dtype is np.uint32 else (1 - 2 * minus).astype(dtype)
+    )
     table.setflags(write=False)
     return table
 
@@ -62,12 +66,12 @@ def _even_bytes() -> np.ndarray:
     return np.array([code | (code.bit_count() & 1) << 7 for code in range(128)], np.uint8)
 
 
-def take(table: np.ndarray, index: Array) -> Array:
+def take(table: np.ndarray, index: Integer[Array, "*n"]) -> Array:
     """table[index], in the library of index, which must be within bounds."""
     return exact.library(index).take(table, index, axis=0, mode="clip")
 
 
-def look_up(steps: Sequence[int], index: Array) -> Array:
+def look_up(steps: Sequence[int] | Integer[np.ndarray, "k"], index: Integer[Array, "*n"]) -> Integer[Array, "*n"]:
     """steps[index] by a tree of selections, which vector units do without a table: [*n] -> [*n], of index's dtype."""
     lib = exact.library(index)
     level = [index.dtype.type(step) for step in steps]
@@ -80,12 +84,12 @@ def look_up(steps: Sequence[int], index: Array) -> Array:
     return level[0]
 
 
-def take_step(steps: Int8[Array, "16"], code: UInt8[Array, "*n"]) -> Int8[Array, "*n"]:
+def take_step(steps: Int8[np.ndarray, "16"], code: UInt8[Array, "*n"]) -> Int8[Array, "*n"]:
     """steps[code], as each lane does it best."""
     return look_up(steps, code.view(np.int8)) if exact.is_jax(code) else take(steps, code)
 
 
-def complete_signs(code: Array) -> UInt8[Array, "*n"]:
+def complete_signs(code: Integer[Array, "*n"]) -> UInt8[Array, "*n"]:
     """Seven stored sign bits -> eight."""
     return take(_even_bytes(), code)
 
@@ -93,14 +97,14 @@ def complete_signs(code: Array) -> UInt8[Array, "*n"]:
 # VALUES
 
 
-def signed_rows(name: str, index: Array, signs: UInt8[Array, "*n"]) -> Float32[Array, "*n 8"]:
+def signed_rows(name: str, index: Integer[Array, "..."], signs: UInt8[Array, "*n"]) -> Float32[Array, "*n 8"]:
     """The grid's rows, bit j of a sign byte negating the weight j. A row of 4 takes two indices a sign byte."""
     rows = take(grid(name, np.float32), index)
     flips = take(_signs(np.uint32), signs)
     return exact.from_bits(exact.bits(rows.reshape(flips.shape)) ^ flips)
 
 
-def signed_codes(name: str, index: Array, signs: UInt8[Array, "*n"]) -> Int8[Array, "*n 8"]:
+def signed_codes(name: str, index: Integer[Array, "..."], signs: UInt8[Array, "*n"]) -> Int8[Array, "*n 8"]:
     """signed_rows as integers."""
     minus = take(_signs(np.int8), signs)
     return take(grid(name), index).reshape(minus.shape) * minus
@@ -129,10 +133,10 @@ def nearest_step_fp4(x: Float32[Array, "*n k"], d: Float32[Array, "*n"]) -> UInt
     is the first.
     """
     lib = exact.library(x)
-    size = abs(x)
+    size = lib.abs(x)
     code, least = lib.zeros(x.shape, np.uint8), size
     for i in range(1, 8):
-        distance = abs(exact.mul(d, np.float32(STEPS_FP4[i]))[..., None] - size)
+        distance = lib.abs(exact.mul(d, np.float32(STEPS_FP4[i]))[..., None] - size)
         nearer = distance < least
         code, least = lib.where(nearer, np.uint8(i), code), lib.where(nearer, distance, least)
     return lib.where((x < 0) & (code != 0), code | np.uint8(8), code)

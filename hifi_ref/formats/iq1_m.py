@@ -28,7 +28,9 @@ from hifi_ref.formats.packing import gather, spread
 from hifi_ref.formats.search import grid_search, split_search
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32, UInt8, UInt16
+    from jaxtyping import Float32, Int32, UInt8, UInt16
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(
@@ -78,10 +80,13 @@ def encode(
     shape = x.shape[:2]
 
     # SUB-BLOCKS
-    columns, w, _ = grid_search.sub_columns(x, weights, 16)
-    w = exact.mul(columns, columns) if w is None else w
+    columns, mean_square = grid_search.sub_columns(x, 16)
+    if weights is None:
+        w = exact.mul(columns, columns)
+    else:
+        w = grid_search.importance_columns(x.shape, columns, weights, mean_square)
     found = split_search.best_split(columns, w, 1e-7, halves=True)
-    index = found.index.T.reshape(*shape, 16, 2)
+    index = found.row_numbers.T.reshape(*shape, 16, 2)
 
     # SCALES OF THE SCALES: their own scale is fitted to all weights, and then a little enlarged
     d, scales, empty = grid_search.store_scales(found.scale.reshape(*shape, 16), 7)

@@ -27,7 +27,9 @@ from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.search import grid_search, split_search
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32, UInt8, UInt16
+    from jaxtyping import Float32, Int32, UInt8, UInt16
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(
@@ -73,12 +75,13 @@ def encode(
     shape = x.shape[:2]
 
     # SUB-BLOCKS
-    columns, w, _ = grid_search.sub_columns(x, weights, 32)
+    columns, mean_square = grid_search.sub_columns(x, 32)
+    w = grid_search.importance_columns(x.shape, columns, weights, mean_square)
     found = split_search.best_split(columns, w, 1e-12, halves=False)
 
     # SCALES OF THE SCALES, a little above what the largest asks for
     d, scales, empty = grid_search.store_scales(found.scale.reshape(*shape, 8), 7)
-    index = found.index.T.reshape(*shape, 8, 4)
+    index = found.row_numbers.T.reshape(*shape, 8, 4)
     down = lib.where(empty[..., None], False, found.down[0].reshape(*shape, 8))
     high = sum((index[..., i] >> 8) << (3 * i) for i in range(4)) | scales << 12 | down.astype(np.int32) << 15
     qs = (index & 255).reshape(*shape, 32)

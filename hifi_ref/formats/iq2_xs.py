@@ -29,7 +29,9 @@ from hifi_ref.formats.search import grid_search, scale_search
 from hifi_ref.formats.search.grid_lists import Lists
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32, UInt8, UInt16
+    from jaxtyping import Float32, Int32, UInt8, UInt16
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(
@@ -74,7 +76,8 @@ def encode(
     shape = x.shape[:2]
 
     # SUB-BLOCKS
-    columns, w, _ = grid_search.sub_columns(x, weights, 16, doubled=False)
+    columns, mean_square = grid_search.sub_columns(x, 16, doubled=False)
+    w = grid_search.importance_columns(x.shape, columns, weights, mean_square)
     size, signs = grid_search.split_signs(columns, w, even=True)
     nothing = lib.max(size, axis=0) < scale_search.NOTHING
     fit = grid_search.fit_from_peak(SEARCH, size, w, nothing)
@@ -82,7 +85,7 @@ def encode(
 
     # SCALES OF THE SCALES, and all bytes 0 where there are none
     d, scales, empty = grid_search.store_scales(found.scale, 15)
-    words = lib.where(empty[..., None], 0, found.index | (found.signs & 127) << 9)
+    words = lib.where(empty[..., None], 0, found.row_numbers | (found.signs & 127) << 9)
     nibbles = gather(scales.reshape(*shape, 8, 2, 1), 4)[..., 0]
     return LAYOUT.pack(d=d, qs=words, scales=nibbles)
 

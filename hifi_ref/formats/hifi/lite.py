@@ -39,7 +39,9 @@ from hifi_ref.formats.hifi import outliers as out
 from hifi_ref.formats.layout import Field, Layout
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, UInt8
+    from jaxtyping import Float32, Int, UInt8
+
+    from hifi_ref.exact import Array
 
 
 class Lite(NamedTuple):
@@ -47,12 +49,12 @@ class Lite(NamedTuple):
 
     layout: Layout
     outliers: range
-    decode: Callable
-    encode: Callable
-    dot: Callable
+    decode: Callable[..., Array]
+    encode: Callable[..., Array]
+    dot: Callable[..., Array]
 
 
-def outlier_count(importance: Float32[Array, "*n"], slots: int, model_params: float) -> Array:
+def outlier_count(importance: Float32[Array, "*n"], slots: int, model_params: float) -> Int[Array, "*n"]:
     """Slots that a tensor of this importance uses: all, half of them rounded up, or none."""
     lib = exact.library(importance)
     size = np.float32(model_params)
