@@ -16,9 +16,11 @@ A row of weights passes through at most six rooms on its way to blocks:
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from hifi_ref.exact.lanes import Array, is_jax, is_traced, library
+from hifi_ref.exact.lanes import Array, SameArray, is_jax, is_traced, library
 from hifi_ref.lanes import choose, numpy_lane
 from hifi_ref.lanes.checks import check_finite, checked_array, format_offering, partner_of, row_length
 from hifi_ref.lanes.choose import Kind
@@ -30,12 +32,12 @@ HERE = "cpu"
 
 def encode(
     name: str,
-    x: Array,
+    x: SameArray,
     weights: Array | None = None,
     lane: str = "auto",
     outliers: int | None = None,
     model_params: float | None = None,
-) -> Array:
+) -> SameArray:
     """Weights to blocks, byte for byte as ggml_quantize_chunk of llama.cpp v0.5.0, or of the HIFI fork.
 
     Args:
@@ -67,17 +69,19 @@ def encode(
     if f.requires_weights and weights is None:
         raise ValueError(f"{name} cannot be encoded without importance weights: pass weights=float32[{n}]")
     shape = (*x.shape[:-1], n // f.block_size * f.type_size)
-    given = weights if is_traced(weights) else x
+    given: Any = weights if is_traced(weights) else x
     if _lane(lane, given, Kind("encode", name, weights is not None), x.size) == "jax":
         from hifi_ref.lanes import jax_lane
 
         if _in_memory(lane, given):
-            return jax_lane.encode_in_pieces(f, x, None if weights is None else _numpy(weights), shape)
+            own = None if weights is None else _numpy(weights)
+            return _like(x, jax_lane.encode_in_pieces(f, _numpy(x), own, shape))
         return jax_lane.encode(f, x, weights, shape)
-    return _like(x, numpy_lane.encode(f, _numpy(x), None if weights is None else _numpy(weights)).reshape(shape))
+    own = None if weights is None else _numpy(weights)
+    return _like(x, numpy_lane.encode(f, _numpy(x), own).reshape(shape))
 
 
-def decode(name: str, blocks: Array, lane: str = "auto", out: Array | None = None) -> Array:
+def decode(name: str, blocks: SameArray, lane: str = "auto", out: SameArray | None = None) -> SameArray:
     """Blocks to weights, bit for bit as dequantize_row_* of llama.cpp v0.5.0 (NaN counts equal to NaN).
 
     Args:
@@ -104,18 +108,17 @@ def decode(name: str, blocks: Array, lane: str = "auto", out: Array | None = Non
         from hifi_ref.lanes import jax_lane
 
         return jax_lane.decode(f, blocks, shape, out, HERE if _in_memory(lane, blocks) else None)
-    if is_jax(blocks) or out is None or not out.flags.c_contiguous:
-        result = np.empty(shape, np.float32)
-    else:
-        result = out
+    # A NumPy array, if any
+    own: Any = None if is_jax(blocks) else out
+    result = np.empty(shape, np.float32) if own is None or not own.flags.c_contiguous else own
     numpy_lane.decode(f, _numpy(blocks), result)
-    if result is out or out is None or is_jax(blocks):
+    if own is None or result is own:
         return _like(blocks, result)
-    out[...] = result
-    return out
+    own[...] = result
+    return own
 
 
-def dot(name: str, w: Array, a: Array, lane: str = "auto") -> Array:
+def dot(name: str, w: SameArray, a: Array, lane: str = "auto") -> SameArray:
     """Matrix times vector on blocks, bit for bit as the ggml_vec_dot_*_generic kernel of llama.cpp v0.5.0, row by row.
 
     Args:
@@ -140,7 +143,7 @@ def dot(name: str, w: Array, a: Array, lane: str = "auto") -> Array:
     na = row_length(a, partner.type_size, f"bytes a {partner.name} block") // partner.type_size * partner.block_size
     if n != na:
         raise ValueError(f"a row of w holds {n} weights, but a holds {na} values")
-    given = a if is_traced(a) else w
+    given: Any = a if is_traced(a) else w
     if _lane(lane, given, Kind("dot", name, shape=w.shape), len(w) * n) == "jax":
         from hifi_ref.lanes import jax_lane
 
@@ -148,7 +151,7 @@ def dot(name: str, w: Array, a: Array, lane: str = "auto") -> Array:
     return _like(w, numpy_lane.dot(f, partner, _numpy(w), _numpy(a)))
 
 
-def _lane(lane: str, x: Array, kind: Kind, n: int) -> str:
+def _lane(lane: str, x: Any, kind: Kind, n: int) -> str:
     """The lane for n weights in x; or raises as the functions above say."""
     if lane not in LANES:
         raise ValueError(f"lane must be one of {', '.join(LANES)}, not {lane!r}")
@@ -165,7 +168,7 @@ def _lane(lane: str, x: Array, kind: Kind, n: int) -> str:
     return choose.lane(kind, n)
 
 
-def _in_memory(lane: str, x: Array) -> bool:
+def _in_memory(lane: str, x: Any) -> bool:
     return lane == "auto" and not is_jax(x)
 
 
@@ -173,5 +176,5 @@ def _numpy(x: Array) -> np.ndarray:
     return np.asarray(x)
 
 
-def _like(x: Array, result: np.ndarray) -> Array:
+def _like(x: Any, result: np.ndarray) -> Any:
     return library(x).asarray(result)

@@ -54,7 +54,7 @@ def _binary16(layout: Layout, case: Case, observed: np.ndarray) -> bool:
 
 
 def _bfloat16(layout: Layout, case: Case, observed: np.ndarray) -> bool:
-    return bool(same(observed, exact.widen_bf16(exact.narrow_bf16(case.expected))).all())
+    return bool(same(observed, np.asarray(exact.widen_bf16(exact.narrow_bf16(case.expected)))).all())
 
 
 def _permuted(layout: Layout, case: Case, observed: np.ndarray) -> bool:

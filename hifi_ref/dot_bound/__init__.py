@@ -46,8 +46,8 @@ their products and sums. With r this share, M is at most (A + |true value| + r) 
 another than that of the decoded weights (docs/hifi.md), it may fall outside.
 
 **What it catches.** The bound grows with n^2, the effect of a wrong code does not grow: judge what a kernel makes of
-blocks on short rows, where one code off by one falls outside (tests/test_dot_bound.py measures how often), and long
-rows with ``additions``.
+blocks on short rows, where one code off by one falls outside, and long rows with ``additions``.
+tests/dot_bound/test_wrong_codes.py measures how often.
 
 Source of the analysis: N. Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, sections 3.1 and 4.2.
 

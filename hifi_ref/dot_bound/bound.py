@@ -17,8 +17,6 @@ from hifi_ref.dot_bound.terms import parts_of
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float32, Float64, UInt8
 
-    from hifi_ref.exact import Array
-
 # Roundings of a term before it is added: an integer above 2^24 converted, three products.
 TERM_ROUNDINGS = 4
 # The same in formats with outliers: a difference, the 127th of a scale, and its product besides.
@@ -32,27 +30,28 @@ CHUNK = 1 << 20
 class DotBound(NamedTuple):
     """For each row: the true dot product, and the largest error that a sound float32 kernel can have."""
 
-    value: Float32[Array, "rows"]
+    value: Float32[np.ndarray, "rows"]
     """The true value, correctly rounded, ties to even."""
-    high: Float64[Array, "rows"]
+    high: Float64[np.ndarray, "rows"]
     """The true value, correctly rounded to binary64."""
-    low: Float64[Array, "rows"]
+    low: Float64[np.ndarray, "rows"]
     """The true value minus high, correctly rounded: the two together hold more than 100 bits."""
-    bound: Float64[Array, "rows"]
+    bound: Float64[np.ndarray, "rows"]
     """The largest |kernel - true value|; infinite where float32 can overflow on the way."""
 
-    def error(self, result: Float32[Array, "rows"]) -> Float64[Array, "rows"]:
+    def error(self, result: Float32[np.ndarray, "rows"]) -> Float64[np.ndarray, "rows"]:
         """|result - true value|, to within a few parts in 2^53 (of the result where it is 0 otherwise)."""
         with np.errstate(all="ignore"):
             return abs((result.astype(np.float64) - self.high) - self.low)
 
-    def holds(self, result: Float32[Array, "rows"]) -> Bool[Array, "rows"]:
+    def holds(self, result: Float32[np.ndarray, "rows"]) -> Bool[np.ndarray, "rows"]:
         """Whether a kernel's result lies within the bound. A NaN never does."""
         return (self.error(result) <= self.bound) & ~np.isnan(result)
 
 
-def dot_exact(name: str, w: UInt8[Array, "rows w_bytes"], a: UInt8[Array, "a_bytes"], additions: int | None = None
-              ) -> DotBound:  # fmt: skip
+def dot_exact(
+    name: str, w: UInt8[np.ndarray, "rows w_bytes"], a: UInt8[np.ndarray, "a_bytes"], additions: int | None = None
+) -> DotBound:
     """The true dot product of each row of w with a, and how far from it a sound kernel can be.
 
     Args:
@@ -106,14 +105,14 @@ def dot_exact(name: str, w: UInt8[Array, "rows w_bytes"], a: UInt8[Array, "a_byt
     return DotBound(_round_to_f32(high, low), high, low, bound)
 
 
-def dot_fractions(name: str, w: UInt8[Array, "rows w_bytes"], a: UInt8[Array, "a_bytes"]) -> list[Fraction]:
+def dot_fractions(name: str, w: UInt8[np.ndarray, "rows w_bytes"], a: UInt8[np.ndarray, "a_bytes"]) -> list[Fraction]:
     """The true dot product of each row as a fraction. Takes and raises what dot_exact does; slow."""
     f, partner, w, a, _ = checked(name, w, a)
     rows = parts_of(f, partner, w, a, first=0).terms.tolist()
     return [sum(map(Fraction, row), Fraction(0)) for row in rows]
 
 
-def _round_to_f32(high: Float64[Array, "rows"], low: Float64[Array, "rows"]) -> Float32[Array, "rows"]:
+def _round_to_f32(high: Float64[np.ndarray, "rows"], low: Float64[np.ndarray, "rows"]) -> Float32[np.ndarray, "rows"]:
     """high + low, rounded once: where low is not 0, high is first rounded to odd, so that it is no tie of float32."""
     even = high.view(np.uint64) & np.uint64(1) == 0
     odd = np.where((low != 0) & even, np.nextafter(high, np.copysign(np.inf, low)), high)

@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import api
-from hifi_ref.formats import FORMATS, Format
-from hifi_ref.lanes.checks import format_offering
+from hifi_ref.formats import Format
+from hifi_ref.lanes.checks import format_offering, partner_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, UInt8
 
-    from hifi_ref.exact import Array
 
-
-def checked(name: str, w: UInt8[Array, "rows w_bytes"], a: UInt8[Array, "a_bytes"]
-             ) -> tuple[Format, Format, UInt8[Array, "rows w_bytes"], UInt8[Array, "a_bytes"], int]:  # fmt: skip
+def checked(
+    name: str, w: UInt8[np.ndarray, "rows w_bytes"], a: UInt8[np.ndarray, "a_bytes"]
+) -> tuple[Format, Format, UInt8[np.ndarray, "rows w_bytes"], UInt8[np.ndarray, "a_bytes"], int]:
     """The formats of w and a, contiguous w and a, and how many weights a row has; or raises as dot_exact says."""
     f = format_offering(name, "dot")
-    partner = FORMATS[f.dot_with]
+    partner = partner_of(f)
     for x, what, axes in ((w, "w", 2), (a, "a", 1)):
         if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.ndim != axes:
             raise ValueError(f"{what} must be a NumPy array of uint8 with {axes} axes")
@@ -32,7 +31,9 @@ def checked(name: str, w: UInt8[Array, "rows w_bytes"], a: UInt8[Array, "a_bytes
     return f, partner, np.ascontiguousarray(w), np.ascontiguousarray(a), n
 
 
-def finite_values(f: Format, blocks: UInt8[Array, "rows bytes"], first: int | None) -> Float64[Array, "rows n"]:
+def finite_values(
+    f: Format, blocks: UInt8[np.ndarray, "rows bytes"], first: int | None
+) -> Float64[np.ndarray, "rows n"]:
     """Finite float64 weights; first is the number of the first row, None for activations."""
     values = api.decode(f.name, blocks, lane="numpy")
     finite = np.isfinite(values)

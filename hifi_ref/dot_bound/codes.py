@@ -12,16 +12,14 @@ from hifi_ref.formats import Format
 if TYPE_CHECKING:
     from jaxtyping import Float64, UInt8
 
-    from hifi_ref.exact import Array
-
 # The fields that are 0 where all codes are, in formats whose codes have an offset that kernels may take from bsums.
 CODE_FIELDS = {"Q3_K": ("hmask", "qs"), "Q6_K": ("ql", "qh"), "TQ1_0": ("qs", "qh"), "TQ2_0": ("qs",)}
 # The bits of qh that reverse all shifts, repeated.
 SHIFT_BITS = {"IQ1_S": (0x00, 0x80), "IQ1_M": (0x88,)}
 
 
-def codes_and_offset(f: Format, w: UInt8[Array, "rows w_bytes"], first: int
-                     ) -> tuple[Float64[Array, "..."], Float64[Array, "..."] | None]:  # fmt: skip
+def codes_and_offset(f: Format, w: UInt8[np.ndarray, "rows w_bytes"], first: int
+                     ) -> tuple[Float64[np.ndarray, "..."], Float64[np.ndarray, "..."] | None]:  # fmt: skip
     """The weights as codes + offset, both exact; None where the codes stand alone.
 
     Decoding is linear in a block's scales and rounds nothing but the sum of the two, so it is done twice.
@@ -45,8 +43,8 @@ def stored_sums(f: Format, n: int) -> int:
     return n // (16 if f.dot_with == "Q8_K" else 32) if separate else 0
 
 
-def _without(f: Format, w: UInt8[Array, "rows w_bytes"], *names: str, keep_xor: tuple[int, ...] = ()
-             ) -> UInt8[Array, "rows w_bytes"]:  # fmt: skip
+def _without(f: Format, w: UInt8[np.ndarray, "rows w_bytes"], *names: str, keep_xor: tuple[int, ...] = ()
+             ) -> UInt8[np.ndarray, "rows w_bytes"]:  # fmt: skip
     """w with those fields set to 0, or with a pattern of bits reversed in them."""
     blocks = w.reshape(len(w), -1, f.type_size).copy()
     for name in names:

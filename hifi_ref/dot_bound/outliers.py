@@ -15,11 +15,9 @@ from hifi_ref.formats.hifi.transcode import base_of
 if TYPE_CHECKING:
     from jaxtyping import Float64, UInt8
 
-    from hifi_ref.exact import Array
 
-
-def outlier_parts(f: Format, w: UInt8[Array, "rows w_bytes"], first: int, d: Float64[Array, "blocks"],
-                   q: Float64[Array, "blocks 256"]) -> Parts:  # fmt: skip
+def outlier_parts(f: Format, w: UInt8[np.ndarray, "rows w_bytes"], first: int, d: Float64[np.ndarray, "blocks"],
+                   q: Float64[np.ndarray, "blocks 256"]) -> Parts:  # fmt: skip
     """The parts of a format that is a base and slots; d and q are the activations' scales and codes."""
     base = FORMATS[base_of(f.name).LAYOUT.name]
     slots = slots_of(f)
@@ -41,7 +39,7 @@ def outlier_parts(f: Format, w: UInt8[Array, "rows w_bytes"], first: int, d: Flo
     factor = np.full((len(w), len(d)), LARGEST_FACTOR)
     if any(field.name == "scale" and field.dtype == "f32" for field in f.layout.fields):
         stored = f.layout.by_name(w.reshape(len(w), -1, f.type_size))["scale"]
-        stored = abs(stored.astype(np.float64))
+        stored = abs(np.asarray(stored, np.float64))
         scale = np.where(stored > 0, np.minimum(scale, stored * 2.0**-14), scale)
         factor = factor * np.maximum(stored, 1)
     faint = np.repeat(np.minimum(scale, 1) * np.minimum(abs(d), 1) < SMALLEST_NORMAL, f.block_size, axis=1)
@@ -54,7 +52,9 @@ def slots_of(f: Format) -> int:
     return 0 if f.dialect == "llama.cpp" else next(x.count for x in f.layout.fields if x.name == "at")
 
 
-def _slot_sizes(f: Format, base: Format, w: UInt8[Array, "rows w_bytes"], first: int) -> Float64[Array, "rows n"]:
+def _slot_sizes(
+    f: Format, base: Format, w: UInt8[np.ndarray, "rows w_bytes"], first: int
+) -> Float64[np.ndarray, "rows n"]:
     """For each weight the sum of |what a slot brings|: decoded over a base of zeros, all other slots' values 0."""
     blocks = w.reshape(len(w), -1, f.type_size)
     place = f.layout.span("values")

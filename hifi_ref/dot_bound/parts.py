@@ -9,8 +9,6 @@ import numpy as np
 if TYPE_CHECKING:
     from jaxtyping import Float64
 
-    from hifi_ref.exact import Array
-
 # The most that one rounding to float32 changes, relative.
 UNIT = 2.0**-24
 SMALLEST_NORMAL = 2.0**-126
@@ -23,24 +21,28 @@ LARGEST_FACTOR = 2.0**50
 class Parts(NamedTuple):
     """What is known of some rows."""
 
-    terms: Float64[Array, "rows terms"]
+    terms: Float64[np.ndarray, "rows terms"]
     """Their sum is the true value."""
-    size: Float64[Array, "rows"]
+    size: Float64[np.ndarray, "rows"]
     """The sum of |products|."""
-    faint: Float64[Array, "rows"]
+    faint: Float64[np.ndarray, "rows"]
     """The share of it in blocks where a product may underflow."""
-    largest: Float64[Array, "rows"]
+    largest: Float64[np.ndarray, "rows"]
     """A number that no intermediate result of a product exceeds."""
-    rounded: Float64[Array, "rows"] | float = 0.0
+    rounded: Float64[np.ndarray, "rows"] | float = 0.0
     """What decoding rounds off."""
 
 
-def block_sums(x: Float64[Array, "rows blocks n"], q: Float64[Array, "blocks n"]) -> Float64[Array, "rows blocks"]:
+def block_sums(
+    x: Float64[np.ndarray, "rows blocks n"], q: Float64[np.ndarray, "blocks n"]
+) -> Float64[np.ndarray, "rows blocks"]:
     """A block's sum of x times q. Exact where it is an integer of at most 53 bits times one scale."""
     return (x.transpose(1, 0, 2) @ q[:, :, None])[..., 0].T
 
 
-def times(sums: Float64[Array, "rows blocks"], d: Float64[Array, "blocks"]) -> Float64[Array, "rows 2*blocks"]:
+def times(
+    sums: Float64[np.ndarray, "rows blocks"], d: Float64[np.ndarray, "blocks"]
+) -> Float64[np.ndarray, "rows 2*blocks"]:
     """Numbers of at most 53 bits times numbers of at most 24, exact: the upper 24 bits and the others apart."""
     shifted = sums * (2.0**29 + 1)
     upper = shifted - (shifted - sums)

@@ -16,18 +16,17 @@ from hifi_ref.formats import Format
 if TYPE_CHECKING:
     from jaxtyping import Float32, Float64, UInt8
 
-    from hifi_ref.exact import Array
 
-
-def parts_of(f: Format, partner: Format, w: UInt8[Array, "rows w_bytes"], a: UInt8[Array, "a_bytes"], first: int
-           ) -> Parts:  # fmt: skip
+def parts_of(
+    f: Format, partner: Format, w: UInt8[np.ndarray, "rows w_bytes"], a: UInt8[np.ndarray, "a_bytes"], first: int
+) -> Parts:
     """The parts of all rows of w times a, which ``checks.checked`` has let pass; first is the number of w's first row.
 
     Raises ValueError for what is no finite number, and for bsums that are not the sums of their codes.
     """
     if partner.block_size == 1:
         return _float_parts(finite_values(f, w, first), finite_values(partner, a[None], None)[0])
-    fields = partner.layout.by_name(a.reshape(-1, partner.type_size))
+    fields = {name: np.asarray(x) for name, x in partner.layout.by_name(a.reshape(-1, partner.type_size)).items()}
     d, q = fields["d"].astype(np.float64), fields["qs"].astype(np.float64)
     check_activations(fields)
     if slots_of(f):
@@ -35,7 +34,7 @@ def parts_of(f: Format, partner: Format, w: UInt8[Array, "rows w_bytes"], a: UIn
     return _coded_parts(f, w, first, d, q, fields.get("s"))
 
 
-def _float_parts(w: Float64[Array, "rows n"], a: Float64[Array, "n"]) -> Parts:
+def _float_parts(w: Float64[np.ndarray, "rows n"], a: Float64[np.ndarray, "n"]) -> Parts:
     # 24 bits times 24
     terms = w * a
     sizes = abs(terms)
@@ -43,8 +42,8 @@ def _float_parts(w: Float64[Array, "rows n"], a: Float64[Array, "n"]) -> Parts:
     return Parts(terms, sizes.sum(axis=1), (sizes * faint).sum(axis=1), np.zeros(len(w)))
 
 
-def _coded_parts(f: Format, w: UInt8[Array, "rows w_bytes"], first: int, d: Float64[Array, "blocks"],
-                 q: Float64[Array, "blocks n"], s: Float32[Array, "blocks"] | None) -> Parts:  # fmt: skip
+def _coded_parts(f: Format, w: UInt8[np.ndarray, "rows w_bytes"], first: int, d: Float64[np.ndarray, "blocks"],
+                 q: Float64[np.ndarray, "blocks n"], s: Float32[np.ndarray, "blocks"] | None) -> Parts:  # fmt: skip
     """d, q and s are the activations' scales, codes and, in Q8_1, stored sums."""
     codes, offset = codes_and_offset(f, w, first)
     shape = (len(w), *q.shape)
@@ -66,7 +65,7 @@ def _coded_parts(f: Format, w: UInt8[Array, "rows w_bytes"], first: int, d: Floa
     factor = LARGEST_FACTOR
     if f.name == "MXFP4":
         exponent, _ = f.layout.unpack(w.reshape(len(w), -1, f.type_size))
-        scale = exact.from_bits(exact.widen_e8m0_half(exponent)).astype(np.float64)
+        scale = np.asarray(exact.from_bits(exact.widen_e8m0_half(exponent)), np.float64)
         factor = LARGEST_FACTOR * np.maximum(scale, 1)
     faint = np.minimum(scale, 1) * np.minimum(abs(d), 1) < SMALLEST_NORMAL
     largest = (factor * np.maximum(abs(d), 1)).max(axis=-1, initial=0)

@@ -45,6 +45,7 @@ from hifi_ref.exact.conversions import (  # fmt: skip
 )
 from hifi_ref.exact.lanes import (  # fmt: skip
     Array,
+    Operand,
     faster_texts,
     has_faster_text,
     is_for_cpu,

@@ -4,75 +4,81 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hifi_ref.exact import long_arithmetic
 from hifi_ref.exact.bit_patterns import SMALLEST_NORMAL, bits, f32, from_bits, hidden_zero, i32, seal
 from hifi_ref.exact.corrections import is_by_hand
-from hifi_ref.exact.lanes import Array, is_jax, is_traced, library
+from hifi_ref.exact.lanes import is_jax, is_traced, library
 from hifi_ref.exact.watch import mark_faint
 
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Shaped
 
-def _witness(a: Any, b: Any) -> Array:
+    from hifi_ref.exact.lanes import Array, Operand
+
+
+def _witness(a: Operand, b: Operand) -> Any:
     """The operand that hides the zero: one that is being traced, since that of a constant is no secret."""
     if is_traced(a):
         return a
     return b if is_traced(b) or not is_jax(a) else a
 
 
-def mul(a: Array, b: Array) -> Array:
+def mul(a: Operand, b: Operand) -> Float32[Array, "..."]:
     """a*b, rounded once, never part of a fused multiply-add, and watched. Put the less predictable operand first."""
+    result: Any = a * b
     if is_jax(a) or is_jax(b):
-        result = a * b
         mark_faint(result, a, b)
         return seal(result, _witness(a, b))
-    return a * b
+    return result
 
 
-def score(a: Array, b: Array) -> Array:
+def score(a: Operand, b: Operand) -> Float32[Array, "..."]:
     """``mul`` for a number that is only compared and multiplied, never added: watched down to 2^-126, not to 2^-103."""
+    result: Any = a * b
     if is_jax(a) or is_jax(b):
-        result = a * b
         mark_faint(result, a, b, floor=SMALLEST_NORMAL)
         return seal(result, _witness(a, b))
-    return a * b
+    return result
 
 
-def product(a: Array, b: Array) -> Array:
+def product(a: Operand, b: Operand) -> Float32[Array, "..."]:
     """``mul``, not watched: for a product that cannot be faint, or may be.
 
     It cannot where a factor is a whole number, or where both are numbers that were binary16; it may where all that is
     done with it is to round it to a whole number, or to add it to one. tests/unsealed.py proves which it is.
     """
-    if is_jax(a) or is_jax(b):
-        return seal(a * b, _witness(a, b))
-    return a * b
+    result: Any = a * b
+    return seal(result, _witness(a, b)) if is_jax(a) or is_jax(b) else result
 
 
-def sealed_by(x: Array) -> tuple[Callable[[Array, Array], Array], Callable[[Array, Array], Array]]:
+def sealed_by(
+    x: Float32[Array, "*n"],
+) -> tuple[Callable[[Operand, Operand], Array], Callable[[Operand, Operand], Array]]:
     """``mul`` and ``product`` for loops: sealed with one hidden zero, taken from finite x once, not per operand."""
     if not is_jax(x):
         return np.multiply, np.multiply
     zero = hidden_zero(x)
 
-    def watched(a: Array, b: Array) -> Array:
-        result = a * b
+    def watched(a: Operand, b: Operand) -> Array:
+        result: Any = a * b
         mark_faint(result, a, b)
         return from_bits(bits(result) ^ zero)
 
     return watched, lambda a, b: from_bits(bits(a * b) ^ zero)
 
 
-def mul_int(d: Array, q: Array) -> Array:
+def mul_int(d: Float32[Array, "..."], q: Shaped[Array, "..."]) -> Float32[Array, "..."]:
     """d*q for any float32 d and integers abs(q) <= 128, exact down to subnormal d and results in both lanes."""
     if not (is_jax(d) or is_jax(q)):
         return d * f32(q)
     lib = library(d)
     u = bits(d)
     # Below 2^-125 d is a multiple of 2^-149: multiply integers, round once as a float, and move the exponent back.
-    units = i32(lib.where((u >> 23) & 0xFF == 0, u & 0x007FFFFF, u & 0x007FFFFF | 0x00800000)) * abs(i32(q))
+    units = i32(lib.where((u >> 23) & 0xFF == 0, u & 0x007FFFFF, u & 0x007FFFFF | 0x00800000)) * lib.abs(i32(q))
     as_float = bits(f32(units))
     small = lib.where(units < 2**24, units.astype(np.uint32), as_float - np.uint32(149 << 23))
     negative = (u >> 31 != 0) ^ (q < 0)
@@ -80,12 +86,12 @@ def mul_int(d: Array, q: Array) -> Array:
     return lib.where(u & 0x7FFFFFFF < np.uint32(2 << 23), from_bits(small), d * f32(q))
 
 
-def madd(a: Array, b: Array, c: Array) -> Array:
+def madd(a: Operand, b: Operand, c: Operand) -> Float32[Array, "..."]:
     """a*b + c in the strict profile: the product rounds, then the sum. The product is not watched: see ``product``."""
     return product(a, b) + c
 
 
-def div(a: Array, b: Array) -> Array:
+def div(a: Operand, b: Operand) -> Float32[Array, "..."]:
     """a/b, correctly rounded, and watched. a or b may be a Python number, not both."""
     if not is_jax(a) and not is_jax(b):
         return np.divide(a, b, dtype=np.float32)
@@ -94,12 +100,12 @@ def div(a: Array, b: Array) -> Array:
     return quotient
 
 
-def ratio(a: Array, b: Array) -> Array:
+def ratio(a: Operand, b: Operand) -> Float32[Array, "..."]:
     """``div``, not watched: for a quotient that is only rounded to a whole number. tests/unsealed.py proves it."""
     return _div(a, b) if is_jax(a) or is_jax(b) else np.divide(a, b, dtype=np.float32)
 
 
-def _div(a: Array, b: Array) -> Array:
+def _div(a: Operand, b: Operand) -> Float32[Array, "..."]:
     if is_by_hand("division"):
         lib = library(_witness(a, b))
         return long_arithmetic.div(*lib.broadcast_arrays(lib.asarray(a, np.float32), lib.asarray(b, np.float32)))
@@ -114,7 +120,7 @@ def _div(a: Array, b: Array) -> Array:
     return from_bits(bits(a / divisor) ^ zero)
 
 
-def sqrt(x: Array) -> Array:
+def sqrt(x: Float32[Array, "*n"]) -> Float32[Array, "*n"]:
     """Square root, correctly rounded; sealed so that 1/sqrt(x) stays two operations."""
     if is_jax(x) and is_by_hand("square root"):
         return long_arithmetic.sqrt(x)
@@ -123,7 +129,7 @@ def sqrt(x: Array) -> Array:
     return np.sqrt(x)
 
 
-def reciprocal_or_zero(d: Array) -> Array:
+def reciprocal_or_zero(d: Float32[Array, "*n"]) -> Float32[Array, "*n"]:
     """1/d, and 0 where d is 0."""
     lib = library(d)
     return lib.where(d != 0, div(np.float32(1), lib.where(d != 0, d, np.float32(1))), np.float32(0))

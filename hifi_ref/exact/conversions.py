@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hifi_ref.exact import long_arithmetic
 from hifi_ref.exact.bit_patterns import bits, f32, from_bits
 from hifi_ref.exact.corrections import is_by_hand
-from hifi_ref.exact.lanes import Array, is_jax, library
+from hifi_ref.exact.lanes import is_jax, library
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, UInt8, UInt16, UInt32
+
+    from hifi_ref.exact.lanes import Array
 
 
-def widen_f16(h: Array) -> Array:
+def widen_f16(h: UInt16[Array, "*n"]) -> Float32[Array, "*n"]:
     """uint16 bits of binary16 -> float32, exact."""
     if is_jax(h) and is_by_hand("conversion"):
         return long_arithmetic.widen_f16(h)
@@ -22,7 +28,7 @@ def widen_f16(h: Array) -> Array:
     return h.view(np.float16).astype(np.float32)
 
 
-def narrow_f16(x: Array) -> Array:
+def narrow_f16(x: Float32[Array, "*n"]) -> UInt16[Array, "*n"]:
     """float32 -> uint16 bits of binary16, nearest even, overflow to infinity; any NaN becomes 0x7E00 with its sign."""
     numpy_like = library(x)
     if is_jax(x) and is_by_hand("conversion"):
@@ -36,17 +42,17 @@ def narrow_f16(x: Array) -> Array:
     return numpy_like.where((half & np.uint16(0x7FFF)) > np.uint16(0x7C00), quiet, half)
 
 
-def round_f16(x: Array) -> Array:
+def round_f16(x: Float32[Array, "*n"]) -> Float32[Array, "*n"]:
     """float32 -> the float32 value that binary16 keeps of it."""
     return widen_f16(narrow_f16(x))
 
 
-def widen_bf16(h: Array) -> Array:
+def widen_bf16(h: UInt16[Array, "*n"]) -> Float32[Array, "*n"]:
     """uint16 bits of bfloat16 -> float32, exact."""
     return from_bits(h.astype(np.uint32) << np.uint32(16))
 
 
-def narrow_bf16(x: Array) -> Array:
+def narrow_bf16(x: Float32[Array, "*n"]) -> UInt16[Array, "*n"]:
     """float32 -> uint16 bits of bfloat16, nearest even, NaN made quiet. Source: ggml_compute_fp32_to_bf16."""
     u = bits(x)
     rounded = (u + np.uint32(0x7FFF) + ((u >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
@@ -55,7 +61,7 @@ def narrow_bf16(x: Array) -> Array:
     return library(x).where(is_nan, quiet, rounded).astype(np.uint16)
 
 
-def widen_e8m0_half(e: Array) -> Array:
+def widen_e8m0_half(e: UInt8[Array, "*n"]) -> UInt32[Array, "*n"]:
     """uint8 E8M0 exponent -> float32 bits (uint32) of 2^(e-128), half the scale; 0 and 1 are subnormal numbers.
 
     Bits, not a float, because a back end that flushes subnormals must not touch it. 255 is not treated as NaN.
@@ -65,7 +71,7 @@ def widen_e8m0_half(e: Array) -> Array:
     return library(e).where(e < 2, np.uint32(0x00200000) << e, (e - np.uint32(1)) << np.uint32(23))
 
 
-def widen_ue4m3_half(e: Array) -> Array:
+def widen_ue4m3_half(e: UInt8[Array, "*n"]) -> Float32[Array, "*n"]:
     """uint8 UE4M3 scale -> float32, halved; bytes 0 and 0x7F give 0, bit 7 is ignored. Source: ggml_ue4m3_to_fp32."""
     numpy_like = library(e)
     wide = e.astype(np.uint32)

@@ -7,26 +7,35 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
-Array = Any  # numpy.ndarray or jax.Array; the formats annotate shapes with jaxtyping
+if TYPE_CHECKING:
+    import jax
+
+    Array: TypeAlias = np.ndarray | jax.Array
+    # For what answers in the library that it is asked in.
+    SameArray = TypeVar("SameArray", np.ndarray, jax.Array)
+    # What stands beside an array in arithmetic: another one, or a number.
+    Operand: TypeAlias = Array | np.floating | float
+else:
+    Array = Operand = SameArray = Any
 
 
-def is_jax(x: Array) -> bool:
+def is_jax(x: Any) -> bool:
     """True for a jax.Array, traced or concrete."""
     jax = sys.modules.get("jax")
     return jax is not None and isinstance(x, jax.Array)
 
 
-def is_traced(x: Array) -> bool:
+def is_traced(x: Any) -> bool:
     """True for a jax.Array whose values are not known yet, inside jit or another transformation."""
     jax = sys.modules.get("jax")
     return jax is not None and isinstance(x, jax.core.Tracer)
 
 
-def library(x: Array) -> Any:
+def library(x: Any) -> Any:
     """The array library that x belongs to: the module ``numpy`` or ``jax.numpy``."""
     if is_jax(x):
         return sys.modules["jax"].numpy

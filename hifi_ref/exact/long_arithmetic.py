@@ -9,7 +9,7 @@ every rounding: a half is 10, more than a half 11.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from hifi_ref.exact.lanes import library
 from hifi_ref.exact.loops import fold
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32, UInt16, UInt32
+    from jaxtyping import Float32, Int32, UInt16, UInt32
+
+    from hifi_ref.exact.lanes import Array
 
 INFINITY = np.uint32(0x7F800000)
 QUIET_NAN = np.uint32(0x7FC00000)
@@ -38,7 +40,7 @@ def div(a: Float32[Array, "*n"], b: Float32[Array, "*n"]) -> Float32[Array, "*n"
     exponent = exponent_a - exponent_b + np.int32(127) - i32(less)
 
     # DIGITS: the first is a 1
-    def digit(_, state):
+    def digit(_: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
         digits, rest = state
         fits = rest >= divisor
         digits = digits << np.uint32(1) | fits.astype(np.uint32)
@@ -71,7 +73,7 @@ def sqrt(x: Float32[Array, "*n"]) -> Float32[Array, "*n"]:
     odd = exponent & np.int32(1)
     given = mantissa << (odd + np.int32(1)).astype(np.uint32)
 
-    def digit(_, state):
+    def digit(_: Any, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         digits, rest, given = state
         # The next two places of 26, then zeros
         rest = rest << np.uint32(2) | given >> np.uint32(24) & np.uint32(3)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hifi_ref.exact import watch
 from hifi_ref.exact.bit_patterns import hidden_zero
-from hifi_ref.exact.lanes import Array, is_jax, library
+from hifi_ref.exact.lanes import is_jax, library
+
+if TYPE_CHECKING:
+    from jaxtyping import Complex64, Float32, Shaped
+
+    from hifi_ref.exact.lanes import Array
 
 
 def fold(n: int, body: Callable[[Any, Any], Any], init: Any, unroll: int = 1) -> Any:
@@ -54,7 +59,7 @@ def _shapes_of_marks(work: Callable[[], Any]) -> list[tuple[int, ...]]:
     return [mark.shape for mark in found]
 
 
-def with_row(x: Array, i: Any, row: Array) -> Array:
+def with_row(x: Any, i: Any, row: Shaped[Array, "*n"]) -> Shaped[Array, "rows *n"]:
     """x with row i replaced; a NumPy array is changed in place."""
     if is_jax(x):
         return x.at[i].set(row)
@@ -62,7 +67,7 @@ def with_row(x: Array, i: Any, row: Array) -> Array:
     return x
 
 
-def pair(a: Array, b: Array) -> Any:
+def pair(a: Float32[Array, "*n"], b: Float32[Array, "*n"]) -> Complex64[Array, "*n"] | Float32[np.ndarray, "2 *n"]:
     """Two float32 arrays as one loop-carried value; take them apart with unpair.
 
     XLA:CPU computes every carried array in a loop of its own, and computes what they share again in each. In the JAX
@@ -73,7 +78,9 @@ def pair(a: Array, b: Array) -> Any:
     return np.stack([a, b])
 
 
-def unpair(p: Any) -> tuple[Array, Array]:
+def unpair(
+    p: Complex64[Array, "*n"] | Float32[np.ndarray, "2 *n"],
+) -> tuple[Float32[Array, "*n"], Float32[Array, "*n"]]:
     """The two arrays of a pair."""
     if is_jax(p):
         lax = sys.modules["jax"].lax
@@ -81,7 +88,7 @@ def unpair(p: Any) -> tuple[Array, Array]:
     return p[0], p[1]
 
 
-def wall(*values: Array) -> Any:
+def wall(*values: Shaped[Array, "..."]) -> Any:
     """The values, computed once: XLA must not compute them again inside each of their consumers.
 
     A loop whose number of turns is a zero that no compiler knows leaves its operands as they are, but in memory.
@@ -102,7 +109,7 @@ def wall(*values: Array) -> Any:
     return held if len(held) > 1 else held[0]
 
 
-def held(work: Callable[[], Array]) -> Array:
+def held(work: Callable[[], Array]) -> Float32[Array, "..."]:
     """wall(work()), whose marks are read from the value: it is NaN where one of its products is to be marked."""
     if not watch.is_watching():
         return wall(work())
@@ -115,12 +122,12 @@ def held(work: Callable[[], Array]) -> Array:
     return value
 
 
-def columns(x: Array, n: int) -> Array:
+def columns(x: Shaped[Array, "..."], n: int) -> Shaped[Array, "n groups"]:
     """[..., k * n] -> [n, groups]: element i of every run of n weights in row i, in memory, not as a strided view."""
     turned = x.reshape(-1, n).T
     return wall(turned) if is_jax(x) else np.ascontiguousarray(turned)
 
 
-def rows(x: Array) -> Array:
+def rows(x: Shaped[Array, "n groups"]) -> Shaped[Array, "groups n"]:
     """The inverse of columns: [n, groups] -> [groups, n], in memory."""
     return wall(wall(x).T) if is_jax(x) else np.ascontiguousarray(x.T)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from hifi_ref.exact.bit_patterns import bits, f32, i32
-from hifi_ref.exact.lanes import Array, is_for_cpu, is_jax, library
+from hifi_ref.exact.lanes import is_for_cpu, is_jax, library
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Int32
+
+    from hifi_ref.exact.lanes import Array
 
 
-def nearest_int(x: Array) -> Array:
+def nearest_int(x: Float32[Array, "*n"]) -> Int32[Array, "*n"]:
     """int32 nearest to x, halves to even, by adding 1.5 * 2^23 and reading the low 23 bits.
 
     Right for abs(x) <= 2^22 - 1. Beyond it the answer is what those bits hold, as in C: infinities give -2^22, NaN 0.
@@ -21,7 +28,7 @@ def nearest_int(x: Array) -> Array:
     return nearest
 
 
-def rounded_code(x: Array, low: int, high: int) -> Array:
+def rounded_code(x: Float32[Array, "*n"], low: int, high: int) -> Float32[Array, "*n"]:
     """nearest_int(x) clamped to low..high, as float32.
 
     The JAX lane rounds and clamps in float, which is cheaper and the same for abs(x) <= 2^22 - 1; where larger values
@@ -35,7 +42,7 @@ def rounded_code(x: Array, low: int, high: int) -> Array:
     return lib.where(np.float32(high) < whole, np.float32(high), whole)
 
 
-def round_half_away(x: Array) -> Array:
+def round_half_away(x: Float32[Array, "*n"]) -> Float32[Array, "*n"]:
     """float32 integer nearest to x, halves away from zero: C's roundf, right also for 0.49999997."""
     numpy_like = library(x)
     whole = numpy_like.trunc(x)
@@ -43,18 +50,18 @@ def round_half_away(x: Array) -> Array:
     return numpy_like.where(abs(x - whole) >= np.float32(0.5), whole + away, whole)
 
 
-def truncate(x: Array) -> Array:
+def truncate(x: Float32[Array, "*n"]) -> Int32[Array, "*n"]:
     """(int32)x, towards zero. Outside int32, and for NaN, the answer is -2^31, as x86-64's conversion gives."""
     numpy_like = library(x)
     inside = (x >= np.float32(-(2.0**31))) & (x < np.float32(2.0**31))
     return numpy_like.where(inside, i32(numpy_like.where(inside, x, np.float32(0))), np.int32(-(2**31)))
 
 
-def as_int8(x: Array) -> Array:
+def as_int8(x: Int32[Array, "*n"]) -> Int32[Array, "*n"]:
     """(int8_t)x of an int32: the low byte, sign extended."""
     return x.astype(np.int8).astype(np.int32)
 
 
-def at_most(bound: int, x: Array) -> Array:
+def at_most(bound: int, x: Int32[Array, "*n"]) -> Int32[Array, "*n"]:
     """MIN(bound, x)."""
     return library(x).minimum(x, np.int32(bound))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,21 +14,26 @@ from hifi_ref.exact import clean_thread, watch
 from hifi_ref.exact.arithmetic import product
 from hifi_ref.exact.bit_patterns import f32, from_bits, hidden_zero, i16, i32
 from hifi_ref.exact.corrections import is_by_hand
-from hifi_ref.exact.lanes import Array, is_jax, library
+from hifi_ref.exact.lanes import is_jax, library
 from hifi_ref.exact.loops import fold, pair, unmarked_fold, unpair, wall
 
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Int32, Integer
 
-def zeros_to_add_to(x: Array) -> Array:
+    from hifi_ref.exact.lanes import Array
+
+
+def zeros_to_add_to(x: Float32[Array, "*n"]) -> Float32[Array, "*n"]:
     """float32 zeros shaped as x, to begin a sum with. XLA drops an addition to a zero it knows, though 0 + -0 is +0."""
     return from_bits(hidden_zero(x)) if is_jax(x) else np.zeros(x.shape, np.float32)
 
 
-def sum_in_order(terms: Array, unroll: int = 8) -> Array:
+def sum_in_order(terms: Float32[Array, "k *n"], unroll: int = 8) -> Float32[Array, "*n"]:
     """((0 + terms[0]) + terms[1]) + ...: float32 sum over axis 0, first to last, as a C loop adds."""
     return fold(terms.shape[0], lambda i, total: total + terms[i], zeros_to_add_to(terms[0]), unroll)
 
 
-def sum_of_rows(terms: Array) -> Array:
+def sum_of_rows(terms: Float32[Array, "rows blocks *n"]) -> Float32[Array, "rows"]:
     """[rows, n] -> [rows]: ((0 + terms[:, 0]) + terms[:, 1]) + ...: the terms of a dot product, block after block.
 
     [rows, blocks, n] -> [rows]: those of a block one after the other.
@@ -34,7 +41,7 @@ def sum_of_rows(terms: Array) -> Array:
     if terms.ndim == 2:
         return fold(terms.shape[1], lambda i, total: total + terms[:, i], zeros_to_add_to(terms[:, 0]), unroll=8)
 
-    def add_block(i, total):
+    def add_block(i: Any, total: Array) -> Array:
         for j in range(terms.shape[2]):
             total = total + terms[:, i, j]
         return total
@@ -52,7 +59,7 @@ def running_sums(n: int, terms: Callable[[Any], tuple[Array, ...]], unroll: int 
         zeros = tuple(zeros_to_add_to(first) for first in terms(0))
     if not is_jax(zeros[0]):
         return fold(n, lambda i, total: tuple(t + v for t, v in zip(total, terms(i), strict=True)), zeros)
-    marked = []
+    marked: list[bool] = []
 
     def paired(values: tuple[Array, ...]) -> tuple[Any, ...]:
         rest = values[len(values) // 2 * 2 :]
@@ -73,7 +80,9 @@ def running_sums(n: int, terms: Callable[[Any], tuple[Array, ...]], unroll: int 
     return sums
 
 
-def int_dot(q: Array, p: Array) -> Array:
+def int_dot(
+    q: Integer[Array, "rows blocks *parts k"], p: Integer[Array, "blocks *parts k"]
+) -> Int32[Array, "rows blocks"]:
     """Exact sums of products of codes: [rows, blocks, *parts, k] with [blocks, *parts, k] -> int32[rows, blocks].
 
     Each product must fit 16 bits and each sum stay below 2^24; parts may be any axes, or none.
@@ -81,13 +90,13 @@ def int_dot(q: Array, p: Array) -> Array:
     if is_jax(q) or is_jax(p):
         # One contiguous axis is what XLA reduces well, and 16-bit products are the cheapest.
         products = (i32(i16(q[:, :, *part]) * i16(p[:, *part])) for part in np.ndindex(q.shape[2:-1]))
-        return sum(products).sum(axis=-1, dtype=np.int32)
+        return functools.reduce(operator.add, products).sum(axis=-1, dtype=np.int32)
     rows, blocks = q.shape[:2]
     # Integers below 2^24 add exactly in binary32, in any order.
     return i32(np.einsum("rbk,bk->rb", f32(q.reshape(rows, blocks, -1)), f32(p.reshape(blocks, -1))))
 
 
-def float_dot(x: Array, y: Array) -> Array:
+def float_dot(x: Float32[Array, "rows n"], y: Float32[Array, "n"]) -> Float32[Array, "rows"]:
     """[rows, n] with [n] -> float32[rows]: float32 products, added first to last in binary64, the sum rounded once."""
     rows, n = x.shape
     if (is_jax(x) or is_jax(y)) and is_by_hand("binary64 sums"):
@@ -98,7 +107,7 @@ def float_dot(x: Array, y: Array) -> Array:
         # Binary64 exists only inside this context, whatever jax_enable_x64 says outside of it.
         with jax.enable_x64(True):
 
-            def add(i, total):
+            def add(i: Any, total: Array) -> Array:
                 return total + products[i].astype(np.float64)
 
             return fold(n, add, zeros_to_add_to(products[0]).astype(np.float64), unroll=16).astype(np.float32)

@@ -20,12 +20,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hifi_ref.exact.bit_patterns import bits
-from hifi_ref.exact.lanes import Array, is_jax
+from hifi_ref.exact.lanes import is_jax, library
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float32
+
+    from hifi_ref.exact.lanes import Array
 
 # Below it a product or quotient is marked, and an input of an encoder.
 FAINT = np.float32(2.0**-103)
@@ -75,7 +80,7 @@ def is_watching() -> bool:
     return _marks.get() is not None
 
 
-def mark(where: Array) -> None:
+def mark(where: Bool[Array, "..."]) -> None:
     """What is computed there, by the jax lane, is not to be relied on: the lane repairs its blocks."""
     marks = _marks.get()
     if marks is not None and is_jax(where):
@@ -86,10 +91,10 @@ def mark_faint(result: Array, *operands: Any, floor: np.float32 = FAINT) -> None
     """Mark where a product or quotient is below the floor although none of these operands is zero."""
     if is_watching() and _by_itself.get():
         different = [x for i, x in enumerate(operands) if not any(x is y for y in operands[:i])]
-        mark(functools.reduce(operator.and_, [x != 0 for x in different], abs(result) < floor))
+        mark(functools.reduce(operator.and_, [x != 0 for x in different], library(result).abs(result) < floor))
 
 
-def watched_input(x: Array, floor: np.float32 = FLOOR) -> Array:
+def watched_input(x: Float32[Array, "*n"], floor: np.float32 = FLOOR) -> Float32[Array, "*n"]:
     """x, an input; marked where it is below the floor, but not zero."""
     if is_watching() and is_jax(x):
         # By its bits, since what flushes subnormal results may take such operands for zeros too.
@@ -98,27 +103,27 @@ def watched_input(x: Array, floor: np.float32 = FLOOR) -> Array:
     return x
 
 
-def any_of(marks: Sequence[Array], shape: tuple[int, ...]) -> Array:
+def any_of(marks: Sequence[Bool[Array, "..."]], shape: tuple[int, ...]) -> Bool[Array, "..."]:
     """The marks of a loop's body as one of this shape; each may have more axes in front, which are or-ed."""
-    joined = None
+    joined: Any = None
     for found in marks:
         if found.shape[found.ndim - len(shape) :] != shape:
             raise ValueError(f"a mark of shape {found.shape} inside a loop whose values have shape {shape}")
-        found = found.any(axis=tuple(range(found.ndim - len(shape))))
-        joined = found if joined is None else joined | found
+        by_value: Any = found.any(axis=tuple(range(found.ndim - len(shape))))
+        joined = by_value if joined is None else joined | by_value
     return joined
 
 
-def blocks_marked(marks: Sequence[Array], rows: int, blocks: int) -> Array:
-    """bool[rows, blocks] from marks over elements, sub-blocks, blocks or rows.
+def blocks_marked(marks: Sequence[Bool[Array, "..."]], rows: int, blocks: int) -> Bool[Array, "rows blocks"]:
+    """From marks over elements, sub-blocks, blocks or rows, or over importance, by block or as a whole.
 
     Blocks lie on the first two axes, or side by side on the last one, each with as many elements as it has there; or
-    the last axis has the rows; a single mark is for all. Where a shape can be read in two ways both are taken: a block
-    more is repaired then.
+    the last axis has the rows. Importance is the same for every row: its marks have the axis of blocks alone, or a
+    single element. Where a shape can be read in two ways both are taken: a block more is repaired then.
     """
     # What has the same length on the last axis is joined before that axis is taken apart, which costs more
-    by_length: dict[int, Array] = {}
-    joined = sys.modules["jax"].numpy.zeros((rows, blocks), bool)
+    by_length: dict[int, Any] = {}
+    joined: Any = sys.modules["jax"].numpy.zeros((rows, blocks), bool)
     for found in marks:
         if not found.ndim:
             joined = joined | found
@@ -126,13 +131,15 @@ def blocks_marked(marks: Sequence[Array], rows: int, blocks: int) -> Array:
         by_block = found.shape[:2] == (rows, blocks)
         if by_block:
             joined = joined | found.reshape(rows, blocks, -1).any(axis=2)
+        of_importance = found.shape in ((blocks,), (1,))
+        if of_importance:
+            joined = joined | found
         length = found.shape[-1]
         if length % (rows * blocks) == 0 or length == rows:
-            found = found.any(axis=tuple(range(found.ndim - 1)))
-            by_length[length] = by_length[length] | found if length in by_length else found
-        elif not by_block:
+            last: Any = found.any(axis=tuple(range(found.ndim - 1)))
+            by_length[length] = by_length[length] | last if length in by_length else last
+        elif not by_block and not of_importance:
             raise ValueError(f"a mark of shape {found.shape} belongs to none of {rows} rows of {blocks} blocks")
-    for length, found in by_length.items():
-        found = found[:, None] if length == rows else found.reshape(rows, blocks, -1).any(axis=2)
-        joined = joined | found
+    for length, last in by_length.items():
+        joined = joined | (last[:, None] if length == rows else last.reshape(rows, blocks, -1).any(axis=2))
     return joined

@@ -7,9 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from hifi_ref.formats import hifi
 from hifi_ref.formats.layout import Layout
+
+if TYPE_CHECKING:
+    from hifi_ref.exact import Array
 
 
 @dataclass(frozen=True)
@@ -28,9 +32,9 @@ class Format:
     """
 
     layout: Layout
-    decode: Callable
-    encode: Callable | None
-    dot: Callable | None
+    decode: Callable[..., Array]
+    encode: Callable[..., Array] | None
+    dot: Callable[..., Array] | None
     requires_weights: bool = False
     row_scoped: bool = False
     dialect: str = "llama.cpp"
@@ -80,6 +84,7 @@ class Format:
 def _bound(f: Format, outliers: int | None, model_params: float | None) -> Format:
     """One object for each context, so that the lanes compile it once."""
     context = {"outliers": outliers, "model_params": model_params}
+    assert f.encode is not None
     given = {name: value for name, value in context.items() if value is not None}
     return replace(f, encode=functools.partial(f.encode, **given))
 

@@ -1,4 +1,4 @@
-"""What the codebook formats share: the grids, the sign bytes, the sixteen unequal steps, and the dot product over them.
+"""What the codebook formats share: the grids, the sign bytes, the sixteen unequal steps.
 
 A **grid** is a table of rows of 8 or 4 magnitudes; a format stores a row's number instead of the magnitudes. The rows
 were chosen by the authors of the formats as the commonest of all combinations, so they are facts, not a formula: they
@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import q8_k
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int8, Int32, UInt8
+    from jaxtyping import Float32, Int8, Integer, UInt8
+
+    from hifi_ref.exact import Array
 
 
 # The steps of IQ4_NL and IQ4_XS: finer near zero, where most weights lie.
@@ -42,8 +43,8 @@ STEPS_FP4 = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], 
 def grid(name: str, dtype: type = np.int8) -> np.ndarray:
     """The grid of a format: [rows, 8 or 4], magnitudes (IQ1_S: -1, 0, 1)."""
     width, values, packed = _GRIDS[name]
-    columns = np.frombuffer(zlib.decompress(base64.b85decode("".join(packed))), np.uint8)
-    table = np.array(values, dtype)[columns.reshape(width, -1).T]
+    columns = np.frombuffer(zlib.decompress(base64.b85decode(packed)), np.uint8)
+    table: np.ndarray = np.array(values, dtype)[columns.reshape(width, -1).T]
     table.setflags(write=False)
     return table
 
@@ -52,7 +53,9 @@ def grid(name: str, dtype: type = np.int8) -> np.ndarray:
 def _signs(dtype: type) -> np.ndarray:
     """[256, 8]: for each sign byte +1 or -1 in dtype; for uint32 the sign bit of a float32."""
     minus = (np.arange(256)[:, None] >> np.arange(8)) & 1
-    table = minus.astype(np.uint32) << np.uint32(31) if dtype is np.uint32 else (1 - 2 * minus).astype(dtype)
+    table: np.ndarray = (
+        minus.astype(np.uint32) << np.uint32(31) if dtype is np.uint32 else (1 - 2 * minus).astype(dtype)
+    )
     table.setflags(write=False)
     return table
 
@@ -63,12 +66,12 @@ def _even_bytes() -> np.ndarray:
     return np.array([code | (code.bit_count() & 1) << 7 for code in range(128)], np.uint8)
 
 
-def take(table: np.ndarray, index: Array) -> Array:
+def take(table: np.ndarray, index: Integer[Array, "*n"]) -> Array:
     """table[index], in the library of index, which must be within bounds."""
     return exact.library(index).take(table, index, axis=0, mode="clip")
 
 
-def look_up(steps: Sequence[int], index: Array) -> Array:
+def look_up(steps: Sequence[int] | Integer[np.ndarray, "k"], index: Integer[Array, "*n"]) -> Integer[Array, "*n"]:
     """steps[index] by a tree of selections, which vector units do without a table: [*n] -> [*n], of index's dtype."""
     lib = exact.library(index)
     level = [index.dtype.type(step) for step in steps]
@@ -81,12 +84,12 @@ def look_up(steps: Sequence[int], index: Array) -> Array:
     return level[0]
 
 
-def take_step(steps: Int8[Array, "16"], code: UInt8[Array, "*n"]) -> Int8[Array, "*n"]:
+def take_step(steps: Int8[np.ndarray, "16"], code: UInt8[Array, "*n"]) -> Int8[Array, "*n"]:
     """steps[code], as each lane does it best."""
     return look_up(steps, code.view(np.int8)) if exact.is_jax(code) else take(steps, code)
 
 
-def complete_signs(code: Array) -> UInt8[Array, "*n"]:
+def complete_signs(code: Integer[Array, "*n"]) -> UInt8[Array, "*n"]:
     """Seven stored sign bits -> eight."""
     return take(_even_bytes(), code)
 
@@ -94,14 +97,14 @@ def complete_signs(code: Array) -> UInt8[Array, "*n"]:
 # VALUES
 
 
-def signed_rows(name: str, index: Array, signs: UInt8[Array, "*n"]) -> Float32[Array, "*n 8"]:
+def signed_rows(name: str, index: Integer[Array, "..."], signs: UInt8[Array, "*n"]) -> Float32[Array, "*n 8"]:
     """The grid's rows, bit j of a sign byte negating the weight j. A row of 4 takes two indices a sign byte."""
     rows = take(grid(name, np.float32), index)
     flips = take(_signs(np.uint32), signs)
     return exact.from_bits(exact.bits(rows.reshape(flips.shape)) ^ flips)
 
 
-def signed_codes(name: str, index: Array, signs: UInt8[Array, "*n"]) -> Int8[Array, "*n 8"]:
+def signed_codes(name: str, index: Integer[Array, "..."], signs: UInt8[Array, "*n"]) -> Int8[Array, "*n 8"]:
     """signed_rows as integers."""
     minus = take(_signs(np.int8), signs)
     return take(grid(name), index).reshape(minus.shape) * minus
@@ -130,47 +133,20 @@ def nearest_step_fp4(x: Float32[Array, "*n k"], d: Float32[Array, "*n"]) -> UInt
     is the first.
     """
     lib = exact.library(x)
-    size = abs(x)
+    size = lib.abs(x)
     code, least = lib.zeros(x.shape, np.uint8), size
     for i in range(1, 8):
-        distance = abs(exact.mul(d, np.float32(STEPS_FP4[i]))[..., None] - size)
+        distance = lib.abs(exact.mul(d, np.float32(STEPS_FP4[i]))[..., None] - size)
         nearer = distance < least
         code, least = lib.where(nearer, np.uint8(i), code), lib.where(nearer, distance, least)
     return lib.where((x < 0) & (code != 0), code | np.uint8(8), code)
-
-
-# DOT
-
-
-def dot_with_q8_k(
-    d: Float32[Array, "rows blocks"],
-    scales: Int32[Array, "rows blocks subs"],
-    codes: Int8[Array, "rows blocks subs n"],
-    a: UInt8[Array, "blocks 292"],
-) -> Float32[Array, "rows"]:
-    """Block after block, (d * d_a) * the integer sum of scale * code * q."""
-    da, qa, _ = q8_k.unpack(a)
-    total = scaled_sum(scales, codes, qa)
-    return exact.sum_of_rows(exact.product(d * da, exact.f32(total)))
-
-
-def scaled_sum(
-    scales: Int32[Array, "rows blocks subs"],
-    codes: Int8[Array, "rows blocks subs n"],
-    qa: Int8[Array, "blocks 256"],
-) -> Int32[Array, "rows blocks"]:
-    """sum over sub-blocks of scale * (sum of code * q), exact in int32."""
-    rows, blocks, subs, n = codes.shape
-    flat = codes.reshape(rows, blocks * subs, n)
-    sums = exact.int_dot(flat, qa.reshape(blocks * subs, n)).reshape(rows, blocks, subs)
-    return (exact.i32(scales) * sums).sum(axis=-1, dtype=np.int32)
 
 
 # GRIDS: width of a row, the magnitudes, and the number of each magnitude in the list before, a byte an element, column
 # after column; deflated, in base 85.
 
 # fmt: off
-_GRIDS: dict[str, tuple[int, tuple[int, ...], tuple[str, ...]]] = {
+_GRIDS: dict[str, tuple[int, tuple[int, ...], str]] = {
     "IQ2_XXS": (8, (8, 25, 43), (
         "c-qZUTXMuO2t&I6p&NrlNXFU6v>zoq8wUh3f*|7f1@k}FiR-jJ&Li!J1w)?0`1Cu)unf++>*2yB8=N!>*#RZynH>gQvygQ+l`x9y;mXQ"
         "TS9R%3Tp@NUSO|r5dnC1(+qVF$uLVHip<ul-UJUF!3zHXOm(@LrxMi=RRHX(MzedoFd3;g|lAmE_^x5}>rS$|32+4Yf+w*KsU%hE1G#z"

@@ -17,7 +17,9 @@ from hifi_ref import exact
 from hifi_ref.formats.layout import Field, Layout
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, UInt8
+    from jaxtyping import Float32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(
@@ -29,7 +31,7 @@ LAYOUT = Layout(
 )
 
 
-def decode(blocks: UInt8[Array, "n 4"]) -> Float32[Array, "n"]:
+def decode(blocks: UInt8[Array, "*n 4"]) -> Float32[Array, "*n"]:
     (w,) = LAYOUT.unpack(blocks)
     return w
 

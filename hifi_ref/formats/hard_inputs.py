@@ -164,6 +164,7 @@ def usual_blocks(f: Format, rng: Rng, count: int) -> np.ndarray:
 
 def partner_of(f: Format) -> Format:
     """The format of the activations in a dot product."""
+    assert f.dot_with is not None
     return FORMATS[f.dot_with]
 
 

@@ -22,13 +22,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import codebooks, q8_k
+from hifi_ref.formats import codebooks, q8_k, super_block
 from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
 from hifi_ref.formats.search import grid_search, split_search
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32, UInt8, UInt16
+    from jaxtyping import Float32, Int32, UInt8, UInt16
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(
@@ -78,10 +80,13 @@ def encode(
     shape = x.shape[:2]
 
     # SUB-BLOCKS
-    columns, w, _ = grid_search.sub_columns(x, weights, 16)
-    w = exact.mul(columns, columns) if w is None else w
+    columns, mean_square = grid_search.sub_columns(x, 16)
+    if weights is None:
+        w = exact.mul(columns, columns)
+    else:
+        w = grid_search.importance_columns(x.shape, columns, weights, mean_square)
     found = split_search.best_split(columns, w, 1e-7, halves=True)
-    index = found.index.T.reshape(*shape, 16, 2)
+    index = found.row_numbers.T.reshape(*shape, 16, 2)
 
     # SCALES OF THE SCALES: their own scale is fitted to all weights, and then a little enlarged
     d, scales, empty = grid_search.store_scales(found.scale.reshape(*shape, 16), 7)
@@ -112,6 +117,6 @@ def dot(w: UInt8[Array, "rows blocks 56"], a: UInt8[Array, "blocks 292"]) -> Flo
     # INTEGER PARTIAL SUMS of eight times the shifted rows: exact, below 2^24, and so is an eighth of them
     rows = codebooks.take(codebooks.grid("IQ1_S"), index)
     shifted = np.int8(8) * rows + shift[..., None].astype(np.int8)
-    total = codebooks.scaled_sum(scales, shifted.reshape(*d.shape, 16, 16), qa)
+    total = super_block.scaled_sum(scales, shifted.reshape(*d.shape, 16, 16), qa)
     # FLOAT: (d * d_a) * sum, block after block
     return exact.sum_of_rows(exact.product(d * da, exact.f32(total) * np.float32(0.125)))

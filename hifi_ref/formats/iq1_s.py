@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import codebooks, q8_k
+from hifi_ref.formats import codebooks, q8_k, super_block
 from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.search import grid_search, split_search
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32, UInt8, UInt16
+    from jaxtyping import Float32, Int32, UInt8, UInt16
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(
@@ -73,12 +75,13 @@ def encode(
     shape = x.shape[:2]
 
     # SUB-BLOCKS
-    columns, w, _ = grid_search.sub_columns(x, weights, 32)
+    columns, mean_square = grid_search.sub_columns(x, 32)
+    w = grid_search.importance_columns(x.shape, columns, weights, mean_square)
     found = split_search.best_split(columns, w, 1e-12, halves=False)
 
     # SCALES OF THE SCALES, a little above what the largest asks for
     d, scales, empty = grid_search.store_scales(found.scale.reshape(*shape, 8), 7)
-    index = found.index.T.reshape(*shape, 8, 4)
+    index = found.row_numbers.T.reshape(*shape, 8, 4)
     down = lib.where(empty[..., None], False, found.down[0].reshape(*shape, 8))
     high = sum((index[..., i] >> 8) << (3 * i) for i in range(4)) | scales << 12 | down.astype(np.int32) << 15
     qs = (index & 255).reshape(*shape, 32)
@@ -93,6 +96,6 @@ def dot(w: UInt8[Array, "rows blocks 50"], a: UInt8[Array, "blocks 292"]) -> Flo
     rows = codebooks.take(codebooks.grid("IQ1_S"), index).reshape(*d.shape, 8, 32)
     pairs = exact.i32(bsums).reshape(-1, 8, 2).sum(axis=-1)
     shifts = (scales * shift * pairs).sum(axis=-1, dtype=np.int32)
-    total = exact.f32(8 * codebooks.scaled_sum(scales, rows, qa) + shifts) * np.float32(0.125)
+    total = exact.f32(8 * super_block.scaled_sum(scales, rows, qa) + shifts) * np.float32(0.125)
     # FLOAT: (d * d_a) * sum, block after block
     return exact.sum_of_rows(exact.product(d * da, total))

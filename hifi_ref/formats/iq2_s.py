@@ -23,14 +23,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import codebooks
+from hifi_ref.formats import codebooks, super_block
 from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
 from hifi_ref.formats.search import grid_search
 from hifi_ref.formats.search.grid_lists import Lists
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32, UInt8, UInt16
+    from jaxtyping import Float32, Int32, UInt8, UInt16
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(
@@ -75,9 +77,11 @@ def encode(
     shape = x.shape[:2]
 
     # SUB-BLOCKS
-    columns, w, mean_square = grid_search.sub_columns(x, weights, 16)
-    if w is None:
+    columns, mean_square = grid_search.sub_columns(x, 16)
+    if weights is None:
         w = exact.mul(mean_square, np.float32(0.25)) + exact.mul(columns, columns)
+    else:
+        w = grid_search.importance_columns(x.shape, columns, weights, mean_square)
     size, signs = grid_search.split_signs(columns, w, even=False)
     nothing = lib.max(size, axis=0) < np.float32(1e-8)
     fit = grid_search.fit_from_peak(SEARCH, size, w, nothing)
@@ -85,8 +89,8 @@ def encode(
 
     # SCALES OF THE SCALES, a little below what the largest asks for
     d, scales, _ = grid_search.store_scales(found.scale, 15)
-    qs = lib.concatenate([found.index & 255, found.signs], axis=-1)
-    qh = gather((found.index >> 8).reshape(*shape, 8, 4, 1), 2)[..., 0]
+    qs = lib.concatenate([found.row_numbers & 255, found.signs], axis=-1)
+    qh = gather((found.row_numbers >> 8).reshape(*shape, 8, 4, 1), 2)[..., 0]
     nibbles = gather(scales.reshape(*shape, 8, 2, 1), 4)[..., 0]
     return LAYOUT.pack(d=exact.mul(d, np.float32(0.9875)), qs=qs, qh=qh, scales=nibbles)
 
@@ -96,4 +100,4 @@ def dot(w: UInt8[Array, "rows blocks 82"], a: UInt8[Array, "blocks 292"]) -> Flo
     index, signs, scales = fields(qs, qh, scales)
     codes = codebooks.signed_codes("IQ2_S", index, signs).reshape(*d.shape, 16, 16)
     # The eighth of the scale is applied last
-    return codebooks.dot_with_q8_k(d, scales, codes, a) * np.float32(0.125)
+    return super_block.dot_with_q8_k(d, scales, codes, a) * np.float32(0.125)

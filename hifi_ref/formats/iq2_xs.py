@@ -22,14 +22,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import codebooks
+from hifi_ref.formats import codebooks, super_block
 from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
 from hifi_ref.formats.search import grid_search, scale_search
 from hifi_ref.formats.search.grid_lists import Lists
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32, UInt8, UInt16
+    from jaxtyping import Float32, Int32, UInt8, UInt16
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(
@@ -74,7 +76,8 @@ def encode(
     shape = x.shape[:2]
 
     # SUB-BLOCKS
-    columns, w, _ = grid_search.sub_columns(x, weights, 16, doubled=False)
+    columns, mean_square = grid_search.sub_columns(x, 16, doubled=False)
+    w = grid_search.importance_columns(x.shape, columns, weights, mean_square)
     size, signs = grid_search.split_signs(columns, w, even=True)
     nothing = lib.max(size, axis=0) < scale_search.NOTHING
     fit = grid_search.fit_from_peak(SEARCH, size, w, nothing)
@@ -82,7 +85,7 @@ def encode(
 
     # SCALES OF THE SCALES, and all bytes 0 where there are none
     d, scales, empty = grid_search.store_scales(found.scale, 15)
-    words = lib.where(empty[..., None], 0, found.index | (found.signs & 127) << 9)
+    words = lib.where(empty[..., None], 0, found.row_numbers | (found.signs & 127) << 9)
     nibbles = gather(scales.reshape(*shape, 8, 2, 1), 4)[..., 0]
     return LAYOUT.pack(d=d, qs=words, scales=nibbles)
 
@@ -92,4 +95,4 @@ def dot(w: UInt8[Array, "rows blocks 74"], a: UInt8[Array, "blocks 292"]) -> Flo
     index, signs, scales = fields(qs, scales)
     codes = codebooks.signed_codes("IQ2_XS", index, signs).reshape(*d.shape, 16, 16)
     # The eighth of the scale is applied last
-    return codebooks.dot_with_q8_k(d, scales, codes, a) * np.float32(0.125)
+    return super_block.dot_with_q8_k(d, scales, codes, a) * np.float32(0.125)

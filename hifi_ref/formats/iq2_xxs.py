@@ -21,13 +21,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import codebooks
+from hifi_ref.formats import codebooks, super_block
 from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.search import grid_search, scale_search, single_steps
 from hifi_ref.formats.search.grid_lists import Lists
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32, UInt8, UInt16, UInt32
+    from jaxtyping import Float32, Int32, UInt8, UInt16, UInt32
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(
@@ -74,7 +76,8 @@ def encode(
     shape = x.shape[:2]
 
     # SUB-BLOCKS: the trials surround the scale that codes 0 to 4 of equal steps would take
-    columns, w, _ = grid_search.sub_columns(x, weights, 32, doubled=False)
+    columns, mean_square = grid_search.sub_columns(x, 32, doubled=False)
+    w = grid_search.importance_columns(x.shape, columns, weights, mean_square)
     size, signs = grid_search.split_signs(columns, w, even=True)
     equal = single_steps.least_weighted_square_error_from_zero(size, w, 4)
     peak = exact.mul(equal.scale, np.float32(3))
@@ -86,7 +89,7 @@ def encode(
 
     # SCALES OF THE SCALES, and all bytes 0 where there are none
     d, scales, empty = grid_search.store_scales(found.scale, 15)
-    rows = found.index.reshape(*shape, 8, 4).astype(np.uint32)
+    rows = found.row_numbers.reshape(*shape, 8, 4).astype(np.uint32)
     codes = (found.signs & 127).reshape(*shape, 8, 4).astype(np.uint32)
     low = sum(rows[..., i] << np.uint32(8 * i) for i in range(4))
     high = sum(codes[..., i] << np.uint32(7 * i) for i in range(4)) | scales.astype(np.uint32) << np.uint32(28)
@@ -99,4 +102,4 @@ def dot(w: UInt8[Array, "rows blocks 66"], a: UInt8[Array, "blocks 292"]) -> Flo
     index, signs, scales = fields(qs)
     codes = codebooks.signed_codes("IQ2_XXS", index, signs).reshape(*d.shape, 8, 32)
     # The eighth of the scale is applied last
-    return codebooks.dot_with_q8_k(d, scales, codes, a) * np.float32(0.125)
+    return super_block.dot_with_q8_k(d, scales, codes, a) * np.float32(0.125)

@@ -28,14 +28,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import codebooks
+from hifi_ref.formats import codebooks, super_block
 from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
 from hifi_ref.formats.search import grid_search
 from hifi_ref.formats.search.grid_lists import Lists
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32, UInt8, UInt16
+    from jaxtyping import Float32, Int32, UInt8, UInt16
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(
@@ -81,8 +83,11 @@ def encode(
     shape = x.shape[:2]
 
     # SUB-BLOCKS
-    columns, w, _ = grid_search.sub_columns(x, weights, 32)
-    w = exact.mul(columns, columns) if w is None else w
+    columns, mean_square = grid_search.sub_columns(x, 32)
+    if weights is None:
+        w = exact.mul(columns, columns)
+    else:
+        w = grid_search.importance_columns(x.shape, columns, weights, mean_square)
     size, signs = grid_search.split_signs(columns, w, even=False)
     nothing = exact.bits(lib.max(size, axis=0)) & np.uint32(0x7FFFFFFF) == 0
     fit = grid_search.fit_from_peak(SEARCH, size, w, nothing)
@@ -90,12 +95,12 @@ def encode(
 
     # A sub-block of zeros takes no room: those after it move up, with their row numbers' low bits and signs
     order = lib.argsort(nothing.reshape(*shape, 8), axis=-1, stable=True)[..., None]
-    qs = lib.take_along_axis((found.index & 255).reshape(*shape, 8, 8), order, axis=-2).reshape(*shape, 64)
+    qs = lib.take_along_axis((found.row_numbers & 255).reshape(*shape, 8, 8), order, axis=-2).reshape(*shape, 64)
     signs = lib.take_along_axis(found.signs.reshape(*shape, 8, 4), order, axis=-2).reshape(*shape, 32)
 
     # SCALES OF THE SCALES, a little above what the largest asks for
     d, scales, _ = grid_search.store_scales(found.scale, 15)
-    qh = gather((found.index >> 8).reshape(*shape, 8, 8, 1), 1)[..., 0]
+    qh = gather((found.row_numbers >> 8).reshape(*shape, 8, 8, 1), 1)[..., 0]
     nibbles = gather(scales.reshape(*shape, 4, 2, 1), 4)[..., 0]
     d = exact.mul(d, np.float32(1.033))
     return LAYOUT.pack(d=d, qs=qs, qh=qh, signs=signs, scales=nibbles)
@@ -105,4 +110,4 @@ def dot(w: UInt8[Array, "rows blocks 110"], a: UInt8[Array, "blocks 292"]) -> Fl
     d, *packed = LAYOUT.unpack(w)
     index, signs, scales = fields(*packed)
     codes = codebooks.signed_codes("IQ3_S", index, signs).reshape(*d.shape, 8, 32)
-    return codebooks.dot_with_q8_k(d, scales, codes, a)
+    return super_block.dot_with_q8_k(d, scales, codes, a)

@@ -22,13 +22,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats import codebooks
+from hifi_ref.formats import codebooks, super_block
 from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.search import grid_search
 from hifi_ref.formats.search.grid_lists import Lists
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32, UInt8
+    from jaxtyping import Float32, Int32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(
@@ -75,8 +77,11 @@ def encode(
     shape = x.shape[:2]
 
     # SUB-BLOCKS
-    columns, w, _ = grid_search.sub_columns(x, weights, 32)
-    w = exact.mul(columns, columns) if w is None else w
+    columns, mean_square = grid_search.sub_columns(x, 32)
+    if weights is None:
+        w = exact.mul(columns, columns)
+    else:
+        w = grid_search.importance_columns(x.shape, columns, weights, mean_square)
     size, signs = grid_search.split_signs(columns, w, even=True)
     nothing = lib.max(size, axis=0) < np.float32(1e-8)
     fit = grid_search.fit_from_peak(SEARCH, size, w, nothing)
@@ -87,7 +92,7 @@ def encode(
     codes = (found.signs & 127).reshape(*shape, 8, 4).astype(np.uint32)
     words = sum(codes[..., i] << np.uint32(7 * i) for i in range(4)) | scales.astype(np.uint32) << np.uint32(28)
     quads = lib.stack([words >> np.uint32(8 * i) & np.uint32(255) for i in range(4)], axis=-1).reshape(*shape, 32)
-    qs = lib.concatenate([found.index, quads.astype(np.int32)], axis=-1)
+    qs = lib.concatenate([found.row_numbers, quads.astype(np.int32)], axis=-1)
     qs = lib.where(empty[..., None], 0, qs)
     return LAYOUT.pack(d=exact.mul(d, np.float32(1.0125)), qs=qs)
 
@@ -97,4 +102,4 @@ def dot(w: UInt8[Array, "rows blocks 98"], a: UInt8[Array, "blocks 292"]) -> Flo
     index, signs, scales = fields(qs)
     codes = codebooks.signed_codes("IQ3_XXS", index, signs).reshape(*d.shape, 8, 32)
     # The quarter of the scale is applied last
-    return codebooks.dot_with_q8_k(d, scales, codes, a) * np.float32(0.25)
+    return super_block.dot_with_q8_k(d, scales, codes, a) * np.float32(0.25)

@@ -23,7 +23,9 @@ from hifi_ref.formats.packing import join_nibbles, split_nibbles
 from hifi_ref.formats.search import step_search
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, UInt8
+    from jaxtyping import Float32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(

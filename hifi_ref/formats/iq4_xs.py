@@ -27,7 +27,9 @@ from hifi_ref.formats.packing import gather, spread
 from hifi_ref.formats.search import scale_search, step_search
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32, UInt8, UInt16
+    from jaxtyping import Float32, Int32, UInt8, UInt16
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from hifi_ref import exact
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Int32, UInt8
+    from jaxtyping import Int32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 def unpack(packed: UInt8[Array, "*n 12"]) -> tuple[UInt8[Array, "*n 8"], UInt8[Array, "*n 8"]]:

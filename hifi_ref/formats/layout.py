@@ -11,11 +11,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.exact import Array
+
+if TYPE_CHECKING:
+    from jaxtyping import Shaped, UInt8
+
+    from hifi_ref.exact import Array
 
 SIZE = {"u8": 1, "i8": 1, "u16": 2, "i16": 2, "f16": 2, "f32": 4}
 
@@ -87,8 +92,8 @@ class Layout:
                 return field
         raise ValueError(f"{self.name} has {self.type_size} bytes a block, so no byte {byte}")
 
-    def unpack(self, blocks: Array) -> tuple[Array, ...]:
-        """uint8[..., type_size] -> one array a field, in order: [...] for a single number, [..., count] for a run.
+    def unpack(self, blocks: UInt8[Array, "*n bytes"]) -> tuple[Array, ...]:
+        """One array a field, in order: [*n] for a single number, [*n, count] for a run.
 
         f16 comes widened to float32 (exact); the other types come as they are.
         """
@@ -100,12 +105,12 @@ class Layout:
             fields.append(values[..., 0] if field.count == 1 else values)
         return tuple(fields)
 
-    def by_name(self, blocks: Array) -> dict[str, Array]:
+    def by_name(self, blocks: UInt8[Array, "*n bytes"]) -> dict[str, Array]:
         """What unpack gives, each array under its field's name."""
         return dict(zip(self.names, self.unpack(blocks), strict=True))
 
-    def pack(self, **values: Array) -> Array:
-        """The inverse of unpack: one array a field -> uint8[..., type_size]. f16 takes float32, rounded to even."""
+    def pack(self, **values: Array) -> UInt8[Array, "*n bytes"]:
+        """The inverse of unpack: one array a field. f16 takes float32, rounded to even."""
         if set(values) != set(self._offsets):
             raise ValueError(f"{self.name} has the fields {self.names}, not {list(values)}")
         parts = []
@@ -125,14 +130,15 @@ class Layout:
         return "\n".join(f"{span:<7} {name:<7} {type_:<8} {holds}".rstrip() for span, name, type_, holds in rows)
 
 
-def _read(raw: Array, dtype: str) -> Array:
-    """uint8[..., k * size] -> [..., k] of dtype, little-endian."""
+def _read(raw: UInt8[Array, "*n bytes"], dtype: str) -> Shaped[Array, "*n count"]:
+    """Little-endian numbers of that type."""
     if dtype == "u8":
         return raw
     if dtype == "i8":
         return raw.view(np.int8)
     size = SIZE[dtype]
-    word = np.uint16 if size == 2 else np.uint32
+    word: Any = np.uint16 if size == 2 else np.uint32
+    joined: Any
     if exact.is_jax(raw):
         parts = raw.reshape(*raw.shape[:-1], raw.shape[-1] // size, size)
         joined = parts[..., 0].astype(word)
@@ -145,8 +151,8 @@ def _read(raw: Array, dtype: str) -> Array:
     return {"u16": lambda u: u, "i16": lambda u: u.view(np.int16), "f32": exact.from_bits}[dtype](joined)
 
 
-def _write(values: Array, dtype: str) -> Array:
-    """[..., k] of dtype -> uint8[..., k * size], little-endian. Integers keep their low bits."""
+def _write(values: Shaped[Array, "*n count"], dtype: str) -> UInt8[Array, "*n bytes"]:
+    """The inverse of _read. Integers keep their low bits."""
     if SIZE[dtype] == 1:
         return values.astype(np.uint8)
     if dtype == "f16":

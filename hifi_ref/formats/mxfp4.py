@@ -30,7 +30,9 @@ from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import join_nibbles, split_nibbles
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32, UInt8
+    from jaxtyping import Float32, Int, UInt8
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(
@@ -57,15 +59,16 @@ def encode(
     x: Float32[Array, "rows blocks 32"], weights: Float32[Array, "blocks 32"] | None = None
 ) -> UInt8[Array, "rows blocks 17"]:
     # SCALE: two below the exponent of the largest magnitude, since the largest step stands for 6
-    largest = abs(x).max(axis=-1)
-    e = exact.library(x).where(largest > 0, _floor_log2(largest) - 2 + 127, 0).astype(np.uint8)
+    lib = exact.library(x)
+    largest = lib.abs(x).max(axis=-1)
+    e = lib.where(largest > 0, _floor_log2(largest) - 2 + 127, 0).astype(np.uint8)
     # CODES
     half = exact.from_bits(exact.widen_e8m0_half(e))
     codes = codebooks.nearest_step_fp4(x, half)
     return LAYOUT.pack(e=e, qs=join_nibbles(codes))
 
 
-def _floor_log2(x: Float32[Array, "*n"]) -> Int32[Array, "*n"]:
+def _floor_log2(x: Float32[Array, "*n"]) -> Int[Array, "*n"]:
     """floor of the logarithm of x > 0 after it was rounded to binary32.
 
     Just below 2^k that rounding reaches k: where k - log2(x) is less than half the distance of floats next to k. With

@@ -28,7 +28,9 @@ from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import join_nibbles, split_nibbles
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int8, UInt8
+    from jaxtyping import Float32, Int8, UInt8
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(
@@ -58,7 +60,7 @@ def encode(
 ) -> UInt8[Array, "rows blocks 36"]:
     parts = x.reshape(*x.shape[:-1], 4, 16)
     # SCALES: the largest magnitude becomes the largest step, which stands for 6
-    d = _narrow_ue4m3(exact.div(abs(parts).max(axis=-1), np.float32(6)))
+    d = _narrow_ue4m3(exact.div(exact.library(x).abs(parts).max(axis=-1), np.float32(6)))
     # CODES
     codes = codebooks.nearest_step_fp4(parts, exact.widen_ue4m3_half(d))
     qs = join_nibbles(codes).reshape(*x.shape[:-1], 32)

@@ -9,7 +9,9 @@ import numpy as np
 from hifi_ref import exact
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Int32, UInt8, UInt32
+    from jaxtyping import Int32, Integer, UInt8, UInt32
+
+    from hifi_ref.exact import Array
 
 
 def split_nibbles(qs: UInt8[Array, "*n half"]) -> UInt8[Array, "*n 2 half"]:
@@ -17,7 +19,7 @@ def split_nibbles(qs: UInt8[Array, "*n half"]) -> UInt8[Array, "*n 2 half"]:
     return spread(qs, 4)
 
 
-def join_nibbles(codes: Int32[Array, "*n full"]) -> UInt8[Array, "*n half"]:
+def join_nibbles(codes: Integer[Array, "*n full"]) -> UInt8[Array, "*n half"]:
     """Byte j takes code j in its low nibble and code j + half in its high nibble."""
     return gather(codes.reshape(*codes.shape[:-1], 2, codes.shape[-1] // 2), 4)
 
@@ -29,7 +31,7 @@ def spread(packed: UInt8[Array, "*n run"], width: int) -> UInt8[Array, "*n parts
     return (packed[..., None, :] >> shifts) & np.uint8(2**width - 1)
 
 
-def gather(planes: Int32[Array, "*n parts run"], width: int) -> UInt8[Array, "*n run"]:
+def gather(planes: Integer[Array, "*n parts run"], width: int) -> UInt8[Array, "*n run"]:
     """The inverse of spread: plane p goes to bits p*width .. of each byte."""
     packed = planes[..., 0, :]
     for p in range(1, planes.shape[-2]):
@@ -47,7 +49,7 @@ def spread_stream(packed: UInt8[Array, "*n run"], width: int, word: int) -> UInt
     return (words[..., None] >> lib.arange(0, 8 * word, width, dtype=np.uint32)) & np.uint32(2**width - 1)
 
 
-def gather_stream(codes: Int32[Array, "*n count"], width: int) -> UInt8[Array, "*n run"]:
+def gather_stream(codes: Integer[Array, "*n count"], width: int) -> UInt8[Array, "*n run"]:
     """The inverse of spread_stream: code j goes to the bits from j*width on."""
     by_byte = codes.reshape(*codes.shape[:-1], -1, 8 // width)
     return gather(exact.library(codes).moveaxis(by_byte, -1, -2), width)

@@ -24,7 +24,9 @@ from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather_stream, spread_stream
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, UInt8
+    from jaxtyping import Float32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(

@@ -28,7 +28,9 @@ from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather_stream, spread_stream
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, UInt8
+    from jaxtyping import Float32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(
@@ -53,11 +55,12 @@ def encode(
     x: Float32[Array, "rows blocks 64"], weights: Float32[Array, "blocks 64"] | None = None
 ) -> UInt8[Array, "rows blocks 18"]:
     # SCALE
-    d = abs(x).max(axis=-1)
+    lib = exact.library(x)
+    d = lib.abs(x).max(axis=-1)
     inverse = exact.reciprocal_or_zero(d)
     # CODES
     rounded = exact.round_half_away(exact.product(x, inverse[..., None]))
-    codes = exact.library(x).clip(exact.truncate(rounded) + 1, 0, 3)
+    codes = lib.clip(exact.truncate(rounded) + 1, 0, 3)
     return LAYOUT.pack(d=d, qs=gather_stream(codes, 2))
 
 

@@ -28,7 +28,9 @@ from hifi_ref.formats.packing import gather, spread
 from hifi_ref.formats.search import scale_search, single_steps
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int8, Int32, UInt8
+    from jaxtyping import Float32, Int8, Int32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(
@@ -64,7 +66,7 @@ def _pack_scales(scales: Int32[Array, "*n 16"]) -> UInt8[Array, "*n 12"]:
     return exact.library(scales).concatenate([low, high], axis=-1)
 
 
-def _split_codes(qs: UInt8[Array, "*n 64"], hmask: UInt8[Array, "*n 32"]) -> Int32[Array, "*n 2 4 32"]:
+def _split_codes(qs: UInt8[Array, "*n 64"], hmask: UInt8[Array, "*n 32"]) -> Int8[Array, "*n 2 4 32"]:
     """-4..3"""
     low = spread(qs.reshape(*qs.shape[:-1], 2, 32), 2)
     high = spread(hmask, 1).reshape(*hmask.shape[:-1], 2, 4, 32)

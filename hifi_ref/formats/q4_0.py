@@ -29,7 +29,9 @@ from hifi_ref.formats.packing import join_nibbles, split_nibbles
 from hifi_ref.formats.search import row_importance, scale_search
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, UInt8
+    from jaxtyping import Float32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(
@@ -56,8 +58,8 @@ def encode(
     x: Float32[Array, "rows blocks 32"], weights: Float32[Array, "blocks 32"] | None = None
 ) -> UInt8[Array, "rows blocks 18"]:
     if weights is not None:
-        fit = row_importance.least_error_in_rows(x, weights, top=8)
-        return LAYOUT.pack(d=fit.scale, qs=join_nibbles(fit.codes))
+        d, codes = row_importance.least_error_in_rows(x, weights, top=8)
+        return LAYOUT.pack(d=d, qs=join_nibbles(codes))
     # SCALE: the first weight of largest magnitude decides, so the sign of a tie is that of the earlier one
     d = exact.div(scale_search.extreme(x, axis=-1), np.float32(-8))
     inverse = exact.reciprocal_or_zero(d)

@@ -31,7 +31,9 @@ from hifi_ref.formats.packing import join_nibbles, split_nibbles
 from hifi_ref.formats.search import row_importance
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32, UInt8
+    from jaxtyping import Float32, Int32, UInt8
+
+    from hifi_ref.exact import Array
 
 LAYOUT = Layout(
     name="Q4_1",
@@ -58,8 +60,8 @@ def encode(
     x: Float32[Array, "rows blocks 32"], weights: Float32[Array, "blocks 32"] | None = None
 ) -> UInt8[Array, "rows blocks 20"]:
     if weights is not None:
-        fit = row_importance.least_error_with_min_in_rows(x, weights, top=15)
-        return LAYOUT.pack(d=fit.scale, m=-fit.min, qs=join_nibbles(fit.codes))
+        d, minus_m, codes = row_importance.least_error_with_min_in_rows(x, weights, top=15)
+        return LAYOUT.pack(d=d, m=-minus_m, qs=join_nibbles(codes))
     d, m, codes = scale_min_and_codes(x, top=15)
     return LAYOUT.pack(d=d, m=m, qs=join_nibbles(exact.at_most(15, exact.as_int8(codes))))
 

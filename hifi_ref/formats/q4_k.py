@@ -28,7 +28,9 @@ from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.packing import gather, spread
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, UInt8
+    from jaxtyping import Float32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(

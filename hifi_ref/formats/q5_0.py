@@ -30,7 +30,9 @@ from hifi_ref.formats.packing import join_five_bits, split_five_bits
 from hifi_ref.formats.search import row_importance, scale_search
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, UInt8
+    from jaxtyping import Float32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(
@@ -58,8 +60,7 @@ def encode(
     x: Float32[Array, "rows blocks 32"], weights: Float32[Array, "blocks 32"] | None = None
 ) -> UInt8[Array, "rows blocks 22"]:
     if weights is not None:
-        fit = row_importance.least_error_in_rows(x, weights, top=16)
-        d, codes = fit.scale, fit.codes
+        d, codes = row_importance.least_error_in_rows(x, weights, top=16)
     else:
         # SCALE: the first weight of largest magnitude decides, so the sign of a tie is that of the earlier one
         d = exact.div(scale_search.extreme(x, axis=-1), np.float32(-16))

@@ -29,7 +29,9 @@ from hifi_ref.formats.packing import join_five_bits, split_five_bits
 from hifi_ref.formats.search import row_importance
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, UInt8
+    from jaxtyping import Float32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(
@@ -58,8 +60,8 @@ def encode(
     x: Float32[Array, "rows blocks 32"], weights: Float32[Array, "blocks 32"] | None = None
 ) -> UInt8[Array, "rows blocks 24"]:
     if weights is not None:
-        fit = row_importance.least_error_with_min_in_rows(x, weights, top=31)
-        d, m, codes = fit.scale, -fit.min, fit.codes
+        d, minus_m, codes = row_importance.least_error_with_min_in_rows(x, weights, top=31)
+        m = -minus_m
     else:
         d, m, codes = q4_1.scale_min_and_codes(x, top=31)
     qh, qs = join_five_bits(codes)

@@ -27,7 +27,9 @@ from hifi_ref.formats.packing import gather, spread
 from hifi_ref.formats.search import scale_search
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int8, UInt8
+    from jaxtyping import Float32, Int8, UInt8
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(
@@ -83,7 +85,7 @@ def encode(
     # SCALES OF THE SCALES: a super-block without any keeps all its bytes 0
     sub_scales = fit.scale.reshape(-1, 16).T
     peak = scale_search.extreme(sub_scales)
-    some = abs(peak) >= scale_search.NOTHING
+    some = lib.abs(peak) >= scale_search.NOTHING
     inverse = div(np.float32(-128), lib.where(some, peak, np.float32(1)))
     scales = lib.where(some, exact.as_int8(exact.at_most(127, nearest_int(product(sub_scales, inverse)))), 0).T
     d = lib.where(some, div(np.float32(1), inverse), np.float32(0))

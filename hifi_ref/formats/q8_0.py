@@ -25,7 +25,9 @@ from hifi_ref import exact
 from hifi_ref.formats.layout import Field, Layout
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32, UInt8
+    from jaxtyping import Float32, Int32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(
@@ -55,7 +57,7 @@ def encode(
 
 def scale_and_codes(x: Float32[Array, "*n 32"]) -> tuple[Float32[Array, "*n"], Int32[Array, "*n 32"]]:
     """The scale before narrowing, and the codes; Q8_1 shares them."""
-    d = exact.div(abs(x).max(axis=-1), np.float32(127))
+    d = exact.div(exact.library(x).abs(x).max(axis=-1), np.float32(127))
     inverse = exact.reciprocal_or_zero(d)
     rounded = exact.round_half_away(exact.product(x, inverse[..., None]))
     return d, exact.truncate(rounded)

@@ -28,7 +28,9 @@ from hifi_ref.formats.layout import Field, Layout
 from hifi_ref.formats.search import scale_search
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int8, Int16, UInt8
+    from jaxtyping import Float32, Int8, Int16, UInt8
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(

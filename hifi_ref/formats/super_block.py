@@ -1,12 +1,13 @@
-"""What the K formats share: fitting the sub-blocks of a super-block of 256, and the float order of their dot products.
+"""What super-blocks of 256 weights share: fitting the sub-blocks of K formats, and the float order of dot products.
 
-Reference: quantize_row_q*_K_ref and _impl (ggml-quants.c), ggml_vec_dot_q*_K_q8_K_generic (ggml-cpu/quants.c), v0.5.0.
+Reference: quantize_row_q*_K_ref and _impl (ggml-quants.c), ggml_vec_dot_q*_K_q8_K_generic and
+ggml_vec_dot_iq*_q8_K_generic (ggml-cpu/quants.c), llama.cpp v0.5.0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,9 @@ from hifi_ref.formats import q8_k
 from hifi_ref.formats.search import row_importance, scale_and_min_search, single_steps
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int8, Int16, Int32, UInt8
+    from jaxtyping import Float32, Int, Int8, Int16, Int32, Integer, UInt8
+
+    from hifi_ref.exact import Array
 
 
 # FITTING
@@ -59,7 +62,7 @@ def fit_with_mins(
         (squares,) = exact.running_sums(sub, lambda i: (mul(columns[i], columns[i]),))
         rms = exact.sqrt(div(squares, np.float32(sub)))
 
-        def weight(i):
+        def weight(i: Any) -> Array:
             return abs(columns[i]) if sub == 16 else rms + abs(columns[i])
 
         fit = scale_and_min_search.least_error_with_min(columns, weight, top, *trials, absolute=sub == 16)
@@ -103,7 +106,7 @@ def fit_with_mins(
     )
 
 
-def _share_of_largest(values, top):
+def _share_of_largest(values: Float32[Array, "subs n"], top: int) -> tuple[Float32[Array, "n"], Int32[Array, "subs n"]]:
     """largest / top, and each value's share of the largest in units of 1 / top. Where none is above 0, zeros."""
     lib = exact.library(values)
     largest = lib.maximum(lib.max(values, axis=0), np.float32(0))
@@ -151,7 +154,7 @@ def codes_for_scale(
 
 
 def int_sixteenths(
-    scales: Int32[Array, "rows blocks subs"],
+    scales: Integer[Array, "rows blocks subs"],
     codes: Callable[[int], Array],
     qa: Int8[Array, "blocks 256"],
 ) -> Int32[Array, "rows blocks 16"]:
@@ -161,18 +164,20 @@ def int_sixteenths(
     """
     subs = scales.shape[-1]
     n = 256 // subs
-    total = 0
+    total: Array | None = None
     for s in range(subs):
         # 16 bits hold a sub-block's share: at most 2 * 31 * 128, or 63 * 128.
         products = exact.i16(codes(s)) * exact.i16(qa[:, n * s : n * s + n])
         share = products if n == 16 else products[..., :16] + products[..., 16:]
-        total = total + exact.i32(scales[..., s, None]) * exact.i32(share)
+        scaled = exact.i32(scales[..., s, None]) * exact.i32(share)
+        total = scaled if total is None else total + scaled
+    assert total is not None
     return total
 
 
 def dot_symmetric(
     d: Float32[Array, "rows blocks"],
-    scales: Int32[Array, "rows blocks subs"],
+    scales: Integer[Array, "rows blocks subs"],
     codes: Callable[[int], Array],
     a: UInt8[Array, "blocks 292"],
     corrections: Float32[Array, "rows blocks n"] | None = None,
@@ -214,11 +219,17 @@ def followed_by(
     return both.reshape(len(terms), -1)
 
 
-def _add_eighths(start, d, scales, codes, a):
+def _add_eighths(
+    start: Float32[Array, "rows"],
+    d: Float32[Array, "rows blocks"],
+    scales: Integer[Array, "rows blocks subs"],
+    codes: Callable[[int], Array],
+    a: UInt8[Array, "blocks 292"],
+) -> Float32[Array, "rows"]:
     da, qa, _ = q8_k.unpack(a)
     sums, scale = int_sixteenths(scales, codes, qa), d * da
 
-    def add(i, total):
+    def add(i: Any, total: Array) -> Array:
         return total + product(scale[:, i, None], f32(sums[:, i, :8] + sums[:, i, 8:]))
 
     zeros = exact.library(d).broadcast_to(exact.zeros_to_add_to(d[:, :1]), (len(d), 8))
@@ -226,9 +237,31 @@ def _add_eighths(start, d, scales, codes, a):
     return fold(8, lambda i, total: total + eighths[:, i], start, unroll=8)
 
 
-def sums_of_mins(
-    mins: UInt8[Array, "rows blocks subs"], bsums: Int16[Array, "blocks 16"]
-) -> Int32[Array, "rows blocks"]:
+def sums_of_mins(mins: UInt8[Array, "rows blocks subs"], bsums: Int16[Array, "blocks 16"]) -> Int[Array, "rows blocks"]:
     """sum of min * (sum of the activations it applies to), exact in int32."""
     pairs = exact.i32(bsums).reshape(bsums.shape[0], mins.shape[-1], -1).sum(axis=-1)
     return (exact.i32(mins) * pairs).sum(axis=-1)
+
+
+def dot_with_q8_k(
+    d: Float32[Array, "rows blocks"],
+    scales: Int32[Array, "rows blocks subs"],
+    codes: Int8[Array, "rows blocks subs n"],
+    a: UInt8[Array, "blocks 292"],
+) -> Float32[Array, "rows"]:
+    """Block after block, (d * d_a) * the integer sum of scale * code * q."""
+    da, qa, _ = q8_k.unpack(a)
+    total = scaled_sum(scales, codes, qa)
+    return exact.sum_of_rows(product(d * da, f32(total)))
+
+
+def scaled_sum(
+    scales: Int32[Array, "rows blocks subs"],
+    codes: Int8[Array, "rows blocks subs n"],
+    qa: Int8[Array, "blocks 256"],
+) -> Int32[Array, "rows blocks"]:
+    """sum over sub-blocks of scale * (sum of code * q), exact in int32."""
+    rows, blocks, subs, n = codes.shape
+    flat = codes.reshape(rows, blocks * subs, n)
+    sums = exact.int_dot(flat, qa.reshape(blocks * subs, n)).reshape(rows, blocks, subs)
+    return (exact.i32(scales) * sums).sum(axis=-1, dtype=np.int32)

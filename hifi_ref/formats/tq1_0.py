@@ -30,7 +30,9 @@ from hifi_ref.formats import q8_k
 from hifi_ref.formats.layout import Field, Layout
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int8, Int32, UInt8
+    from jaxtyping import Float32, Int, Int8, Int32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT = Layout(
@@ -79,12 +81,12 @@ def encode(
 def ternary(x: Float32[Array, "*n 256"]) -> tuple[Float32[Array, "*n"], Int32[Array, "*n 256"]]:
     """The largest magnitude, and codes 0, 1, 2 for the nearest of its negative, 0 and itself; halves away from 0."""
     lib = exact.library(x)
-    d = lib.max(abs(x), axis=-1)
+    d = lib.max(lib.abs(x), axis=-1)
     shares = exact.product(x, exact.reciprocal_or_zero(d)[..., None])
-    return d, lib.where(abs(shares) < np.inf, exact.truncate(exact.round_half_away(shares)), 0) + 1
+    return d, lib.where(lib.abs(shares) < np.inf, exact.truncate(exact.round_half_away(shares)), 0) + 1
 
 
-def fraction(digits: Int32[Array, "*n count run"]) -> Int32[Array, "*n run"]:
+def fraction(digits: Int32[Array, "*n count run"]) -> Int[Array, "*n run"]:
     """Digits, the first most significant -> the byte that holds them."""
     powers = np.array([81, 27, 9, 3, 1], np.int32)[: digits.shape[-2], None]
     return ((digits * powers).sum(axis=-2) * 256 + 242) // 243

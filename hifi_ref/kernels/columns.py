@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -80,7 +80,8 @@ def marked(
         return jnp.zeros(len(a), bool)
     w = w.reshape(len(w), -1, f.type_size)
     a = a.reshape(len(a), -1, partner.type_size)
-    return jax.vmap(lambda column: watched.dot(f, w, column)[1])(a)
+    marks: Any = jax.vmap(lambda column: watched.dot(f, w, column)[1])(a)
+    return marks
 
 
 def _values(f, blocks):

@@ -6,7 +6,7 @@ one batched GEMM; the float additions follow in the format's order.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -151,7 +151,8 @@ def total_of_parts(plan, codes, q) -> Int32[Array, "batch rows"]:
 def share_of_sums(mins, bsums) -> Int32[Array, "batch rows"]:
     """sum of min * (sum of the codes it applies to): at most 16 * 63 * 2^15, exact in int32."""
     sums = i32(bsums).reshape(len(mins), -1, bsums.shape[-1]).sum(axis=1, dtype=np.int32)
-    return sum(i32(mins[s])[None] * sums[s][:, None] for s in range(len(mins)))
+    total: Any = sum(i32(mins[s])[None] * sums[s][:, None] for s in range(len(mins)))
+    return total
 
 
 def _gemms(codes: Float32[Array, "256 rows"], q: Float32[Array, "256 batch"], length: int) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,4 +23,5 @@ def signed_steps(name: str) -> tuple[int, ...]:
 
 
 def rank(codes: Int8[Array, "*n"], steps: tuple[int, ...]) -> UInt8[Array, "*n"]:
-    return sum((codes >= np.int8(step)).astype(np.uint8) for step in steps[1:])
+    ranks: Any = sum((codes >= np.int8(step)).astype(np.uint8) for step in steps[1:])
+    return ranks

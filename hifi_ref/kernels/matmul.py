@@ -65,8 +65,8 @@ def matmul(name: str, w: UInt8[Array, "rows row_bytes"], x: Float32[Array, "*n i
 
         result = compiled.product(f, partner, w, columns, mode)
     else:
-        a = api.encode(partner.name, columns, lane="numpy")
-        result = np.stack([numpy_lane.dot(f, partner, w, column) for column in a])
+        a = api.encode(partner.name, np.asarray(columns), lane="numpy")
+        result = np.stack([numpy_lane.dot(f, partner, np.asarray(w), column) for column in a])
     if not in_jax:
         result = np.asarray(result)
     return result if x.ndim == 2 else result.reshape(*x.shape[:-1], len(w))
@@ -89,7 +89,7 @@ def _checked(name: str, w: Array, x: Array, mode: str) -> tuple[Format, Format, 
     return f, checks.partner_of(f), x if x.ndim == 2 else x.reshape(-1, n)
 
 
-def _in_jax_too(f: Format, w: np.ndarray, columns: np.ndarray, mode: str) -> bool:
+def _in_jax_too(f: Format, w: Array, columns: Array, mode: str) -> bool:
     """Whether NumPy arrays are multiplied by JAX: it is quicker, and exact, and so is its kernel."""
     kind = choose.Kind("matmul", f.name, shape=(*w.shape, len(columns), mode))
     if choose.lane(kind, columns.size * len(w)) == "numpy":

@@ -7,7 +7,7 @@ bits as in its format (grids, whose rows cannot be looked up in a kernel, take t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jax import numpy as jnp
@@ -35,7 +35,8 @@ def pack(codes: UInt8[Array, "groups 8 32 rows"], widths: tuple[int, ...]) -> tu
 def unpack(planes, widths: tuple[int, ...], g, first: int, count: int) -> Int32[Array, "count rows"]:
     """Codes first .. first + count - 1 of group g, inside one run; planes may be a kernel's references."""
     run, place = first // 32, first % 32
-    codes, shift = 0, 0
+    codes: Any = 0
+    shift = 0
     for plane, width in zip(planes, widths, strict=True):
         start = 32 * (run * width // 8) + place
         part = plane[g, start : start + count, :].astype(np.int32)
@@ -48,7 +49,8 @@ def unpack(planes, widths: tuple[int, ...], g, first: int, count: int) -> Int32[
 def code_at(planes, widths: tuple[int, ...], j) -> Int32[Array, "*n"]:
     """Codes j of planes that have the bytes on their first axis; j may be a loop's, which Triton cannot divide."""
     run, place = j >> 5, j & 31
-    codes, shift = 0, 0
+    codes: Any = 0
+    shift = 0
     for plane, width in zip(planes, widths, strict=True):
         part = plane[32 * (run * width >> 3) + place].astype(np.int32)
         part = part >> (run * width & 7) & np.int32(2**width - 1)

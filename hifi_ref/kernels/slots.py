@@ -40,7 +40,7 @@ def terms(plan: Plan, w: Weights, a: Activations, multiply: Callable) -> Float32
     else:
         found = multiply(multiply(values, multiply(unit, d)), q)
     if plan.least is not None:
-        heard = abs(q) > np.float32(plan.least)
+        heard = jnp.abs(q) > np.float32(plan.least)
         active = heard if active is None else active & heard
     found = found if active is None else jnp.where(active, found, np.float32(0))
     return jnp.moveaxis(found, 1, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hifi_ref import exact
 from hifi_ref.formats import FORMATS, Format
@@ -22,12 +22,13 @@ def matrix(f: Format, w: UInt8[Array, "rows blocks bytes"]) -> Weights:
     if plan.slots is not None:
         base = FORMATS[base_of(f.name).LAYOUT.name]
         kept = plan.slots(*f.layout.unpack(w)[len(base.layout.fields) :])
-        kept = Slots(*(None if x is None else _rows_last(x, w.shape[1]) for x in kept))
-        return matrix(base, w[..., : base.type_size])._replace(slots=kept)
+        rows: list[Any] = [None if x is None else _rows_last(x, w.shape[1]) for x in kept]
+        return matrix(base, w[..., : base.type_size])._replace(slots=Slots(*rows))
     fields = plan.fields(*f.layout.unpack(_filled(w, f.block_size)))
     groups = w.shape[1] * f.block_size // GROUP + (w.shape[1] * f.block_size % GROUP > 0)
     codes = tuple(_rows_last(c, groups) for c in fields.codes)
-    return Weights(codes, *(None if x is None else _rows_last(x, groups) for x in fields[1:]))
+    others: list[Any] = [None if x is None else _rows_last(x, groups) for x in fields[1:]]
+    return Weights(codes, *others)
 
 
 def activations(name: str, a: UInt8[Array, "batch blocks bytes"]) -> Activations:

@@ -83,7 +83,7 @@ def _watch(a, b, c):
         with exact.watching() as marks:
             product, quotient = exact.mul(x, y), exact.div(x, np.float32(1) / (np.float32(2.0**-58) + abs(y)))
         if not marks:
-            marks = [abs(result) < exact.FAINT for result in (product, quotient)]
+            marks = [exact.library(result).abs(result) < exact.FAINT for result in (product, quotient)]
         found += [exact.i32(mark) for mark in marks]
     return tuple(found)
 

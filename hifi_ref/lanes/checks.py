@@ -30,7 +30,7 @@ def partner_of(f: Format) -> Format:
     return FORMATS[f.dot_with]
 
 
-def checked_array(x: Any, dtype: type, what: str) -> Array:
+def checked_array(x: Any, dtype: type, what: str) -> Any:
     """x itself: an array of NumPy or jax, of this dtype, with an axis or more. ValueError, naming ``what``, if not."""
     if not exact.is_jax(x) and not isinstance(x, np.ndarray):
         raise ValueError(f"{what} must be a NumPy or jax array, not {type(x).__name__}")

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hifi_ref.exact import Array
 from hifi_ref.formats import FORMATS
 from hifi_ref.formats.hifi import importance as importance_of
 from hifi_ref.model_files import policies
@@ -37,7 +36,7 @@ def plan_of(
         raise InputError(f"tensor {tensor.name} is {tensor.type_name}: quantize from F32, F16 or BF16")
     name = policies.that_fits(format_of(tensor), tensor.shape[0])
     f = FORMATS[name]
-    row: Array | None = None if imatrix is None else imatrix.rows.get(tensor.name)
+    row = None if imatrix is None else imatrix.rows.get(tensor.name)
     if row is not None and row.size != tensor.shape[0] * (tensor.shape[2] if len(tensor.shape) > 2 else 1):
         raise InputError(f"the importance of {tensor.name} has {row.size} values for a shape of {list(tensor.shape)}")
     if f.block_size == 1:
@@ -46,7 +45,7 @@ def plan_of(
         raise InputError(f"{name} cannot be encoded without importance, and there is none for {tensor.name}")
     context: dict[str, Any] = {}
     if "model" in metadata and f.outliers is not None:
-        own = None if row is None else float(importance_of.of_tensor(row))
+        own = None if row is None else float(importance_of.of_tensor(row.reshape(1, -1))[0])
         count = policies.fork_outliers(tensor.name, name, metadata["model"], own)
         context |= {} if count is None else {"outliers": count}
     if f.by_model_size:

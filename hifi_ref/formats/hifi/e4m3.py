@@ -16,7 +16,9 @@ import numpy as np
 from hifi_ref import exact
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, UInt8
+    from jaxtyping import Float32, UInt8
+
+    from hifi_ref.exact import Array
 
 # The encoder takes the exponent from a logarithm that rounds up to a whole number this many units below a power of two.
 _EARLY = {1: 2, 2: 2, 3: 2, 4: 1, 5: 1, 10: 1, 11: 1, 12: 2, 13: 2, 14: 2, 15: 2}

@@ -16,7 +16,9 @@ from hifi_ref import exact
 from hifi_ref.exact import clean_thread, div, mul
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32
+    from jaxtyping import Float32, Float64, Int32
+
+    from hifi_ref.exact import Array, Operand
 
 
 def of_block(w: Float32[Array, "blocks 256"]) -> Float32[Array, "blocks"]:
@@ -34,8 +36,8 @@ def of_block(w: Float32[Array, "blocks 256"]) -> Float32[Array, "blocks"]:
     return lib.where(some, _between(share), np.float32(0.3))
 
 
-def of_tensor(w: Float32[Array, "*n k"]) -> Float32[Array, "*n"]:
-    """0.2 to 0.9, from the spread of a tensor's importance."""
+def of_tensor(w: Float32[Array, "tensors k"]) -> Float32[Array, "tensors"]:
+    """0.2 to 0.9, from the spread of each tensor's importance."""
     if _by_callback(w):
         return clean_thread.call(of_tensor, w.shape[:-1], np.float32, w)
     with _binary64(w), exact.unwatched():
@@ -80,26 +82,26 @@ def _binary64(w: Array) -> Any:
     return sys.modules["jax"].enable_x64(True) if exact.is_jax(w) else nullcontext()
 
 
-def _sealed(value: Array, w: Array) -> Array:
+def _sealed(value: Any, w: Array) -> Float64[Array, "..."]:
     """As exact.mul seals a product: a zero that no compiler knows, here from an element of w."""
     if not exact.is_jax(w):
         return value
     lax = sys.modules["jax"].lax
     zero = exact.hidden_zero(w[..., 0]).astype(np.uint64)
-    zero = zero.reshape(*zero.shape, *[1] * (value.ndim - zero.ndim))
+    zero = zero.reshape(*zero.shape, *[1] * (np.ndim(value) - zero.ndim))
     return lax.bitcast_convert_type(lax.bitcast_convert_type(value, np.uint64) ^ zero, np.float64)
 
 
-def _mul(a: Any, b: Any, w: Array) -> Array:
+def _mul(a: Operand, b: Operand, w: Array) -> Float64[Array, "..."]:
     return _sealed(a * b, w)
 
 
-def _div(a: Array, b: Any, w: Array) -> Array:
+def _div(a: Float64[Array, "..."], b: Operand, w: Array) -> Float64[Array, "..."]:
     b = exact.library(w).broadcast_to(exact.library(w).asarray(b, np.float64), a.shape)
     return _sealed(a / _sealed(b, w), w)
 
 
-def _sum(terms: Array) -> Array:
+def _sum(terms: Float64[Array, "*n k"]) -> Float64[Array, "*n"]:
     """First to last along the last axis."""
     if not exact.is_jax(terms):
         return np.add.accumulate(terms, axis=-1)[..., -1] + 0.0
@@ -107,7 +109,7 @@ def _sum(terms: Array) -> Array:
     return exact.fold(len(turned), lambda i, total: total + turned[i], turned[0] * 0, unroll=16)
 
 
-def _statistics(w: Float32[Array, "*n k"]) -> tuple[Array, Array, Array]:
+def _statistics(w: Float32[Array, "*n k"]) -> tuple[Float64[Array, "*n"], ...]:
     """Mean, standard deviation and largest value, binary64."""
     wide, count = w.astype(np.float64), np.float64(w.shape[-1])
     mean = _div(_sum(wide), count, w)

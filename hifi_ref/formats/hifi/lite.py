@@ -39,7 +39,9 @@ from hifi_ref.formats.hifi import outliers as out
 from hifi_ref.formats.layout import Field, Layout
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, UInt8
+    from jaxtyping import Float32, Int, UInt8
+
+    from hifi_ref.exact import Array
 
 
 class Lite(NamedTuple):
@@ -47,12 +49,12 @@ class Lite(NamedTuple):
 
     layout: Layout
     outliers: range
-    decode: Callable
-    encode: Callable
-    dot: Callable
+    decode: Callable[..., Array]
+    encode: Callable[..., Array]
+    dot: Callable[..., Array]
 
 
-def outlier_count(importance: Float32[Array, "*n"], slots: int, model_params: float) -> Array:
+def outlier_count(importance: Float32[Array, "*n"], slots: int, model_params: float) -> Int[Array, "*n"]:
     """Slots that a tensor of this importance uses: all, half of them rounded up, or none."""
     lib = exact.library(importance)
     size = np.float32(model_params)
@@ -90,7 +92,7 @@ def over(base: ModuleType, name: str, type_id: int, slots: int) -> Lite:
         if outliers is not None or weights is None:
             budget = lib.asarray(slots if outliers is None else outliers)
         else:
-            row = weights.reshape(-1)
+            row = weights.reshape(1, -1)
             budget = outlier_count(importance.of_tensor(row), slots, 4.0 if model_params is None else model_params)
         at = out.largest(score, slots)
         active = out.slots_in_use(lib.broadcast_to(budget, x.shape[:2]).astype(np.uint8), slots)

@@ -16,7 +16,9 @@ from hifi_ref.formats import q8_k
 from hifi_ref.formats.layout import Field, Layout
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32, UInt8
+    from jaxtyping import Bool, Float32, Int32, Integer, Shaped, UInt8
+
+    from hifi_ref.exact import Array
 
 
 # BYTES
@@ -64,15 +66,15 @@ def largest(score: Float32[Array, "*n 256"], count: int, once: bool = False) -> 
     rank = lib.where(score == score, _ordered(score), lib.where(places == 0, np.int32(2**31 - 1), _NEVER))
     again = int(_ordered(np.full(1, -1, np.float32))[0])
 
-    def never_again(at):
+    def never_again(at: Array) -> Array:
         return lib.where(at > 0, _NEVER, np.int32(again)) if once else lib.full(at.shape, again, np.int32)
 
-    def choose(k, state):
+    def choose(k: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
         rank, chosen = state
         at = exact.i32(rank.argmax(axis=-1))
         return set_at(rank, at, never_again(at)), exact.with_row(chosen, k, at)
 
-    def choose_in_columns(k, state):
+    def choose_in_columns(k: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
         rank, chosen = state
         top = exact.fold(256, lambda i, top: lib.maximum(top, rank[i]), rank[0], unroll=8)
         nowhere = lib.full(top.shape, 256, np.int32)
@@ -101,7 +103,8 @@ def score_of(
     x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None
 ) -> Float32[Array, "rows blocks 256"]:
     """|x|, times the importance where there is one."""
-    return abs(x) if weights is None else mul(abs(x), weights)
+    size = exact.library(x).abs(x)
+    return size if weights is None else mul(size, weights)
 
 
 def peak_of(values: Float32[Array, "*n slots"]) -> Float32[Array, "*n"]:
@@ -117,22 +120,26 @@ def peak_of(values: Float32[Array, "*n slots"]) -> Float32[Array, "*n"]:
 # PLACES
 
 
-def take(x: Array, at: Int32[Array, "*n count"]) -> Array:
+def take(x: Shaped[Array, "*n 256"], at: Integer[Array, "*n count"]) -> Shaped[Array, "*n count"]:
     """The elements at those positions."""
     return exact.library(x).take_along_axis(x, exact.i32(at), axis=-1)
 
 
-def set_at(x: Array, at: Int32[Array, "*n"], value: Array) -> Array:
+def set_at(x: Int32[Array, "*n k"], at: Int32[Array, "*n"], value: Int32[Array, "*n"]) -> Int32[Array, "*n k"]:
     """x with one element a block replaced. A NumPy array is changed in place."""
+    lib = exact.library(x)
     if exact.is_jax(x):
-        hit = exact.library(x).arange(x.shape[-1]) == at[..., None]
-        return exact.library(x).where(hit, value[..., None], x)
-    np.put_along_axis(x, exact.i32(at)[..., None], value[..., None], axis=-1)
+        hit = lib.arange(x.shape[-1]) == at[..., None]
+        return lib.where(hit, value[..., None], x)
+    lib.put_along_axis(x, exact.i32(at)[..., None], value[..., None], axis=-1)
     return x
 
 
 def _change(
-    y: Float32[Array, "*n 256"], at: Array, active: Bool[Array, "*n"] | None, new: Callable[[Array], Array]
+    y: Float32[Array, "*n 256"],
+    at: Integer[Array, "*n"],
+    active: Bool[Array, "*n"] | None,
+    new: Callable[[Array], Array],
 ) -> Float32[Array, "*n 256"]:
     """y with one element a block, where it is active, made new(old)."""
     lib = exact.library(y)
@@ -140,9 +147,9 @@ def _change(
     if exact.is_jax(y):
         hit = lib.arange(y.shape[-1]) == at
         return lib.where(hit if active is None else hit & active[..., None], new(y), y)
-    old = np.take_along_axis(y, at, axis=-1)
-    value = new(old) if active is None else np.where(active[..., None], new(old), old)
-    np.put_along_axis(y, at, value, axis=-1)
+    old = lib.take_along_axis(y, at, axis=-1)
+    value = new(old) if active is None else lib.where(active[..., None], new(old), old)
+    lib.put_along_axis(y, at, value, axis=-1)
     return y
 
 
@@ -164,9 +171,12 @@ def replace(
 ) -> Float32[Array, "*n 256"]:
     """y with those values at their positions, slot after slot: of equal positions the last slot stands."""
     y = y if exact.is_jax(y) else np.ascontiguousarray(y)
+
+    def value(r: int) -> Callable[[Array], Array]:
+        return lambda old: values[..., r, None]
+
     for r in range(at.shape[-1]):
-        value = values[..., r, None]
-        y = _change(y, at[..., r], None if active is None else active[..., r], lambda old, v=value: v)
+        y = _change(y, at[..., r], None if active is None else active[..., r], value(r))
     return y
 
 
@@ -178,9 +188,12 @@ def add(
 ) -> Float32[Array, "*n 256"]:
     """y with the corrections added at their positions, slot after slot."""
     y = y if exact.is_jax(y) else np.ascontiguousarray(y)
+
+    def corrected(r: int) -> Callable[[Array], Array]:
+        return lambda old: old + corrections[..., r, None]
+
     for r in range(at.shape[-1]):
-        value = corrections[..., r, None]
-        y = _change(y, at[..., r], None if active is None else active[..., r], lambda old, v=value: old + v)
+        y = _change(y, at[..., r], None if active is None else active[..., r], corrected(r))
     return y
 
 

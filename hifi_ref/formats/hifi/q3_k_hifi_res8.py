@@ -35,7 +35,9 @@ from hifi_ref.formats.hifi import outliers as out
 from hifi_ref.formats.layout import Field
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, UInt8
+    from jaxtyping import Float32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT, EXTENSION = out.extended(
@@ -61,7 +63,7 @@ def encode(
     lib = exact.library(x)
     base = q3_k.encode(x)
     lost = x - q3_k.decode(base.reshape(-1, base.shape[-1])).reshape(x.shape)
-    at = out.largest(abs(lost), 8)
+    at = out.largest(lib.abs(lost), 8)
     lost = out.take(lost, at)
     largest = out.peak_of(lost)
     some = (largest > 0)[..., None]

@@ -35,7 +35,9 @@ from hifi_ref.formats.hifi import replaced
 from hifi_ref.formats.layout import Field
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, UInt8
+    from jaxtyping import Float32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT, EXTENSION = out.extended(

@@ -41,7 +41,9 @@ from hifi_ref.formats.hifi import outliers as out
 from hifi_ref.formats.layout import Field
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, UInt8
+    from jaxtyping import Float32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT, EXTENSION = out.extended(
@@ -79,23 +81,23 @@ def encode(
         deviation = _deviation(x)
         size = np.float32(model_params)
         share = np.float32(0.22 if size < 2 else 0.18 if size < 8 else 0.15)
-        many = (fit.active & (abs(fit.lost) > mul(largest, np.float32(0.1))[..., None])).sum(axis=-1) >= 3
+        many = (fit.active & (lib.abs(fit.lost) > mul(largest, np.float32(0.1))[..., None])).sum(axis=-1) >= 3
         kept = many & (largest >= mul(deviation, share))
     values = residual.multiples(fit.lost, largest)
     extension = EXTENSION.pack(
-        count=lib.where(kept, fit.count, 0), at=lib.where(kept[..., None], fit.at, 0),
+        count=lib.where(kept, fit.counts, 0), at=lib.where(kept[..., None], fit.at, 0),
         values=lib.where(kept[..., None], values, 0), scale=lib.where(kept, e4m3.narrow(largest), np.uint8(0)),
         pad=out.zero_bytes(kept, 2),
     )  # fmt: skip
     return out.join(fit.base, extension)
 
 
-def _deviation(x: Float32[Array, "rows blocks 256"]) -> Float32[Array, "*n"]:
+def _deviation(x: Float32[Array, "rows blocks 256"]) -> Float32[Array, "rows blocks"]:
     """The standard deviation of each block, sums first to last."""
-    columns = exact.library(x).moveaxis(x, -1, 0)
+    columns = exact.columns(x, 256)
     mean = div(exact.sum_in_order(columns), np.float32(256))
     away = columns - mean
-    return exact.sqrt(div(exact.sum_in_order(mul(away, away)), np.float32(256)))
+    return exact.sqrt(div(exact.sum_in_order(mul(away, away)), np.float32(256))).reshape(x.shape[:2])
 
 
 def dot(w: UInt8[Array, "rows blocks 196"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:

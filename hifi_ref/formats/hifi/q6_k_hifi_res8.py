@@ -37,7 +37,9 @@ from hifi_ref.formats.hifi import residual
 from hifi_ref.formats.layout import Field
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, UInt8
+    from jaxtyping import Float32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 LAYOUT, EXTENSION = out.extended(
@@ -69,7 +71,7 @@ def encode(
     )
     scale = exact.library(x).where(fit.largest < np.float32(1e-10), np.float32(1e-10), fit.largest)
     extension = EXTENSION.pack(
-        count=fit.count, at=fit.at, values=residual.multiples(fit.lost, scale), pad=out.zero_bytes(scale), scale=scale
+        count=fit.counts, at=fit.at, values=residual.multiples(fit.lost, scale), pad=out.zero_bytes(scale), scale=scale
     )
     return out.join(fit.base, extension)
 

@@ -20,7 +20,9 @@ from hifi_ref.formats.hifi import outliers
 from hifi_ref.formats.layout import Field, Layout
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32, UInt8
+    from jaxtyping import Bool, Float32, Int32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 def encode(
@@ -73,11 +75,11 @@ def dot_corrections(
     values: Float32[Array, "rows blocks slots"],
     at: UInt8[Array, "rows blocks slots"],
     a: UInt8[Array, "blocks 292"],
-    active: Bool[Array, "rows blocks slots"] | bool = True,
+    active: Bool[Array, "rows blocks slots"],
 ) -> Float32[Array, "rows blocks slots"]:
     """(value q) d of each slot in use, but only where |q| > 4: smaller activations see no outlier."""
     d, q = outliers.activations_at(a, at)
-    return outliers.where_active(product(product(values, q), d), (abs(q) > np.float32(4)) & active)
+    return outliers.where_active(product(product(values, q), d), (exact.library(q).abs(q) > np.float32(4)) & active)
 
 
 def dot_true_corrections(
@@ -86,11 +88,11 @@ def dot_true_corrections(
     at: UInt8[Array, "rows blocks slots"],
     values: Float32[Array, "rows blocks slots"],
     a: UInt8[Array, "blocks 292"],
-    active: Bool[Array, "rows blocks slots"] | bool = True,
+    active: Bool[Array, "rows blocks slots"] | None = None,
 ) -> Float32[Array, "rows blocks slots"]:
     """((value - weight of the base) q) d for the slots that decoding uses: the last one of each position."""
     lib = exact.library(base)
-    active = lib.broadcast_to(active, at.shape)
+    active = lib.ones(at.shape, bool) if active is None else active
     later = np.triu(np.ones((at.shape[-1],) * 2, bool), k=1)
     again = ((at[..., :, None] == at[..., None, :]) & active[..., None, :] & later).any(axis=-1)
     w = decode_base(base.reshape(-1, base.shape[-1])).reshape(*base.shape[:2], 256)
@@ -103,9 +105,9 @@ class Counted(NamedTuple):
 
     layout: Layout
     outliers: range
-    decode: Callable
-    encode: Callable
-    dot: Callable
+    decode: Callable[..., Array]
+    encode: Callable[..., Array]
+    dot: Callable[..., Array]
 
 
 def over(base: ModuleType, name: str, slots: int, default: Callable[[float | None], int]) -> Counted:

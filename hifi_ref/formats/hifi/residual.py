@@ -5,6 +5,7 @@ Reference: quantize_row_q6_k_hifi_res8_ref and its like (ggml-quants-hifi.c of t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,21 +16,30 @@ from hifi_ref.formats.hifi import importance
 from hifi_ref.formats.hifi import outliers as out
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32, UInt8
+    from jaxtyping import Bool, Float32, Int32, UInt8
+
+    from hifi_ref.exact import Array
 
 
 class Residuals(NamedTuple):
-    """What the base lost of the outliers at ``at``; ``count`` slots are in use, ``active`` the same as a mask."""
+    """What the base lost of the outliers at ``at``; ``counts`` slots are in use, ``active`` the same as a mask."""
 
     base: UInt8[Array, "rows blocks bytes"]
     at: Int32[Array, "rows blocks 8"]
     lost: Float32[Array, "rows blocks 8"]
     largest: Float32[Array, "rows blocks"]
-    count: Int32[Array, "rows blocks"]
+    counts: Int32[Array, "rows blocks"]
     active: Bool[Array, "rows blocks 8"]
 
 
-def of_outliers(x, weights, count, model_params, encode_base, decode_base) -> Residuals:
+def of_outliers(
+    x: Float32[Array, "rows blocks 256"],
+    weights: Float32[Array, "blocks 256"] | None,
+    count: int,
+    model_params: float,
+    encode_base: Callable[[Array], Array],
+    decode_base: Callable[[Array], Array],
+) -> Residuals:
     """The base's blocks of x without its outliers, and what it lost of them.
 
     With importance the count depends on that of the block; model_params, in billions, says how much.
@@ -49,7 +59,7 @@ def of_outliers(x, weights, count, model_params, encode_base, decode_base) -> Re
     return Residuals(base, at, lost, largest, counts, active)
 
 
-def multiples(lost: Float32[Array, "*n 8"], largest: Float32[Array, "*n"]) -> Int32[Array, "*n 8"]:
+def multiples(lost: Float32[Array, "*n slots"], largest: Float32[Array, "*n"]) -> Int32[Array, "*n slots"]:
     """lost in units of largest / 127, halves away from zero."""
     return exact.as_int8(exact.truncate(round_half_away(product(div(lost, largest[..., None]), np.float32(127)))))
 
@@ -61,4 +71,4 @@ def dot_corrections(
     """(value (factor d)) q of each slot in use, but only where |q| > least: smaller activations go without."""
     d, q = out.activations_at(a, at)
     terms = product(product(f32(values), product(factor[..., None], d)), q)
-    return out.where_active(terms, (abs(q) > np.float32(least)) & active)
+    return out.where_active(terms, (exact.library(q).abs(q) > np.float32(least)) & active)

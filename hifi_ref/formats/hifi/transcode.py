@@ -9,6 +9,7 @@ It is exact where that difference is a binary32 number, as it is for blocks that
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -51,7 +52,7 @@ def split(name: str, w: UInt8[np.ndarray, "n bytes"]) -> Split:
     return Split(base.LAYOUT.name, plain.reshape(len(w), -1), rows, positions, values[rows, positions])
 
 
-def base_of(name: str):
+def base_of(name: str) -> ModuleType:
     """The module of a format's base: the one whose fields its layout begins with."""
     fields = import_module(f"hifi_ref.formats.hifi.{name.lower()}").LAYOUT.fields
     bases = (import_module(f"hifi_ref.formats.q{bits}_k") for bits in range(2, 7))

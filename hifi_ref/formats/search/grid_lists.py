@@ -19,7 +19,9 @@ import numpy as np
 from hifi_ref.formats import codebooks
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Int32, UInt16
+    from jaxtyping import Int32, UInt16
+
+    from hifi_ref.exact import Array
 
 
 class Book(NamedTuple):
@@ -29,14 +31,14 @@ class Book(NamedTuple):
     bits: int  # bits a digit
     top: int  # largest digit
     start: Int32[np.ndarray, "points"]
-    count: Int32[np.ndarray, "points"]
+    length: Int32[np.ndarray, "points"]
     rows: UInt16[np.ndarray, "entries"]  # the lists, one after the other, as points
-    index: UInt16[np.ndarray, "points"]  # the row number of a point of the grid
+    row_number: UInt16[np.ndarray, "points"]  # of a point of the grid
 
     def digits(self, points: Int32[Array, "*n"]) -> list[Int32[Array, "*n"]]:
         return [points >> (self.bits * i) & (2**self.bits - 1) for i in range(self.width)]
 
-    def pack(self, digits: Sequence[Int32[Array, "*n"]]) -> Int32[Array, "*n"]:
+    def pack(self, digits: Sequence[Int32[Array, "*n"]] | Int32[Array, "width *n"]) -> Int32[Array, "*n"]:
         return sum(digit << (self.bits * i) for i, digit in enumerate(digits))
 
 

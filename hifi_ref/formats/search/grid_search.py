@@ -8,17 +8,21 @@ Source: the quantize_row_iq2_*_impl and quantize_row_iq3_*_impl (ggml-quants.c, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import functools
+import operator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.exact import div, f32, fold, mul, nearest_int, product, running_sums, score, wall
 from hifi_ref.formats.search import grid_lists, row_importance
-from hifi_ref.formats.search.nearest_row import Target, nearest_rows
+from hifi_ref.formats.search.nearest_row import Rows, Target, nearest_rows
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32, UInt8
+    from jaxtyping import Bool, Float32, Int32, Num, UInt8
+
+    from hifi_ref.exact import Array
 
 
 # FIT
@@ -62,17 +66,17 @@ def fit(
     wx = exact.held(lambda: mul(w, x))
     largest = lib.max(abs(x), axis=0)
 
-    def rows_for(scales, inverses):
+    def rows_for(scales: Float32[Array, "trials subs"], inverses: Float32[Array, "trials subs"]) -> Rows:
         # Shares beyond it only nearest_int rounds as C does
         exact.mark(product(largest, lib.max(inverses, axis=0)) >= np.float32(2.0**20))
         return nearest_rows(
             search.lists, target, scales, inverses, lambda x, inverse: _digits(product(x, inverse), book.top)
         )
 
-    def sums(rows):
+    def sums(rows: Int32[Array, "trials groups subs"]) -> tuple[Array, ...]:
         """sum w x q and sum w q^2 for each trial: [trials, groups, subs] -> twice [trials, subs]"""
 
-        def terms(i):
+        def terms(i: Any) -> tuple[Array, Array]:
             group, digit = i // book.width, i % book.width
             q = f32(rows[:, group] >> (book.bits * digit) & (2**book.bits - 1)) * np.float32(2) + np.float32(1)
             return product(wx[i], q), product(product(w[i], q), q)
@@ -90,7 +94,7 @@ def fit(
     rows, points = wall(*rows_for(wall(div(np.float32(1), inverses)), inverses))
     qx, q2 = wall(*sums(rows))
 
-    def attempt(k, state):
+    def attempt(k: Any, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         scale, best, won = state
         better = (q2[k] > 0) & (score(qx[k], qx[k]) > score(best, q2[k]))
         new_scale = div(qx[k], lib.where(better, q2[k], np.float32(1)))
@@ -119,7 +123,7 @@ def fit(
     return GridFit(lib.where(renewed, div(qx, lib.where(renewed, q2, np.float32(1))), scale), rows)
 
 
-def by_digit(a: Float32[Array, "n subs"], width: int) -> Float32[Array, "width groups subs"]:
+def by_digit(a: Num[Array, "n subs"], width: int) -> Num[Array, "width groups subs"]:
     """First elements of all groups of all sub-blocks, then second ones."""
     return wall(exact.library(a).moveaxis(a.reshape(-1, width, a.shape[1]), 1, 0))
 
@@ -160,29 +164,32 @@ def split_signs(
         cheapest = least[:, None] == lib.arange(8)[:, None]
         wrong = cheapest & (flags.sum(axis=1) % 2 == 1)[:, None]
         size, flags = lib.where(wrong, -size, size), flags ^ wrong
-    signs = sum(flags[:, i].astype(np.uint8) << np.uint8(i) for i in range(8))
-    return size.reshape(x.shape), signs
+    signs = [flags[:, i].astype(np.uint8) << np.uint8(i) for i in range(8)]
+    return size.reshape(x.shape), functools.reduce(operator.or_, signs)
 
 
 # SUPER-BLOCKS
 
 
 def sub_columns(
-    x: Float32[Array, "rows blocks 256"], weights: Float32[Array, "blocks 256"] | None, sub: int, doubled: bool = True
-) -> tuple[Float32[Array, "sub subs"], Float32[Array, "sub subs"] | None, Float32[Array, "subs"]]:
-    """Sub-blocks as columns, the importance of their weights, and their super-block's mean square.
-
-    Importance is weight * sqrt(mean square + x^2), the mean square ``doubled`` or not.
-    """
-    lib = exact.library(x)
+    x: Float32[Array, "rows blocks 256"], sub: int, doubled: bool = True
+) -> tuple[Float32[Array, "sub subs"], Float32[Array, "subs"]]:
+    """Sub-blocks as columns, and their super-block's mean square, ``doubled`` or not."""
     whole = exact.columns(x, 256)
     total = exact.sum_in_order(mul(whole, whole)) * np.float32(2 if doubled else 1)
-    mean_square = lib.repeat(div(total, np.float32(256)), 256 // sub)
-    columns = exact.columns(x, sub)
-    if weights is None:
-        return columns, None, mean_square
-    qw = exact.columns(lib.broadcast_to(weights, x.shape), sub)
-    return columns, row_importance.importance(columns, qw, mean_square), mean_square
+    mean_square = exact.library(x).repeat(div(total, np.float32(256)), 256 // sub)
+    return exact.columns(x, sub), mean_square
+
+
+def importance_columns(
+    shape: tuple[int, ...],
+    columns: Float32[Array, "sub subs"],
+    weights: Float32[Array, "blocks 256"],
+    mean_square: Float32[Array, "subs"],
+) -> Float32[Array, "sub subs"]:
+    """weight * sqrt(mean square + x^2) for the columns of x, which has that shape."""
+    qw = exact.columns(exact.library(weights).broadcast_to(weights, shape), len(columns))
+    return row_importance.importance(columns, qw, mean_square)
 
 
 def trial_steps(count: int, step: float, top: int) -> Float32[np.ndarray, "trials"]:
@@ -206,7 +213,7 @@ class Choice(NamedTuple):
     """What a fit found, in block order; sub-blocks with nothing in them have scale, row numbers and signs 0."""
 
     scale: Float32[Array, "rows blocks subs"]
-    index: Int32[Array, "rows blocks groups"]
+    row_numbers: Int32[Array, "rows blocks groups"]
     signs: Int32[Array, "rows blocks 32"]
 
 
@@ -215,11 +222,11 @@ def choose(
     fit: GridFit,
     signs: UInt8[Array, "bytes subs"],
     nothing: Bool[Array, "subs"],
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
 ) -> Choice:
     """The fit of all sub-blocks by super-block. A scale below 0 turns all signs; 7-bit codes keep the lower ones."""
     lib = exact.library(fit.scale)
-    index = lib.take(lib.asarray(search.lists.book.index), fit.points, mode="clip").astype(np.int32)
+    index = lib.take(lib.asarray(search.lists.book.row_number), fit.points, mode="clip").astype(np.int32)
     signs = lib.where(fit.scale < 0, ~signs, signs).astype(np.int32)
     scale = lib.where(nothing, np.float32(0), abs(fit.scale)).reshape(*shape, -1)
     index = lib.where(nothing, 0, index).T.reshape(*shape, -1)

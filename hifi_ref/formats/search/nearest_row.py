@@ -8,7 +8,7 @@ Source: iq2_find_best_neighbour, iq3_find_best_neighbour, iq1_find_best_neighbou
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,9 @@ from hifi_ref.exact import mul, product
 from hifi_ref.formats.search.grid_lists import Book, Lists
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32
+    from jaxtyping import Float32, Int32
+
+    from hifi_ref.exact import Array
 
 # No sum of errors that wins is larger
 LARGEST = np.finfo(np.float32).max
@@ -65,16 +67,18 @@ def nearest_rows(
     return Rows(np.stack(rows), np.stack(points))
 
 
-def _nearest_rows(book: Book, target: Target, scale, points):
+def _nearest_rows(
+    book: Book, target: Target, scale: Float32[Array, "subs"], points: Int32[Array, "groups subs"]
+) -> Int32[np.ndarray, "groups subs"]:
     # PAIRS of a group and an entry of its list, group after group
-    count = book.count[points].reshape(-1)
+    count = book.length[points].reshape(-1)
     first = np.cumsum(count) - count
     group = np.repeat(np.arange(points.size), count)
     entry = np.arange(len(group)) + np.repeat(book.start[points].reshape(-1) - first, count)
 
     # ERRORS of all pairs, digit after digit
     errors = target.errors(np.broadcast_to(scale, points.shape), book.top).reshape(book.width, -1)
-    total = np.float32(0)
+    total: Any = np.float32(0)
     for i, digit in enumerate(book.digits(book.rows[entry].astype(np.int32))):
         total = total + errors[i][digit * points.size + group]
 

@@ -11,11 +11,13 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.exact import div, mul
-from hifi_ref.formats.search.scale_and_min_search import FitWithMin, least_error_with_min
-from hifi_ref.formats.search.scale_search import Fit, least_weighted_square_error
+from hifi_ref.formats.search.scale_and_min_search import least_error_with_min
+from hifi_ref.formats.search.scale_search import least_weighted_square_error
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32
+    from jaxtyping import Float32, Int32
+
+    from hifi_ref.exact import Array
 
 
 def importance(
@@ -28,26 +30,27 @@ def importance(
     return exact.held(lambda: mul(exact.sqrt(mean_square + mul(x, x)), qw))
 
 
-def least_error_in_rows(x: Float32[Array, "rows blocks n"], qw: Float32[Array, "blocks n"], top: int) -> Fit:
-    """least_weighted_square_error for blocks of a row, with importance relative to the row's mean square.
-
-    Codes come as [rows, blocks, n].
-    """
+def least_error_in_rows(
+    x: Float32[Array, "rows blocks n"], qw: Float32[Array, "blocks n"], top: int
+) -> tuple[Float32[Array, "rows blocks"], Int32[Array, "rows blocks n"]]:
+    """Scales and codes: least_weighted_square_error per block, importance being relative to the row's mean square."""
     columns, w = _columns_of_rows(x, qw)
     fit = least_weighted_square_error(columns, w.__getitem__, top)
-    return Fit(fit.scale.reshape(x.shape[:2]), fit.codes.T.reshape(x.shape))
+    return fit.scale.reshape(x.shape[:2]), fit.codes.T.reshape(x.shape)
 
 
 def least_error_with_min_in_rows(
     x: Float32[Array, "rows blocks n"], qw: Float32[Array, "blocks n"], top: int
-) -> FitWithMin:
-    """least_error_with_min for blocks of a row, 37 trials; see least_error_in_rows."""
+) -> tuple[Float32[Array, "rows blocks"], Float32[Array, "rows blocks"], Int32[Array, "rows blocks n"]]:
+    """Scales, mins and codes: least_error_with_min per block, 37 trials; see least_error_in_rows."""
     columns, w = _columns_of_rows(x, qw)
     fit = least_error_with_min(columns, w.__getitem__, top, -0.9, 0.05, 36)
-    return FitWithMin(fit.scale.reshape(x.shape[:2]), fit.min.reshape(x.shape[:2]), fit.codes.T.reshape(x.shape))
+    return fit.scale.reshape(x.shape[:2]), fit.min.reshape(x.shape[:2]), fit.codes.T.reshape(x.shape)
 
 
-def _columns_of_rows(x, qw):
+def _columns_of_rows(
+    x: Float32[Array, "rows blocks n"], qw: Float32[Array, "blocks n"]
+) -> tuple[Float32[Array, "n subs"], Float32[Array, "n subs"]]:
     """The blocks' weights as columns, and their importance."""
     lib = exact.library(x)
     _, blocks, n = x.shape

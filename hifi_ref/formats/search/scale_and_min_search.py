@@ -8,7 +8,7 @@ Sources: make_qkx2_quants, make_qkx3_quants (ggml-quants.c, v0.5.0).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,9 @@ from hifi_ref.exact import div, fold, rounded_code, running_sums, wall
 from hifi_ref.formats.search.scale_search import Weight
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32
+    from jaxtyping import Float32, Int32
+
+    from hifi_ref.exact import Array
 
 
 class FitWithMin(NamedTuple):
@@ -48,13 +50,15 @@ def least_error_with_min(
         return _least_error_with_min(x, w, top, first, step, steps, absolute)
 
 
-def _least_error_with_min(x, w, top, first, step, steps, absolute):
+def _least_error_with_min(
+    x: Float32[Array, "n subs"], w: Weight, top: int, first: float, step: float, steps: int, absolute: bool
+) -> FitWithMin:
     lib = exact.library(x)
     n = x.shape[0]
     mul, product = exact.sealed_by(x[0])
     mark_underflow = _bounds(x, w)
 
-    def totals(i, state):
+    def totals(i: Any, state: tuple[Array, ...]) -> tuple[Array, ...]:
         low, high, sum_w, sum_x = state
         return (
             lib.where(x[i] < low, x[i], low),
@@ -71,8 +75,8 @@ def _least_error_with_min(x, w, top, first, step, steps, absolute):
     flat = high <= low
     span = lib.where(flat, np.float32(1), high - low)
 
-    def error_of(scale, minimum, inverse, base):
-        def terms(i):
+    def error_of(scale: Array, minimum: Array, inverse: Array, base: Array) -> Array:
+        def terms(i: Any) -> tuple[Array]:
             code = rounded_code(product(x[i] - base, inverse), 0, top)
             diff = product(scale, code) + minimum - x[i]
             return (mul(w(i), abs(diff) if absolute else mul(diff, diff)),)
@@ -86,13 +90,13 @@ def _least_error_with_min(x, w, top, first, step, steps, absolute):
     steps_float = np.float32(step) * np.arange(steps + 1, dtype=np.float32)
     parts = lib.asarray((np.float32(first) + steps_float) + np.float32(top))
 
-    def attempt(k, state):
+    def attempt(k: Any, state: tuple[Array, ...]) -> tuple[Array, ...]:
         scale, low, best, best_inverse, best_base = state
         inverse = div(parts[k], lib.where(flat, np.float32(1), high - low))
         # Beyond 2^21 parts rounded_code parts from C
         exact.mark(abs(inverse) * lib.maximum(abs(high - low), abs(lowest - low)) >= np.float32(2.0**21))
 
-        def terms(i):
+        def terms(i: Any) -> tuple[Array, Array, Array]:
             code = rounded_code(product(x[i] - low, inverse), 0, top)
             wl = product(w(i), code)
             return product(wl, code), mul(x[i], wl), wl
@@ -144,7 +148,7 @@ def _bounds(x: Float32[Array, "n subs"], w: Weight) -> Callable[[Array, Array, A
     ex, ew = least_exponents(x.shape[0], x.__getitem__, w)
     exact.mark((ex < -40) | (ew < -50) | (ex + ew < -100) | (2 * ew + ex < -78) | (ew + 2 * ex < -78))
 
-    def mark(scale, minimum, of_scale, of_min, where):
+    def mark(scale: Array, minimum: Array, of_scale: Array, of_min: Array, where: Array) -> None:
         # A quotient of 0 although its dividend is not is the faintest of all
         some_scale, some_min = ((q != 0) | (of != 0) for q, of in ((scale, of_scale), (minimum, of_min)))
         e = lib.minimum(
@@ -158,11 +162,11 @@ def _bounds(x: Float32[Array, "n subs"], w: Weight) -> Callable[[Array, Array, A
 def least_exponents(n: int, *elements: Weight) -> tuple[Int32[Array, "subs"], ...]:
     """For each function of i: the exponent of the smallest nonzero magnitude over i = 0..n-1; 128 if all are zero."""
 
-    def rank(x):
+    def rank(x: Array) -> Array:
         # Orders magnitudes, zero above all others
         return (exact.bits(x) & np.uint32(0x7FFFFFFF)) - np.uint32(1)
 
-    def smaller(i, least):
+    def smaller(i: Any, least: tuple[Array, ...]) -> tuple[Array, ...]:
         return tuple(exact.library(m).minimum(m, rank(of(i))) for m, of in zip(least, elements, strict=True))
 
     ranks = fold(n, smaller, tuple(rank(of(0)) for of in elements), unroll=8)

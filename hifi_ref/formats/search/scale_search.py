@@ -20,7 +20,9 @@ from hifi_ref import exact
 from hifi_ref.exact import div, fold, rounded_code, running_sums, score, wall
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32
+    from jaxtyping import Bool, Float32, Int32
+
+    from hifi_ref.exact import Array
 
 # The weight of the squared error of element i of every sub-block: a function, because computing it anew from x can cost
 # less than loading it.
@@ -37,7 +39,7 @@ class Fit(NamedTuple):
     codes: Int32[Array, "n subs"]
 
 
-def extreme(x: Float32[Array, "n *subs"], axis: int = 0) -> Float32[Array, "*subs"]:
+def extreme(x: Float32[Array, "..."], axis: int = 0) -> Float32[Array, "..."]:
     """The element of largest magnitude along an axis, sign kept; of equals the first; +0 where all are zero."""
     lib = exact.library(x)
     if axis == -1 and not exact.is_jax(x):
@@ -46,7 +48,7 @@ def extreme(x: Float32[Array, "n *subs"], axis: int = 0) -> Float32[Array, "*sub
         return np.take_along_axis(x, abs(x).argmax(axis=-1)[..., None], axis=-1)[..., 0] + np.float32(0)
     x = lib.moveaxis(x, axis, 0)
 
-    def step(i, best):
+    def step(i: Any, best: Array) -> Array:
         return lib.where(abs(x[i]) > abs(best), x[i], best)
 
     return fold(x.shape[0], step, lib.zeros(x.shape[1:], np.float32), unroll=8)
@@ -59,12 +61,12 @@ def least_weighted_square_error(x: Float32[Array, "n subs"], w: Weight, top: int
     """
     lib = exact.library(x)
     peak = extreme(x)
-    nothing = abs(peak) < NOTHING
+    nothing = lib.abs(peak) < NOTHING
     peak = lib.where(nothing, np.float32(1), peak)
     mul, product = exact.sealed_by(peak)
 
-    def sums(inverse):
-        def terms(i):
+    def sums(inverse: Array) -> tuple[Array, ...]:
+        def terms(i: Any) -> tuple[Array, Array]:
             code, wi = rounded_code(product(x[i], inverse), -top, top - 1), w(i)
             return product(mul(x[i], wi), code), product(product(wi, code), code)
 
@@ -77,7 +79,7 @@ def least_weighted_square_error(x: Float32[Array, "n subs"], w: Weight, top: int
 
     steps = lib.asarray(np.float32(0.1) * np.array([*range(-9, 0), *range(1, 10)], np.float32))
 
-    def attempt(k, state):
+    def attempt(k: Any, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         scale, best, inverse = state
         # The products of x and w are those of the first sums, where they were watched; and a trial is about as large
         # as the inverse there
@@ -98,7 +100,7 @@ def least_weighted_square_error(x: Float32[Array, "n subs"], w: Weight, top: int
     return Fit(lib.where(nothing, np.float32(0), scale), codes)
 
 
-def _overflows(x):
+def _overflows(x: Float32[Array, "n subs"]) -> Bool[Array, "subs"]:
     """Where a scale that is to be encoded has overflowed; rounded_code then parts from C."""
     finite = fold(x.shape[0], lambda i, finite: finite & (abs(x[i]) < np.inf), x[0] == x[0], unroll=8)
     return ~finite

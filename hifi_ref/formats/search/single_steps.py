@@ -7,7 +7,7 @@ Sources: make_q3_quants, make_qp_quants (ggml-quants.c, v0.5.0).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,9 @@ from hifi_ref.exact import div, f32, fold, mul, nearest_int, product, ratio, rou
 from hifi_ref.formats.search.scale_search import NOTHING, Fit, extreme
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32, Int32
+    from jaxtyping import Float32, Int32
+
+    from hifi_ref.exact import Array
 
 
 def least_square_error_by_single_steps(x: Float32[Array, "n subs"], top: int) -> Fit:
@@ -26,7 +28,7 @@ def least_square_error_by_single_steps(x: Float32[Array, "n subs"], top: int) ->
     """
     lib = exact.library(x)
     peak = extreme(x)
-    nothing = abs(peak) < NOTHING
+    nothing = lib.abs(peak) < NOTHING
     inverse = div(np.float32(-top), lib.where(nothing, np.float32(1), peak))
     codes = exact.i32(rounded_code(product(x, inverse), -top, top - 1))
     codes, xl, l2 = improve_by_single_steps(x, mul(x, x), codes, codes, -top, top - 1)
@@ -50,10 +52,10 @@ def least_weighted_square_error_from_zero(
     nothing = peak < NOTHING
     peak = lib.where(nothing, np.float32(1), peak)
 
-    def error_of(inverse, bound):
+    def error_of(inverse: Array, bound: bool) -> Array:
         scale = div(np.float32(1), inverse)
 
-        def terms(i):
+        def terms(i: Any) -> tuple[Array]:
             code = nearest_int(product(x[i], inverse))
             code = lib.minimum(code, top) if bound else code & 255
             diff = x[i] - product(scale, f32(code))
@@ -65,7 +67,7 @@ def least_weighted_square_error_from_zero(
     best = error_of(inverse, bound=False)
     steps = lib.asarray(np.float32(0.1) * np.array([-4, -3, -2, -1, 1, 2, 3, 4], np.float32) + np.float32(top))
 
-    def attempt(k, state):
+    def attempt(k: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
         inverse, best = state
         trial = div(steps[k], peak)
         error = error_of(trial, bound=True)
@@ -105,13 +107,13 @@ def improve_by_single_steps(
     """
     n = len(x)
 
-    def terms(i):
+    def terms(i: Any) -> tuple[Array, Array]:
         code = f32(counted[i])
         return mul(mul(w[i], x[i]), code), mul(mul(w[i], code), code)
 
     xl, l2 = running_sums(n, terms)
 
-    def passes(most, x, w, codes, xl, l2):
+    def passes(most: int, x: Array, w: Array, codes: Array, xl: Array, l2: Array) -> tuple[Array, Array, Array]:
         moved = np.zeros(xl.shape, bool)
         for i in range(n):
             old, wx = codes[i], mul(w[i], x[i])

@@ -13,7 +13,8 @@ Source: quantize_row_iq1_s_impl, quantize_row_iq1_m_impl, iq1_find_best_neighbou
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +24,9 @@ from hifi_ref.formats.search import grid_lists, grid_search
 from hifi_ref.formats.search.nearest_row import Target, nearest_rows
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32
+    from jaxtyping import Bool, Float32, Int32
+
+    from hifi_ref.exact import Array
 
 
 UP = np.array([-0.875, 0.125, 1.125], np.float32)  # the steps with the shift up
@@ -35,7 +38,7 @@ class Split(NamedTuple):
     """For each sub-block: the scale, the rows of its groups, whether a group's shift is down, what found no split."""
 
     scale: Float32[Array, "subs"]
-    index: Int32[Array, "groups subs"]
+    row_numbers: Int32[Array, "groups subs"]
     down: Bool[Array, "groups subs"]
     nothing: Bool[Array, "subs"]
 
@@ -74,7 +77,7 @@ def best_split(x: Float32[Array, "n subs"], w: Float32[Array, "n subs"], below: 
     qx, q2 = sums_of(x, w, lib.moveaxis(q, 0, 1).reshape(n, subs))
     renewed = (rows != points)[0].any(axis=0) & (qx > 0) & (q2 > 0)
     new_scale = lib.where(renewed, div(qx, lib.where(renewed, q2, np.float32(1))), scale)
-    index = lib.take(lib.asarray(LISTS.book.index), rows[0], mode="clip").astype(np.int32)
+    index = lib.take(lib.asarray(LISTS.book.row_number), rows[0], mode="clip").astype(np.int32)
     return Split(lib.where(nothing, np.float32(0), new_scale), lib.where(nothing, 0, index), down & ~nothing, nothing)
 
 
@@ -83,11 +86,12 @@ def sums_of(
 ) -> tuple[Float32[Array, "*subs"], Float32[Array, "*subs"]]:
     """sum w q x and sum w q^2, first to last."""
 
-    def terms(i):
+    def terms(i: Any) -> tuple[Array, Array]:
         weighted = mul(w[i], q[i])
         return mul(weighted, x[i]), mul(weighted, q[i])
 
-    return running_sums(x.shape[0], terms)
+    qx, q2 = running_sums(x.shape[0], terms)
+    return qx, q2
 
 
 class Places(NamedTuple):
@@ -133,17 +137,16 @@ def _running(a: Float32[np.ndarray, "n subs"]) -> Float32[np.ndarray, "n+1 subs"
     return np.add.accumulate(np.concatenate([np.zeros((1, a.shape[1]), np.float32), a]), axis=0)
 
 
-def sums_of_whole(sx, sw, i, j):
+def sums_of_whole(sx: Sequence[Array], sw: Sequence[Array], i: int, j: int) -> Iterator[tuple[Array, Array]]:
     """For the shift up and the shift down: sum w x q and sum w q^2 of the split at i and j."""
-    (sx,), (sw,) = sx, sw
-    parts_x, parts_w = ((s[i], s[j] - s[i], s[-1] - s[j]) for s in (sx, sw))
+    parts_x, parts_w = ((s[i], s[j] - s[i], s[-1] - s[j]) for s in (sx[0], sw[0]))
     for steps in (UP, DOWN):
         qx = [mul(part, step) for part, step in zip(parts_x, steps, strict=True)]
         q2 = [mul(mul(part, step), step) for part, step in zip(parts_w, steps, strict=True)]
         yield qx[0] + qx[1] + qx[2], q2[0] + q2[1] + q2[2]
 
 
-def sums_of_halves(sx, sw, i, j):
+def sums_of_halves(sx: Sequence[Array], sw: Sequence[Array], i: int, j: int) -> Iterator[tuple[Array, Array]]:
     """For the four shifts of two halves.
 
     Neighbouring steps are 1 apart, so a half's sum of w x q is its whole sum times the last step less two running sums.

@@ -5,7 +5,7 @@ Source: quantize_row_iq4_nl_impl (ggml-quants.c, v0.5.0).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,9 @@ from hifi_ref.formats.search.row_importance import importance
 from hifi_ref.formats.search.scale_search import NOTHING, extreme
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float32
+    from jaxtyping import Float32
+
+    from hifi_ref.exact import Array
 
 
 def scales_of_least_error(
@@ -47,12 +49,12 @@ def _scale_of_least_error(x: Float32[Array, "n subs"], w: Float32[Array, "n subs
     """
     lib = exact.library(x)
     peak = extreme(x)
-    nothing = abs(peak) < NOTHING
+    nothing = lib.abs(peak) < NOTHING
     peak = lib.where(nothing, np.float32(1), peak)
     values = STEPS_IQ4.astype(np.float32)
 
-    def sums(inverse):
-        def terms(i):
+    def sums(inverse: Array) -> tuple[Array, ...]:
+        def terms(i: Any) -> tuple[Array, Array]:
             q = take(values, nearest_step_iq4(product(inverse, x[i])))
             weighted = product(w[i], q)
             return mul(weighted, x[i]), product(weighted, q)
@@ -64,7 +66,7 @@ def _scale_of_least_error(x: Float32[Array, "n subs"], w: Float32[Array, "n subs
     best = score(scale, qx)
     trials = lib.asarray(np.arange(-7, 8, dtype=np.float32) + values[0])
 
-    def attempt(k, state):
+    def attempt(k: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
         scale, best = state
         qx, q2 = sums(div(trials[k], peak))
         better = (q2 > 0) & (score(qx, qx) > score(best, q2))

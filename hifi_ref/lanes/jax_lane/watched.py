@@ -17,7 +17,9 @@ from hifi_ref.formats import Format
 from hifi_ref.lanes.jax_lane.searches import FASTER_TEXTS
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, UInt8
+    from jaxtyping import Bool, Float32, UInt8
+
+    from hifi_ref.exact import Array
 
 # Super-blocks at a time on a CPU, so that the arrays of a search stay in the second-level cache
 PIECES = {"IQ1_S": 128, "IQ1_M": 128, "IQ2_XXS": 64, "IQ2_XS": 64, "IQ2_S": 64, "IQ3_XXS": 32, "IQ3_S": 32}
@@ -71,12 +73,14 @@ def dot(
     f: Format, w: UInt8[Array, "rows blocks bytes"], a: UInt8[Array, "blocks bytes"]
 ) -> tuple[Float32[Array, "rows"], Bool[Array, ""] | None]:
     """The products, and whether they are to be computed again; None where that never is."""
+    assert f.dot is not None
     with exact.watching() as marks:
         return f.dot(w, a), _any(marks)
 
 
 def _any(marks: list[Array]) -> Bool[Array, ""] | None:
-    return functools.reduce(jnp.logical_or, [found.any() for found in marks]) if marks else None
+    found: list[Any] = [mark.any() for mark in marks]
+    return functools.reduce(jnp.logical_or, found) if marks else None
 
 
 @functools.cache
@@ -90,7 +94,9 @@ def may_multiply_again(f: Format, partner: Format) -> bool:
     """Whether there are blocks of this format whose dot product jax may not compute rightly."""
     size = max(f.block_size, partner.block_size)
     w = jnp.zeros((1, size // f.block_size, f.type_size), np.uint8)
-    return _makes_marks(lambda: f.dot(w, jnp.zeros((size // partner.block_size, partner.type_size), np.uint8)))
+    multiply = f.dot
+    assert multiply is not None
+    return _makes_marks(lambda: multiply(w, jnp.zeros((size // partner.block_size, partner.type_size), np.uint8)))
 
 
 def _makes_marks(work: Any) -> bool:

@@ -25,7 +25,7 @@ class Shelf(NamedTuple):
     first: UInt16[np.ndarray, "numbers few"]  # the first rows of the short lists, the last one repeated
     long: Bool[np.ndarray, "numbers"]  # whether the short list goes on
     start: Int32[np.ndarray, "2 numbers"]  # of the full lists, then of the short ones
-    count: Int32[np.ndarray, "2 numbers"]
+    length: Int32[np.ndarray, "2 numbers"]
     rows: UInt16[np.ndarray, "entries"]  # with room to read eight entries beyond the last
 
 
@@ -34,7 +34,7 @@ def shelf(asked: Lists, few: int) -> Shelf:
     lists = asked.book
     base = lists.top + 1
     points = lists.pack([*np.indices((base,) * lists.width).reshape(lists.width, -1)[::-1].astype(np.int32)])
-    count = lists.count[points]
+    count = lists.length[points]
     start = np.cumsum(count) - count
     owner = np.repeat(np.arange(len(points)), count)
     rows = lists.rows[np.arange(len(owner)) + (lists.start[points] - start)[owner]]

@@ -8,7 +8,7 @@ gathered, side by side, until none is left.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +21,9 @@ from hifi_ref.formats.search.nearest_row import LARGEST, Rows, Target
 from hifi_ref.lanes.jax_lane.searches.grid_shelf import shelf
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32
+    from jaxtyping import Bool, Float32, Int32
+
+    from hifi_ref.exact import Array
 
 # How many rows of a list are judged for all lanes alike, by grid: a multiple of 8
 FEW = {"IQ1_S": 16, "IQ2_XXS": 24, "IQ2_XS": 24, "IQ2_S": 16, "IQ3_XXS": 8, "IQ3_S": 8}
@@ -67,8 +69,8 @@ def _may_underflow(target: Target, scales: Float32[Array, "trials subs"]) -> Boo
     # Zero is above all others
     least = jnp.min(sizes - np.uint32(1), axis=(0, 1))
     ew = exact.exponent(exact.from_bits(jnp.minimum(least, np.uint32(0x7F7FFFFF)) + np.uint32(1)))
-    es = exact.exponent(jnp.min(abs(scales), axis=0))
-    large = jnp.max(abs(scales), axis=0) >= np.float32(2.0**40)
+    es = exact.exponent(jnp.min(jnp.abs(scales), axis=0))
+    large = jnp.max(jnp.abs(scales), axis=0) >= np.float32(2.0**40)
     negative = jnp.min(target.w, axis=(0, 1)) < 0
     return (ew + 2 * es < -70) | (ew < -60) | (es < -60) | large | negative
 
@@ -104,7 +106,7 @@ def _finish(book, shelf, target, scales, found, is_open):
     n, size = scales.shape[1], found.size
     batch = min(BATCH, size)
     items, total = _places(is_open.reshape(-1), batch)
-    rows, start, count = (jnp.asarray(a.reshape(-1)) for a in (shelf.rows, shelf.start, shelf.count))
+    rows, start, count = (jnp.asarray(a.reshape(-1)) for a in (shelf.rows, shelf.start, shelf.length))
     # A lane's numbers next to each other, so that they are read at one go
     offset = jnp.broadcast_to(target.offset, (1, n))
     beside = 2 * book.width + 1
@@ -139,7 +141,8 @@ def _places(chosen, spare):
     n = chosen.size
     # Thirty-two flags a word, for counting the flags before a place is then counting bits
     flags = jnp.pad(chosen, (0, -n % 32)).reshape(32, -1)
-    word = wall(sum(flags[i].astype(np.uint32) << np.uint32(i) for i in range(32)))
+    words: Any = sum(flags[i].astype(np.uint32) << np.uint32(i) for i in range(32))
+    word = wall(words)
     held = lax.population_count(word).astype(np.int32)
     upto = lax.associative_scan(jnp.add, held)
     before = wall(upto - held)

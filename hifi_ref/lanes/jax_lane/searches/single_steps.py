@@ -14,7 +14,9 @@ from hifi_ref.exact import f32, mul, nearest_int, pair, product, ratio, running_
 from hifi_ref.formats.search.single_steps import Codes
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32
+    from jaxtyping import Bool, Float32, Int32
+
+    from hifi_ref.exact import Array
 
 
 def improve_by_single_steps(

@@ -12,7 +12,9 @@ from hifi_ref.exact import div, f32, fold, mul, pair, unpair, wall
 from hifi_ref.formats.search.split_search import DOWN, UP, Places
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float32, Int32
+    from jaxtyping import Bool, Float32, Int32
+
+    from hifi_ref.exact import Array
 
 # Splits are numbered: first place, second place, shifts
 _PLACES = 64
@@ -120,7 +122,9 @@ def _running_sums(a: Float32[Array, "n subs"]) -> Float32[Array, "n+1 subs"]:
 # them as the first or as the second place, [places, facts, subs]. Behind the last place sum w q^2 is below 0: no split.
 
 
-def _tabled(facts: list[Float32[Array, "n+1 subs"]], second_q2: tuple[int, ...]) -> Float32[Array, "places facts subs"]:
+def _tabled(
+    facts: list[Float32[Array, "splits subs"]], second_q2: tuple[int, ...]
+) -> Float32[Array, "places facts subs"]:
     behind = [
         jnp.full((_STRIDE, fact.shape[1]), np.float32(-np.inf if k in second_q2 else 0), np.float32)
         for k, fact in enumerate(facts)
@@ -193,7 +197,7 @@ def _may_underflow(x: Float32[Array, "n subs"], w: Float32[Array, "n subs"]) -> 
     multiples of 2^(ew + ex - 26) and 2^(ew - 29).
     """
     ex, ew = (exact.exponent(_least_magnitude(a)) for a in (x, w))
-    tame = (jnp.max(abs(x), axis=0) < np.float32(2.0**40)) & (jnp.min(w, axis=0) >= 0)
+    tame = (jnp.max(jnp.abs(x), axis=0) < np.float32(2.0**40)) & (jnp.min(w, axis=0) >= 0)
     return (ew + ex < -100) | (ew < -97) | ~tame
 
 
