@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 from absl import flags
 
+from hifi_ref.check.damage import Damage
 from hifi_ref.check.payload import check_payload
 from hifi_ref.check.report import Report, to_text
 from hifi_ref.check.report_json import SCHEMA, to_json
@@ -62,9 +63,12 @@ def check_file(
     findings = Findings()
     gguf = scan(data, findings, dialect)
     check_file_type(gguf, findings)
+    damage = Damage(gguf, findings)
     for tensor in gguf.tensors:
         if tensor.readable:
             check_payload(gguf, tensor, findings, progress)
+            damage.look(tensor)
+    damage.conclude()
     return Report(os.fspath(path), len(data), gguf, findings)
 
 
