@@ -34,16 +34,17 @@ def cut_out(gguf: Gguf, survey: Survey, run: Run) -> bool:
     after = 0 if at_stop else _like(gguf, run.stop, min(survey.stop, run.stop + PAGE), run.word, False)
     if before > near or after > near:
         return False
-    inside = [edge - tensor.start for edge, end in ((run.start, at_start), (run.stop, at_stop)) if not end]
     row = survey.row_bytes
-    if len(inside) == 1:
-        past = inside[0] % row
-        reach = past if at_start else row - past
-        if reach < min(REACH, row // 2):
-            return False
+    start, stop = run.start - before - tensor.start, run.stop + after - tensor.start
+    if at_start != at_stop and (stop % row if at_start else -start % row) < min(REACH, row // 2):
+        return False
+    inside = [edge - tensor.start for edge, end in ((run.start, at_start), (run.stop, at_stop)) if not end]
     if len(tensor.shape) == 1 and weight and all(edge % (NEAR_WEIGHTS * weight) == 0 for edge in inside):
         return False
-    return any(min(edge % row, row - edge % row) > near for edge in inside)
+    # A row that begins in the run, or just after its start, explains the start; the end likewise.
+    torn_start = not at_start and before + near < -start % row
+    torn_stop = not at_stop and after + near < stop % row
+    return torn_start or torn_stop
 
 
 def _like(gguf: Gguf, start: int, stop: int, word: int, backwards: bool) -> int:
@@ -79,7 +80,17 @@ def same_out(gguf: Gguf, one: Survey, other: Survey, start: int, distance: int, 
         # Where there is no room a tensor ends.
         if room > NEAR:
             ends.append(edge)
-    return any(_inside_row(one, edge) or _inside_row(other, edge + distance) for edge in ends)
+    return _out_of_step(one, other, start, distance) or any(
+        _inside_row(one, edge) or _inside_row(other, edge + distance) for edge in ends
+    )
+
+
+def _out_of_step(one: Survey, other: Survey, start: int, distance: int) -> bool:
+    """Whether what begins a block in one place is inside of a block in the other."""
+    size = one.tensor.known_type.type_size
+    if one.tensor.known_type != other.tensor.known_type:
+        return True
+    return (start - one.tensor.start - (start + distance - other.tensor.start)) % size != 0
 
 
 def _inside_row(survey: Survey, edge: int) -> bool:
