@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from hifi_ref.check.damage import Damage
 from hifi_ref.check.models import ModelFiles
 from hifi_ref.check.payload import check_payload
 from hifi_ref.check.report import Part, Report
@@ -61,9 +62,12 @@ def check_model(
 
 
 def _look_at_blocks(one: _Scanned, progress: Callable[[int], object]) -> None:
+    damage = Damage(one.gguf, one.findings)
     for tensor in one.gguf.tensors:
         if tensor.readable:
             check_payload(one.gguf, tensor, one.findings, progress)
+            damage.look(tensor)
+    damage.conclude()
 
 
 def _take(findings: Findings, others: Findings, file: str | None) -> None:

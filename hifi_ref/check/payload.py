@@ -149,9 +149,9 @@ def check_payload(gguf: Gguf, tensor: Tensor, findings: Findings, progress: Call
         progress(part.nbytes)
         done = tensor.start + at * kind.type_size + part.nbytes
         if done - released >= 16 * CHUNK:
-            _release(gguf.data, released, done)
+            release(gguf.data, released, done)
             released = done
-    _release(gguf.data, released, tensor.start + nbytes)
+    release(gguf.data, released, tensor.start + nbytes)
     for check in checks:
         if check.blocks:
             _report(tensor, words, check, findings)
@@ -226,7 +226,7 @@ def _report(tensor: Tensor, words: np.ndarray, check: _Check, findings: Findings
     note(findings, tensor, check.code, message, field=check.field, block=check.first, offset=offset, count=check.blocks)
 
 
-def _release(data: mmap.mmap | bytes, start: int, stop: int) -> None:
+def release(data: mmap.mmap | bytes, start: int, stop: int) -> None:
     """Tell the system that these bytes of the map are done with, so that it need not hold them for us."""
     if isinstance(data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
