@@ -78,7 +78,7 @@ def halved(rows: np.ndarray, heads: int) -> np.ndarray:
     return rows.reshape(heads, -1, 2, rows.shape[1]).swapaxes(1, 2).reshape(rows.shape)
 
 
-def checkpoint(layers: int = 1, rows: int = 64, halve: bool = True) -> dict[str, np.ndarray]:
+def checkpoint(layers: int = 1, rows: int = 256, halve: bool = True) -> dict[str, np.ndarray]:
     """The sample model as transformers names it, and orders it where ``halve``."""
     heads = {"attn_q": make_sample.HEADS, "attn_k": make_sample.KEY_HEADS}
     tensors = {}

@@ -48,7 +48,7 @@ def make_files(folder: Path) -> None:
     (folder / "truncated.gguf").write_bytes(whole[:300000])
     (folder / "text.gguf").write_text("hello\n")
 
-    make_sample.write_model(folder / "model-F32.gguf", layers=1, rows=64)
+    make_sample.write_model(folder / "model-F32.gguf", layers=1)
     path = folder / "model-Q4_K_M.gguf"
     assert make_sample.quantize(fetch.library_dir(), folder / "model-F32.gguf", path, 15, weighted=False) == 0
     damaged = bytearray(path.read_bytes())

@@ -19,7 +19,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 
 def test_check_is_handed_on(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "check", str(SAMPLE), "--quiet")
-    assert (code, err) == (0, "") and out.endswith("sound: no findings\n")
+    assert (code, err) == (0, "") and "\nsound: no findings\n" in out
     assert run(capsys, "check")[0] == 2
 
 

@@ -5,6 +5,7 @@ Data flows one way: files -> findings, and with a source: ways -> tallies -> mea
     models      which files are meant, and which of them are one model
     look        a model's files looked at for themselves
     shards      holds the files of one model against each other
+    loads       whether llama.cpp would load it
     payload     holds every block against its format's rules
     comparison  the data: what is compared with what, and what came of it
     reproduce   the ways in which a tensor may have been encoded, and the encoding anew

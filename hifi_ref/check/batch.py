@@ -49,15 +49,17 @@ def to_json(reports: Sequence[Report | Refused]) -> list[dict[str, object]]:
 
 
 def _table(reports: Sequence[Report | Refused]) -> Table:
-    rows: list[tuple[str | Text, ...]] = [("model", "files", "type", "tensors", "bytes", "bits/weight", "verdict")]
+    rows: list[tuple[str | Text, ...]] = [
+        ("model", "files", "type", "tensors", "bytes", "bits/weight", "loading", "verdict")
+    ]
     for report in reports:
         name = printable(report.path)
         if isinstance(report, Refused):
-            rows.append((name, "", "", "", "", "", Text("cannot be checked", "bold red")))
+            rows.append((name, "", "", "", "", "", "", Text("cannot be checked", "bold red")))
             continue
         number, total = file_type(report.gguf), totals(report.gguf.tensors)
         kind = "-" if number is None else file_type_name(number) or str(number)
         bits = total["bits_per_weight"]
         numbers = (str(total["tensors"]), str(report.size), "" if bits is None else f"{bits:.4g}")
-        rows.append((name, str(len(report.parts)), kind, *numbers, verdict_text(report)))
+        rows.append((name, str(len(report.parts)), kind, *numbers, report.loading.kind, verdict_text(report)))
     return terminal.table(rows, right=(1, 3, 4, 5))

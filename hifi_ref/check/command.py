@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from absl import flags
 
@@ -19,6 +19,7 @@ from hifi_ref.check.report_json import SCHEMA, to_json
 from hifi_ref.commands import command_line, terminal
 from hifi_ref.commands.command_line import FAULT, FINE, FOUND, USAGE_ERROR, UsageError
 from hifi_ref.commands.usage import Usage, columns, help_text
+from hifi_ref.loading.report import NO_MODEL
 from hifi_ref.model_files.dialects import DIALECTS
 from hifi_ref.model_files.file_types import FILE_TYPES
 from hifi_ref.model_files.files import InputError
@@ -103,7 +104,9 @@ def _run(arguments: list[str]) -> int:
 
 
 def _run_one(files: ModelFiles, values: flags.FlagValues) -> int:
-    report = _checked(files, values, 0)
+    report = _checked(files, values)
+    if values.source is not None:
+        _compare(report, values)
     command_line.deliver(
         ((values.json, lambda: command_line.json_text(to_json(report))), (values.html, lambda: _to_html(report))),
         lambda: to_text(report, values.quiet, terminal.has_colour()),
@@ -115,7 +118,11 @@ def _run_several(models: Sequence[ModelFiles], values: flags.FlagValues) -> int:
     reports: list[Report | Refused] = []
     for i, files in enumerate(models):
         try:
-            reports.append(_checked(files, values, i))
+            report = _checked(files, values)
+            # An importance matrix, say, that lies beside the models has no such source.
+            if values.source is not None and report.loading.kind != NO_MODEL:
+                _compare(report, values, i)
+            reports.append(report)
         except InputError as error:
             reports.append(Refused(files.paths[0], str(error)))
     command_line.deliver(
@@ -130,16 +137,14 @@ def _exit_code(report: Report, values: flags.FlagValues) -> int:
     return FOUND if any(CODES[code].severity in failing for code in report.findings.counts) else FINE
 
 
-def _checked(files: ModelFiles, values: flags.FlagValues, i: int) -> Report:
-    """The report on model number ``i``. Raises InputError where a file cannot be read or used."""
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """What the system refuses, as InputError; ``path`` is meant where it names no file."""
     try:
-        report = _check_with_progress(files, values)
-        if values.source is not None:
-            _compare(report, values, i)
+        yield
     except OSError as error:
-        message = f"cannot read {printable(str(error.filename or files.paths[0]))}: {error.strerror or error}"
+        message = f"cannot read {printable(str(error.filename or path))}: {error.strerror or error}"
         raise InputError(message) from None
-    return report
 
 
 def _check_flags(values: flags.FlagValues, models: int) -> None:
@@ -167,14 +172,15 @@ def _to_html(report: Report) -> str:
     return to_html(report)
 
 
-def _check_with_progress(files: ModelFiles, values: flags.FlagValues) -> Report:
+def _checked(files: ModelFiles, values: flags.FlagValues) -> Report:
+    """Look at a model, with a progress bar on a terminal. Raises InputError where a file cannot be read."""
     size = sum(os.path.getsize(path) for path in files.paths if os.path.isfile(path))
-    with terminal.progress(size, "bytes", "checking", LONG_FILE) as advance:
+    with _reading(files.paths[0]), terminal.progress(size, "bytes", "checking", LONG_FILE) as advance:
         return check_model(files, advance, values.dialect, Findings(ignores=ignoring(values.ignore)))
 
 
-def _compare(report: Report, values: flags.FlagValues, i: int) -> None:
-    """Add the comparison with the source to the report, with a progress bar on a terminal."""
+def _compare(report: Report, values: flags.FlagValues, i: int = 0) -> None:
+    """Add the comparison with the source to the report, of model number ``i``, with a progress bar on a terminal."""
     from hifi_ref.check.compare import compare
     from hifi_ref.check.comparison import Options
 
@@ -184,7 +190,7 @@ def _compare(report: Report, values: flags.FlagValues, i: int) -> None:
         state = f"{[*written, report.path][0]}{f'.{i}' if i else ''}.state"
     resumed = values.resume is not None
     options = Options(values.source, values.imatrix, values.tensors, values.sample, values.seed, state, resumed)
-    with ExitStack() as bars:
+    with _reading(report.path), ExitStack() as bars:
 
         def start_progress(weights: int, seconds: float) -> Callable[[int], object]:
             title = f"encoding again, about {max(1, seconds):.0f} s"

@@ -1,4 +1,4 @@
-"""A model's files looked at for themselves: structure, every block, and whether they belong together."""
+"""A model's files looked at for themselves: structure, every block, whether they belong together and would load."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from hifi_ref.check.damage import Damage
+from hifi_ref.check.loads import judge_loading
 from hifi_ref.check.models import ModelFiles
 from hifi_ref.check.payload import check_payload
 from hifi_ref.check.report import Part, Report
@@ -58,7 +59,8 @@ def check_model(
         whole = replace(whole, tensors=[tensor for part in parts for tensor in part.gguf.tensors])
     if not files.missing:
         check_file_type(whole, findings)
-    return Report(parts[0].path, sum(part.size for part in parts), whole, findings, parts)
+    loading = judge_loading([part.gguf for part in parts], findings)
+    return Report(parts[0].path, sum(part.size for part in parts), whole, findings, parts, loading)
 
 
 def _look_at_blocks(one: _Scanned, progress: Callable[[int], object]) -> None:

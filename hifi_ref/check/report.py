@@ -10,16 +10,19 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+import hifi_ref
 from hifi_ref.check.comparison import OTHERWISE, REPRODUCED, Comparison, TensorResult
-from hifi_ref.check.verdict import REPRODUCED as WHOLLY
-from hifi_ref.check.verdict import Verdict, judge, plural
+from hifi_ref.check.loads import Loading
+from hifi_ref.check.verdict import Verdict, judge, judged_blocks, plural
 from hifi_ref.commands import terminal
 from hifi_ref.model_files.dialects import REFERENCE
 from hifi_ref.model_files.file_types import file_type, file_type_name
 from hifi_ref.model_files.finding_codes import CODES
 from hifi_ref.model_files.findings import Findings
 from hifi_ref.model_files.gguf_file import Gguf, Tensor, printable
+from hifi_ref.model_files.tensor_types import is_defined
 
+RELEASE = "llama.cpp v0.5.0"
 # Findings of one code that are printed; the JSON holds more.
 SHOWN = 5
 # Of findings on a terminal, the severest first.
@@ -46,6 +49,7 @@ class Report:
     gguf: Gguf
     findings: Findings
     parts: list[Part]
+    loading: Loading
     comparison: Comparison | None = None
 
     @property
@@ -56,7 +60,7 @@ class Report:
     @property
     def reproduced(self) -> bool | None:
         """Every block of every tensor is what the reference encoder writes from the source; None without a source."""
-        return None if self.comparison is None else self.verdict.kind == WHOLLY
+        return None if self.comparison is None else self.verdict.kind == REPRODUCED
 
     @property
     def verdict(self) -> Verdict:
@@ -71,7 +75,21 @@ def to_text(report: Report, quiet: bool = False, colour: bool = False) -> str:
     parts += ["", *findings_lines(report), verdict_text(report)]
     if report.verdict.sentence:
         parts += ["", report.verdict.sentence]
+    parts += ["", f"rests on: {rests_on(report)}", f"loading: {report.loading.line}"]
     return terminal.rendered(parts, colour)
+
+
+def blocks_looked_at(report: Report) -> int:
+    """Blocks of the tensors that are in the file and of a format that is defined here."""
+    return sum(t.blocks or 0 for t in report.gguf.tensors if t.readable and is_defined(t.known_type))
+
+
+def rests_on(report: Report) -> str:
+    """What the verdict rests on: how much was looked at, and by which versions."""
+    files, tensors, blocks = len(report.parts), len(report.gguf.tensors), blocks_looked_at(report)
+    looked = f"{files} file{plural(files)}, {tensors} tensor{plural(tensors)}, {blocks} block{plural(blocks)} looked at"
+    compared = "" if report.comparison is None else f", {judged_blocks(report.comparison)} compared"
+    return f"{looked}{compared}; hifi_ref {hifi_ref.__version__}, {RELEASE}"
 
 
 def _tensor_table(report: Report) -> Table:

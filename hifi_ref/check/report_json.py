@@ -6,8 +6,10 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+import hifi_ref
 from hifi_ref.check.comparison import Comparison
-from hifi_ref.check.report import Report, bits_per_weight, by_type, totals
+from hifi_ref.check.report import RELEASE, Report, bits_per_weight, blocks_looked_at, by_type, totals
+from hifi_ref.check.verdict import judged_blocks
 from hifi_ref.model_files.file_types import file_type, file_type_name
 from hifi_ref.model_files.finding_codes import CODES
 
@@ -42,6 +44,13 @@ def to_json(report: Report) -> dict[str, object]:
         "file_type": None if number is None else {"number": number, "name": file_type_name(number)},
         "dialect": gguf.dialect,
         "verdict": report.verdict._asdict(),
+        "loading": report.loading._asdict(),
+        "rests_on": {
+            "blocks": blocks_looked_at(report),
+            "compared": None if report.comparison is None else judged_blocks(report.comparison),
+            "hifi_ref": hifi_ref.__version__,
+            "reference": RELEASE,
+        },
         "counts": dict(sorted(report.findings.counts.items())),
         "ignored": dict(sorted(report.findings.ignored.items())),
         "findings": [{"severity": f.severity, "title": CODES[f.code].title, **asdict(f)} for f in report.findings.kept],

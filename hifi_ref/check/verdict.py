@@ -95,12 +95,13 @@ def is_whole(gguf: Gguf, comparison: Comparison) -> bool:
 
 def _extent(gguf: Gguf, comparison: Comparison) -> str:
     """How many blocks of how many tensors were compared."""
-    judged, compared = _judged(comparison), sum(1 for r in comparison.results if r.blocks_judged)
+    judged, compared = judged_blocks(comparison), sum(1 for r in comparison.results if r.blocks_judged)
     total = sum(tensor.blocks or 0 for tensor in gguf.tensors)
     return f"{judged} of {total} blocks, in {compared} of {len(gguf.tensors)} tensors"
 
 
-def _judged(comparison: Comparison) -> int:
+def judged_blocks(comparison: Comparison) -> int:
+    """How many blocks were compared."""
     return sum(result.blocks_judged for result in comparison.results)
 
 
@@ -111,11 +112,11 @@ def _sentence(path: str, gguf: Gguf, comparison: Comparison, reproduced: bool) -
     forks = {FORMATS[t.type_name].dialect for t in gguf.tensors if t.type_name in FORMATS} - {"llama.cpp"}
     reference = f"the reference encoder (llama.cpp v0.5.0, x86-64{', and the HIFI fork' if forks else ''})"
     good = [result for result in results if result.outcome == SAME]
-    if not _judged(comparison):
+    if not judged_blocks(comparison):
         return f"{name}: no tensor was compared with {of}{_left_out(gguf, comparison)}."
     if reproduced:
         weights = sum(tensor.elements for tensor in gguf.tensors)
-        n, blocks = len(results), _judged(comparison)
+        n, blocks = len(results), judged_blocks(comparison)
         counts = f"{n} tensor{plural(n)}, {blocks} block{plural(blocks)}, {weights} weights"
         return f"{name}: every tensor is bit for bit what {reference} writes from {of} ({counts})."
     same = f"{len(good)} of {len(gguf.tensors)} tensors"
@@ -153,7 +154,7 @@ def _left_out(gguf: Gguf, comparison: Comparison) -> str:
     """What the sentence does not speak of, as its end."""
     options = comparison.options
     n, missing, unmapped = len(comparison.left_out), len(comparison.missing), len(comparison.unmapped)
-    blocks = sum(tensor.blocks or 0 for tensor in gguf.tensors) - _judged(comparison)
+    blocks = sum(tensor.blocks or 0 for tensor in gguf.tensors) - judged_blocks(comparison)
     flags = " and ".join(f"--{name}" for name in ("tensors", "sample") if getattr(options, name) is not None)
     parts = []
     if blocks or n:

@@ -17,7 +17,7 @@ Q4_K_M, Q8_0 = 15, 7
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """f32.gguf, what the release makes of it, and its importance in both forms."""
     folder = tmp_path_factory.mktemp("model")
-    make_sample.write_model(folder / "f32.gguf", layers=1, rows=64)
+    make_sample.write_model(folder / "f32.gguf", layers=1)
     for file_type in (Q4_K_M, Q8_0):
         path = folder / f"{file_type}.gguf"
         assert make_sample.quantize(fetch.library_dir(), folder / "f32.gguf", path, file_type, 2, weighted=False) == 0

@@ -24,7 +24,7 @@ from tools import make_sample
 def test_the_sample_is_sound() -> None:
     code, out, err = run_check(SAMPLE)
     assert (code, err) == (0, "")
-    assert out.endswith("\nsound: no findings\n")
+    assert "\nsound: no findings\n" in out
     assert "blk.1.ffn_down.weight     Q6_K  256 x 256        6.562     256  -\n" in out
     assert "Q4_K       13   753664  423936          4.5\n" in out
     assert SAMPLE.stat().st_size < 1 << 20
@@ -46,7 +46,7 @@ def test_a_nan_scale_is_named(tmp_path: Path) -> None:
     code, out, _ = run_check(path, "--quiet")
     assert code == 1
     assert f"  tensor blk.0.attn_q.weight: field d of block 17, at byte {at}, is NaN\n" in out
-    assert "error P001 non-finite scale. " in out and out.endswith("\nbroken: non-finite scale (1)\n")
+    assert "error P001 non-finite scale. " in out and "\nbroken: non-finite scale (1)\n" in out
     finding = json.loads(run_check(path, "--json")[1])["findings"][0]
     assert {key: finding[key] for key in ("code", "severity", "tensor", "field", "block", "offset", "count")} == {
         "code": "P001", "severity": "error", "tensor": "blk.0.attn_q.weight", "field": "d", "block": 17, "offset": at,
@@ -103,7 +103,7 @@ def test_our_own_fault_exits_with_3(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_json(tmp_path: Path) -> None:
     target = tmp_path / "report.json"
     code, out, _ = run_check(SAMPLE, f"--json={target}", "--quiet")
-    assert code == 0 and out.endswith("sound: no findings\n")
+    assert code == 0 and "\nsound: no findings\n" in out
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.json"]
     report = json.loads(target.read_text())
     assert report == json.loads(run_check(SAMPLE, "--json")[1]) == check.to_json(check_file(SAMPLE))
@@ -150,7 +150,8 @@ def test_memory_does_not_grow_with_the_file_and_jax_is_not_loaded(tmp_path: Path
         file.truncate(len(head) + nbytes)
     # Not ru_maxrss, which a process takes over from the one that started it.
     program = (
-        "import re, sys; from hifi_ref.check import command as check; code = check.main([sys.argv[1], '--quiet']); "
+        "import re, sys; from hifi_ref.check import command as check; code = "
+        "check.main([sys.argv[1], '--quiet', '--ignore=L']); "
         "peak = re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read()); "
         "print(code, int(peak[1]) >> 10, 'jax' in sys.modules)"
     )

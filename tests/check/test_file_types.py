@@ -20,7 +20,7 @@ from tools import make_sample
 @pytest.fixture(scope="module")
 def f32_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "f32.gguf"
-    make_sample.write_model(path, layers=1, rows=64)
+    make_sample.write_model(path, layers=1)
     return path
 
 

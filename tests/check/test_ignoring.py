@@ -48,7 +48,7 @@ def test_what_counts(spoilt: Path, flags: list[str], code: int, counts: dict, ig
 
 def test_the_verdict_names_what_was_ignored(spoilt: Path, folder: Path, tmp_path: Path) -> None:
     out = run_check(spoilt, "--ignore=P", "--ignore=G")[1]
-    assert out.endswith("\nsound: no findings; ignored: trailing bytes (1), non-finite scale (2)\n")
+    assert "\nsound: no findings; ignored: trailing bytes (1), non-finite scale (2)\n" in out
     # A difference that is ignored gives no certificate; bytes behind the last tensor are no difference.
     path = tmp_path / "q.gguf"
     path.write_bytes((folder / "15.gguf").read_bytes() + bytes(64))

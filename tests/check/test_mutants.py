@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from hifi_ref.model_files.gguf_file import TENSOR_TYPES, open_gguf
 from reference import release
+from reference.loader import outcomes
 from tests import hostile
 from tests.hostile import build, run_check
 from tests.paths import ROOT, SAMPLE
@@ -50,15 +52,22 @@ def reference_reads(path: Path) -> bool:
 QUIET = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda level, text, data: None)
 
 
-def test_the_reference_reads_whatever_is_called_sound(tmp_path: Path) -> None:
-    path = tmp_path / "mutant.gguf"
-    sound = 0
-    for mutant in hostile.mutants(SAMPLE.read_bytes(), 1000, seed=17):
+def test_the_reference_loads_whatever_is_called_sound_and_nothing_that_will_not_load(tmp_path: Path) -> None:
+    paths, reports, how = [], [], []
+    for i, mutant in enumerate(hostile.mutants(SAMPLE.read_bytes(), 1000, seed=17)):
+        path = tmp_path / f"{i}.gguf"
         path.write_bytes(mutant.data)
-        if not mutant.strict and run_check(path)[0] == 0:
-            sound += 1
-            assert reference_reads(path), mutant.how
-    assert sound > 100
+        code, out, _ = run_check(path, "--json")
+        if code != 2 and not mutant.strict:
+            paths.append(path)
+            reports.append(json.loads(out))
+            how.append(mutant.how)
+            assert code or reference_reads(path), mutant.how
+    kinds = [(report["verdict"]["kind"], report["loading"]["kind"]) for report in reports]
+    for kind, outcome, mutant in zip(kinds, outcomes(paths), how, strict=True):
+        assert outcome.loads or kind[0] != "sound", mutant
+        assert not outcome.loads or kind[1] != "will not load", (mutant, kind)
+    assert kinds.count(("sound", "loads")) > 100 and kinds.count(("will not load in llama.cpp", "will not load")) > 20
 
 
 def test_mutants_of_a_file_with_every_type(tmp_path: Path) -> None:

@@ -145,8 +145,10 @@ def test_the_encoders_never_write_them(tmp_path: Path, name: str) -> None:
 
 def test_the_converted_sample_is_sound_and_its_scales_are_read_big_endian(tmp_path: Path) -> None:
     path = sources.big_endian(SAMPLE, tmp_path / "big.gguf")
-    code, out, _ = run_check(path)
+    code, out, _ = run_check(path, "--ignore=L001")
     assert code == 0 and "GGUF v3, big-endian, " in out
+    # The release, on x86-64, does not read it.
+    assert "the file is big-endian, and llama.cpp reads those of its machine's order" in run_check(path)[1]
     tensor = next(t for t in open_gguf(path).tensors if t.type_name == "Q6_K")
     at = tensor.start + 3 * 210 + 208
     damaged = bytearray(path.read_bytes())

@@ -18,16 +18,19 @@ from tests.hostile import run_check
 def test_the_report(folder: Path) -> None:
     code, report, out = compare(folder / "15.gguf", folder / "f32.gguf")
     assert code == 0
-    assert "blk.0.attn_q.weight       Q4_K  256 x 64          4.5      64  the same         -\n" in out
+    assert "blk.0.attn_q.weight       Q4_K  256 x 256          4.5     256  the same         -\n" in out
     assert out.endswith(
         "reproduced: every block of every tensor\n\n15.gguf: every tensor is bit for bit what the reference encoder "
-        "(llama.cpp v0.5.0, x86-64) writes from f32.gguf (12 tensors, 1280 blocks, 131840 weights).\n"
+        "(llama.cpp v0.5.0, x86-64) writes from f32.gguf (12 tensors, 2816 blocks, 525056 weights).\n\n"
+        "rests on: 1 file, 12 tensors, 2816 blocks looked at, 2816 compared; hifi_ref 0.1.0, llama.cpp v0.5.0\n"
+        "loading: loads, architecture llama, by the tables of llama.cpp v0.5.0\n"
     )
+    assert report["loading"]["kind"] == "loads" and report["rests_on"]["compared"] == 2816
     source = report["source"]
     assert (source["form"], source["reproduced"], source["outcomes"]) == ("GGUF", True, {"reproduced": 12})
     q = next(t["source"] for t in report["tensors"] if t["name"] == "blk.0.attn_q.weight")
-    assert (q["source_type"], q["blocks_judged"], q["blocks_differing"], q["first"]) == ("F32", 64, 0, None)
-    assert q["errors"]["rms"] == q["errors"]["reference_rms"] > 0 and sum(q["histogram"]) == 64
+    assert (q["source_type"], q["blocks_judged"], q["blocks_differing"], q["first"]) == ("F32", 256, 0, None)
+    assert q["errors"]["rms"] == q["errors"]["reference_rms"] > 0 and sum(q["histogram"]) == 256
     assert [p.name for p in folder.iterdir() if p.name.endswith(".state")] == []
 
 

@@ -39,7 +39,7 @@ class Odd(NamedTuple):
 
     what: str
     field: str
-    count: int
+    found: int
     total: int
     first: int
     value: float
