@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import re
 
@@ -119,7 +120,7 @@ def variants() -> tuple[tuple[str, ...], tuple[str, ...]]:
     release.base()
     runs, cannot = [], []
     for path in sorted(fetch.library_dir().glob("libggml-cpu-*.so")):
-        name = re.fullmatch(r"libggml-cpu-(\w+)\.so", Path(path).name)[1]
+        name = re.fullmatch(r"libggml-cpu-(\w+)\.so", path.name)[1]
         (runs if ctypes.CDLL(str(path)).ggml_backend_score() > 0 else cannot).append(name)
     return tuple(runs), tuple(cannot)
 
