@@ -27,7 +27,7 @@ class Format:
 
     An operation that the format does not offer is None. ``requires_weights``: encode needs importance, as
     ggml_quantize_requires_imatrix says. ``row_scoped``: with importance a block's bytes depend on the rest of its row.
-    ``outliers``: the counts of outliers a block that encode takes, by keyword; None where there is no choice.
+    ``outliers``: the counts of outliers per block that encode takes, by keyword; None where there is no choice.
     ``by_model_size``: encode takes model_params, billions of parameters, by keyword.
     """
 
@@ -52,12 +52,12 @@ class Format:
 
     @property
     def block_size(self) -> int:
-        """Weights a block."""
+        """Weights per block."""
         return self.layout.block_size
 
     @property
     def type_size(self) -> int:
-        """Bytes a block."""
+        """Bytes per block."""
         return self.layout.type_size
 
     @property

@@ -1,4 +1,4 @@
-"""BF16: bfloat16, the upper half of a binary32, one weight a block of 2 bytes.
+"""BF16: bfloat16, the upper half of a binary32, one weight per block of 2 bytes.
 
     bytes   field   type     holds
     0-1     w       u16      the upper 16 bits of the weight as a binary32
@@ -45,4 +45,5 @@ def encode(
 
 
 def dot(w: UInt8[Array, "rows blocks 2"], a: UInt8[Array, "blocks 2"]) -> Float32[Array, "rows"]:
+    """Products first to last, added in binary64; the sum is rounded once."""
     return exact.float_dot(exact.watched_input(decode(w)), exact.watched_input(decode(a)))

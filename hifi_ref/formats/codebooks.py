@@ -4,7 +4,7 @@ A **grid** is a table of rows of 8 or 4 magnitudes; a format stores a row's numb
 were chosen by the authors of the formats as the commonest of all combinations, so they are facts, not a formula: they
 stand at the end of this file, compressed. IQ1_S and IQ1_M use the same grid.
 
-Signs are stored beside the row, one bit a weight. Where only 7 bits are kept for 8 signs, the eighth makes the number
+Signs are stored beside the row, one bit per weight. Where only 7 bits are kept for 8 signs, the eighth makes the number
 of minus signs even; an encoder sees to it that this is so.
 
 Reference: iq2xxs_grid, iq2xs_grid, iq2s_grid, iq3xxs_grid, iq3s_grid, iq1s_grid, ksigns_iq2xs, kvalues_iq4nl,
@@ -142,7 +142,7 @@ def nearest_step_fp4(x: Float32[Array, "*n k"], d: Float32[Array, "*n"]) -> UInt
     return lib.where((x < 0) & (code != 0), code | np.uint8(8), code)
 
 
-# GRIDS: width of a row, the magnitudes, and the number of each magnitude in the list before, a byte an element, column
+# GRIDS: width of a row, the magnitudes, and the number of each magnitude in the list before, a byte per element, column
 # after column; deflated, in base 85.
 
 # fmt: off

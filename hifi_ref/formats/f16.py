@@ -1,4 +1,4 @@
-"""F16: IEEE 754 binary16, one weight a block of 2 bytes.
+"""F16: IEEE 754 binary16, one weight per block of 2 bytes.
 
     bytes   field   type     holds
     0-1     w       f16      the weight
@@ -46,4 +46,5 @@ def encode(
 
 
 def dot(w: UInt8[Array, "rows blocks 2"], a: UInt8[Array, "blocks 2"]) -> Float32[Array, "rows"]:
+    """Products first to last, added in binary64; the sum is rounded once."""
     return exact.float_dot(decode(w), decode(a))

@@ -1,4 +1,4 @@
-"""F32: IEEE 754 binary32, one weight a block of 4 bytes.
+"""F32: IEEE 754 binary32, one weight per block of 4 bytes.
 
     bytes   field   type     holds
     0-3     w       f32      the weight
@@ -44,4 +44,5 @@ def encode(
 
 
 def dot(w: UInt8[Array, "rows blocks 4"], a: UInt8[Array, "blocks 4"]) -> Float32[Array, "rows"]:
+    """Products first to last, added in binary64; the sum is rounded once."""
     return exact.float_dot(exact.watched_input(decode(w)), exact.watched_input(decode(a)))

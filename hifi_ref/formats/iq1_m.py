@@ -8,9 +8,15 @@
     w[8 g + j] = d * (2 scale[s] + 1) * (GRID[index[g]][j] + delta[g])        s = g / 2, scale in 0..7, delta +-1/8
 
 The grid of IQ1_S, but a scale for every 16 weights and a shift for every 8. The f16 scale d has no bytes of its own:
-its four nibbles, lowest first, are the top nibbles of the four 16-bit words of scales.
+cut into four nibbles, it stands in the top nibbles of the four 16-bit words of scales, its lowest nibble in the first.
 
-A squared error counts x^2, or importance * sqrt(2 * mean square of the super-block + x^2).
+The encoder minimises the sum of squared errors over each 16 weights, one counting x^2, or with importance
+importance * sqrt(2 * mean square of the super-block + x^2). It searches as IQ1_S does, but with the four pairs of
+shifts that the two halves can have. When all sub-block scales are rounded, d is fitted once more to all 256 weights.
+
+The d that is stored is 1.1125 times that: an empirical factor, applied where quantize_row_iq1_m_impl stores d. It is no
+gain in squared error: for normally distributed weights and lognormal importance the weighted rms error is 38.9 % of the
+weights' with it, and 36.4 % without.
 
 Reference: quantize_iq1_m, dequantize_row_iq1_m, ggml_vec_dot_iq1_m_q8_K_generic (llama.cpp v0.5.0).
 """
@@ -88,7 +94,7 @@ def encode(
     found = split_search.best_split(columns, w, 1e-7, halves=True)
     index = found.row_numbers.T.reshape(*shape, 16, 2)
 
-    # SCALES OF THE SCALES: their own scale is fitted to all weights, and then a little enlarged
+    # SCALES OF THE SCALES: their own scale is fitted to all weights, and enlarged by the empirical factor
     d, scales, empty = grid_search.store_scales(found.scale.reshape(*shape, 16), 7)
     down = found.down.T.reshape(*shape, 16, 2) & ~empty[..., None, None]
     delta = lib.where(down, np.float32(-0.125), np.float32(0.125))
@@ -112,11 +118,12 @@ def encode(
 
 
 def dot(w: UInt8[Array, "rows blocks 56"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+    """Super-block after super-block (d * d_a) * sum."""
     d, index, scales, shift = fields(*LAYOUT.unpack(w))
     da, qa, _ = q8_k.unpack(a)
     # INTEGER PARTIAL SUMS of eight times the shifted rows: exact, below 2^24, and so is an eighth of them
     rows = codebooks.take(codebooks.grid("IQ1_S"), index)
     shifted = np.int8(8) * rows + shift[..., None].astype(np.int8)
     total = super_block.scaled_sum(scales, shifted.reshape(*d.shape, 16, 16), qa)
-    # FLOAT: (d * d_a) * sum, block after block
+    # FLOAT
     return exact.sum_of_rows(exact.product(d * da, exact.f32(total) * np.float32(0.125)))

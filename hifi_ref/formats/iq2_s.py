@@ -11,7 +11,14 @@
 Against IQ2_XS the grid is doubled again, to 1024 rows, and all eight signs of a group are stored, so that a group with
 an odd number of minus signs need not give up one of them.
 
-A squared error counts (mean square of the super-block) / 2 + x^2, or importance * sqrt(2 * mean square + x^2).
+The encoder minimises the sum of squared errors over each 16 weights, one counting (mean square of the super-block) / 2
++ x^2, or with importance importance * sqrt(2 * mean square + x^2). It searches as IQ2_XS does, without giving up signs,
+and only among the rows at the smallest distance from a group.
+
+The d that is stored is 0.9875 times the one found: an empirical factor, applied where quantize_row_iq2_s_impl stores d.
+The search takes magnitudes for 1, 3 and 5, but they are decoded as 8, 25 and 43 eighths, a little more. For normally
+distributed weights and lognormal importance the weighted rms error is 22.5 % of the weights' with it, and 22.9 %
+without.
 
 Reference: quantize_iq2_s, dequantize_row_iq2_s, ggml_vec_dot_iq2_s_q8_K_generic (llama.cpp v0.5.0).
 """
@@ -87,7 +94,7 @@ def encode(
     fit = grid_search.fit_from_peak(SEARCH, size, w, nothing)
     found = grid_search.choose(SEARCH, fit, signs, nothing, shape)
 
-    # SCALES OF THE SCALES, a little below what the largest asks for
+    # SCALES OF THE SCALES, reduced by the empirical factor
     d, scales, _ = grid_search.store_scales(found.scale, 15)
     qs = lib.concatenate([found.row_numbers & 255, found.signs], axis=-1)
     qh = gather((found.row_numbers >> 8).reshape(*shape, 8, 4, 1), 2)[..., 0]
@@ -96,8 +103,8 @@ def encode(
 
 
 def dot(w: UInt8[Array, "rows blocks 82"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+    """Super-block after super-block (d * d_a) * sum; an eighth of the result."""
     d, qs, qh, scales = LAYOUT.unpack(w)
     index, signs, scales = fields(qs, qh, scales)
     codes = codebooks.signed_codes("IQ2_S", index, signs).reshape(*d.shape, 16, 16)
-    # The eighth of the scale is applied last
     return super_block.dot_with_q8_k(d, scales, codes, a) * np.float32(0.125)

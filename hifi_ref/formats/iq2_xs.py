@@ -10,7 +10,11 @@
 Against IQ2_XXS the grid is doubled to 512 rows and a scale serves 16 weights, so every group of 8 has a word of its
 own and the scales follow apart.
 
-Encoding requires importance; a squared error counts importance * sqrt(mean square of the super-block + x^2).
+Encoding requires importance. The encoder minimises the sum of squared errors over each 16 weights, one counting
+importance * sqrt(mean square of the super-block + x^2). Signs are those of IQ2_XXS. It tries 19 scales around the one
+that puts the largest magnitude on the largest step, each with the nearest rows of the grid; for the best of them the
+groups that were not on the grid choose anew (grid_search). The largest scale becomes 31, the others the nearest odd
+share of it.
 
 Reference: quantize_iq2_xs, dequantize_row_iq2_xs, ggml_vec_dot_iq2_xs_q8_K_generic (llama.cpp v0.5.0).
 """
@@ -91,8 +95,8 @@ def encode(
 
 
 def dot(w: UInt8[Array, "rows blocks 74"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+    """Super-block after super-block (d * d_a) * sum; an eighth of the result."""
     d, qs, scales = LAYOUT.unpack(w)
     index, signs, scales = fields(qs, scales)
     codes = codebooks.signed_codes("IQ2_XS", index, signs).reshape(*d.shape, 16, 16)
-    # The eighth of the scale is applied last
     return super_block.dot_with_q8_k(d, scales, codes, a) * np.float32(0.125)

@@ -9,7 +9,12 @@
 Four groups of 8 weights share a scale and 8 bytes: four row numbers, a byte each, then a 32-bit word of four 7-bit
 sign codes, lowest first, and the scale in its top four bits. The grid has 256 rows of magnitudes 8, 25 and 43.
 
-Encoding requires importance; a squared error counts importance * sqrt(mean square of the super-block + x^2).
+Encoding requires importance. The encoder minimises the sum of squared errors over each 32 weights, one counting
+importance * sqrt(mean square of the super-block + x^2). Where 8 weights have an odd number of minus signs, the weight
+with the least importance times x^2 gives up its own. Magnitudes are taken for 1, 3 or 5 times the scale. The scale of
+equal steps 0 to 4 is found first (single_steps). Of 13 scales around the one that makes three such steps the largest
+magnitude, 5, each is tried with the nearest rows of the grid, and the rows are chosen anew for the best (grid_search).
+The largest scale becomes 31, the others the nearest odd share of it.
 
 Reference: quantize_iq2_xxs, dequantize_row_iq2_xxs, ggml_vec_dot_iq2_xxs_q8_K_generic (llama.cpp v0.5.0).
 """
@@ -98,8 +103,8 @@ def encode(
 
 
 def dot(w: UInt8[Array, "rows blocks 66"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+    """Super-block after super-block (d * d_a) * sum; an eighth of the result."""
     d, qs = LAYOUT.unpack(w)
     index, signs, scales = fields(qs)
     codes = codebooks.signed_codes("IQ2_XXS", index, signs).reshape(*d.shape, 8, 32)
-    # The eighth of the scale is applied last
     return super_block.dot_with_q8_k(d, scales, codes, a) * np.float32(0.125)

@@ -12,7 +12,15 @@
 
 Against IQ3_XXS the grid is doubled to 512 rows of 4, now of the odd magnitudes 1 to 15, and all signs are stored.
 
-A squared error counts x^2, or importance * sqrt(2 * mean square of the super-block + x^2).
+The encoder minimises the sum of squared errors over each 32 weights, one counting x^2, or with importance
+importance * sqrt(2 * mean square of the super-block + x^2). It tries 19 scales around the one that puts the largest
+magnitude on the largest step, each with the nearest rows of the grid; if some group was not on the grid for the best of
+them, all groups of the sub-block choose anew (grid_search). The largest scale becomes 31, the others the nearest odd
+share of it.
+
+The d that is stored is 1.033 times the one found: an empirical factor, applied where quantize_row_iq3_s_impl stores d.
+It is no gain in squared error: for normally distributed weights and lognormal importance the weighted rms error is
+12.0 % of the weights' with it, and 11.4 % without.
 
 The release has an oversight that this definition keeps: where all weights of a sub-block are zero, its encoder does not
 step over the sub-block's row numbers and signs, so those of the later ones land one sub-block early, while their scales
@@ -98,7 +106,7 @@ def encode(
     qs = lib.take_along_axis((found.row_numbers & 255).reshape(*shape, 8, 8), order, axis=-2).reshape(*shape, 64)
     signs = lib.take_along_axis(found.signs.reshape(*shape, 8, 4), order, axis=-2).reshape(*shape, 32)
 
-    # SCALES OF THE SCALES, a little above what the largest asks for
+    # SCALES OF THE SCALES, enlarged by the empirical factor
     d, scales, _ = grid_search.store_scales(found.scale, 15)
     qh = gather((found.row_numbers >> 8).reshape(*shape, 8, 8, 1), 1)[..., 0]
     nibbles = gather(scales.reshape(*shape, 4, 2, 1), 4)[..., 0]
@@ -107,6 +115,7 @@ def encode(
 
 
 def dot(w: UInt8[Array, "rows blocks 110"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+    """Super-block after super-block (d * d_a) * sum."""
     d, *packed = LAYOUT.unpack(w)
     index, signs, scales = fields(*packed)
     codes = codebooks.signed_codes("IQ3_S", index, signs).reshape(*d.shape, 8, 32)

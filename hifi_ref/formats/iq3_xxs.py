@@ -10,7 +10,15 @@
 The rows of this grid are only 4 long, 256 of them, of eight magnitudes from 4 to 62. Signs and scales are those of
 IQ2_XXS: a 32-bit word for 32 weights, with four 7-bit sign codes, lowest first, and the scale in its top four bits.
 
-A squared error counts x^2, or importance * sqrt(2 * mean square of the super-block + x^2).
+The encoder minimises the sum of squared errors over each 32 weights, one counting x^2, or with importance
+importance * sqrt(2 * mean square of the super-block + x^2). Signs are those of IQ2_XXS. It tries 31 scales around the
+one that puts the largest magnitude on the largest step, each with the nearest rows of the grid; for the best of them
+the groups that were not on the grid choose anew (grid_search). The largest scale becomes 31, the others the nearest odd
+share of it.
+
+The d that is stored is 1.0125 times the one found: an empirical factor, applied where quantize_row_iq3_xxs_impl stores
+d. It is no gain in squared error: for normally distributed weights and lognormal importance the weighted rms error is
+15.3 % of the weights' with it, and 15.2 % without.
 
 Reference: quantize_iq3_xxs, dequantize_row_iq3_xxs, ggml_vec_dot_iq3_xxs_q8_K_generic (llama.cpp v0.5.0).
 """
@@ -87,7 +95,7 @@ def encode(
     fit = grid_search.fit_from_peak(SEARCH, size, w, nothing)
     found = grid_search.choose(SEARCH, fit, signs, nothing, shape)
 
-    # SCALES OF THE SCALES, a little above what the largest asks for; all bytes 0 where there are none
+    # SCALES OF THE SCALES, enlarged by the empirical factor; all bytes 0 where there are none
     d, scales, empty = grid_search.store_scales(found.scale, 15)
     codes = (found.signs & 127).reshape(*shape, 8, 4).astype(np.uint32)
     words = sum(codes[..., i] << np.uint32(7 * i) for i in range(4)) | scales.astype(np.uint32) << np.uint32(28)
@@ -98,8 +106,8 @@ def encode(
 
 
 def dot(w: UInt8[Array, "rows blocks 98"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+    """Super-block after super-block (d * d_a) * sum; a quarter of the result."""
     d, qs = LAYOUT.unpack(w)
     index, signs, scales = fields(qs)
     codes = codebooks.signed_codes("IQ3_XXS", index, signs).reshape(*d.shape, 8, 32)
-    # The quarter of the scale is applied last
     return super_block.dot_with_q8_k(d, scales, codes, a) * np.float32(0.25)

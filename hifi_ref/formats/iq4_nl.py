@@ -6,8 +6,12 @@
 
     w[j] = d * STEPS[q[j]]        q[j] in 0..15, STEPS = -127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113
 
-The sixteen steps are unequal: finer near zero, where most weights lie, and longer on the negative side. The scale is
-searched by least squares (step_search), with weight x^2, or importance * sqrt(2 * mean square of the block + x^2).
+The sixteen steps are unequal: finer near zero, where most weights lie, and longer on the negative side.
+
+The encoder minimises the sum of squared errors over the block, one counting x^2, or with importance
+importance * sqrt(2 * mean square of the block + x^2). It tries the scale that puts the extreme at 127, and 15 that put
+it at -134 to -120; each gives the nearest steps, and these a scale by least squares (step_search). Codes are rounded
+anew for the best.
 
 Reference: quantize_iq4_nl, dequantize_row_iq4_nl, ggml_vec_dot_iq4_nl_q8_0_generic (llama.cpp v0.5.0).
 """
@@ -57,9 +61,10 @@ def encode(
 
 
 def dot(w: UInt8[Array, "rows blocks 18"], a: UInt8[Array, "blocks 34"]) -> Float32[Array, "rows"]:
+    """Block after block (d_a * d_w) * sum."""
     dw, qs = LAYOUT.unpack(w)
     da, qa = q8_0.LAYOUT.unpack(a)
     # INTEGER PARTIAL SUMS: exact, at most 32 * 127 * 128
     partial = exact.int_dot(codebooks.take_step(codebooks.STEPS_IQ4, split_nibbles(qs)), qa.reshape(-1, 2, 16))
-    # FLOAT: (d_a * d_w) * sum, block after block
+    # FLOAT
     return exact.sum_of_rows(exact.product(exact.product(dw, da), exact.f32(partial)))

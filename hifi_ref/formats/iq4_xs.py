@@ -8,8 +8,11 @@
 
     w[j] = d * (scale[s] - 32) * STEPS[q[j]]        s = j / 32, scale in 0..63, q[j] in 0..15
 
-The steps of IQ4_NL in a super-block: one f16 scale, and 6-bit scales with sign for eight sub-blocks of 32. These are
-searched by least squares (step_search), with weight x^2, or importance * sqrt(2 * mean square of super-block + x^2).
+The steps of IQ4_NL in a super-block: one f16 scale, and 6-bit scales with sign for eight sub-blocks of 32.
+
+The encoder minimises the sum of squared errors over each 32 weights, one counting x^2, or with importance
+importance * sqrt(2 * mean square of the super-block + x^2), by IQ4_NL's search (step_search). The sub-block scale of
+largest magnitude, sign kept, becomes -32, and the others the nearest share of it. Codes are rounded anew for these.
 
 Reference: quantize_iq4_xs, dequantize_row_iq4_xs, ggml_vec_dot_iq4_xs_q8_K_generic (llama.cpp v0.5.0).
 """
@@ -85,12 +88,13 @@ def encode(
 
 
 def dot(w: UInt8[Array, "rows blocks 136"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+    """Sub-block after sub-block ((d * d_a) * scale) * sum."""
     d, high, low, qs = LAYOUT.unpack(w)
     da, qa, _ = q8_k.unpack(a)
     rows, blocks = d.shape
     # INTEGER PARTIAL SUMS: exact, at most 32 * 127 * 128
     steps = codebooks.take_step(codebooks.STEPS_IQ4, spread(qs.reshape(rows, blocks * 8, 16), 4))
     partial = exact.int_dot(steps, qa.reshape(-1, 2, 16))
-    # FLOAT: ((d * d_a) * scale) * sum, sub-block after sub-block
+    # FLOAT
     scale = (d * da)[..., None] * exact.f32(unpack_scales(high, low))
     return exact.sum_of_rows(exact.product(scale, exact.f32(partial.reshape(rows, blocks, 8))))

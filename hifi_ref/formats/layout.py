@@ -56,7 +56,7 @@ class Layout:
 
     @cached_property
     def type_size(self) -> int:
-        """Bytes a block."""
+        """Bytes per block."""
         return sum(field.size for field in self.fields)
 
     @property

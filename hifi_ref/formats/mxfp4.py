@@ -10,10 +10,13 @@ The microscaling format of the Open Compute Project: 4-bit floats (2 exponent bi
 their values) that share a power of two. Code 8, the float's -0, gives +0. The standard reserves e = 255 for NaN; the
 reference takes it as one more power of two, so that steps above 1 overflow to infinity.
 
-The encoder takes e from floorf(log2f(largest magnitude)), and the logarithm is a rounded one: just below a power of two
-it gives the power. Defined here as the correctly rounded logarithm, with which the release agrees. Importance weights
-are not used. Undefined in C: below 2^-125 the exponent is negative, and is converted to uint8. Defined here as the
-release computes it: the low byte. The scale is then so large that all codes are 0.
+The encoder takes e from floorf(log2f(largest magnitude)), so that the largest magnitude is 4 to 8 times the scale,
+2^(e - 127), of which the largest float is 6. The logarithm is a binary32: just below a power of two it is rounded up to
+that of the power, which makes e larger by one. Defined here as the correctly rounded logarithm, with which the release
+agrees. Each weight takes the nearest step, the first of equals. Importance weights are not used.
+
+Undefined in C: for a largest magnitude below 2^-125 the biased exponent is negative, and is converted to uint8. Defined
+here as the release computes it: the low byte. The scale is then so large that all codes are 0.
 
 Reference: quantize_row_mxfp4_ref, dequantize_row_mxfp4, ggml_vec_dot_mxfp4_q8_0_generic (llama.cpp v0.5.0).
 """
@@ -89,6 +92,7 @@ def _floor_log2(x: Float32[Array, "*n"]) -> Int[Array, "*n"]:
 
 
 def dot(w: UInt8[Array, "rows blocks 17"], a: UInt8[Array, "blocks 34"]) -> Float32[Array, "rows"]:
+    """Block after block (d_a * scale) * sum."""
     e, qs = LAYOUT.unpack(w)
     da, qa = q8_0.LAYOUT.unpack(a)
     half = exact.from_bits(exact.widen_e8m0_half(e))
@@ -97,5 +101,5 @@ def dot(w: UInt8[Array, "rows blocks 17"], a: UInt8[Array, "blocks 34"]) -> Floa
     half = exact.watched_input(exact.library(half).where(some, half, np.float32(0)))
     # INTEGER PARTIAL SUMS: exact, at most 32 * 12 * 128
     partial = exact.int_dot(codebooks.take_step(codebooks.STEPS_FP4, split_nibbles(qs)), qa.reshape(-1, 2, 16))
-    # FLOAT: (d_a * scale) * sum, block after block
+    # FLOAT
     return exact.sum_of_rows(exact.product(exact.product(half, da), exact.f32(partial)))

@@ -79,12 +79,13 @@ def _narrow_ue4m3(x: Float32[Array, "*n"]) -> UInt8[Array, "*n"]:
 
 
 def dot(w: UInt8[Array, "rows blocks 36"], a: UInt8[Array, "2*blocks 34"]) -> Float32[Array, "rows"]:
+    """Sub-block after sub-block (d_a * d) * sum."""
     d, qs = LAYOUT.unpack(w)
     da, qa = q8_0.LAYOUT.unpack(a)
     rows, blocks, _ = d.shape
     lib = exact.library(d)
     # INTEGER PARTIAL SUMS of 16: exact, at most 16 * 12 * 128; a block of activations serves two of them
     partial = exact.int_dot(_steps(qs).reshape(rows, blocks * 4, 2, 8), qa.reshape(-1, 2, 8))
-    # FLOAT: (d_a * d) * sum, sub-block after sub-block
+    # FLOAT
     scale = exact.product(exact.widen_ue4m3_half(d).reshape(rows, -1), lib.repeat(da, 2))
     return exact.sum_of_rows(exact.product(scale, exact.f32(partial)))

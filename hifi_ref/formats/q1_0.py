@@ -59,13 +59,14 @@ def encode(
 
 
 def dot(w: UInt8[Array, "rows blocks 18"], a: UInt8[Array, "blocks*4 34"]) -> Float32[Array, "rows"]:
+    """Block after block d_w * (the sum of its four quarters' sum * d_a, first to last)."""
     dw, qs = LAYOUT.unpack(w)
     da, qa = q8_0.LAYOUT.unpack(a)
     rows, blocks = dw.shape
     # INTEGER PARTIAL SUMS: one for each block of activations, at most 32 * 128
     signs = exact.i32(spread_stream(qs, 1, word=4)) * 2 - 1
     partial = exact.f32(exact.int_dot(signs.reshape(rows, blocks * 4, 32), qa))
-    # FLOAT: d_w * (the four sums, each times its d_a), block after block
+    # FLOAT
     quarters = exact.product(partial, da).reshape(rows, blocks, 4)
     inner = exact.sum_in_order(exact.library(quarters).moveaxis(quarters, -1, 0))
     return exact.sum_of_rows(exact.product(dw, inner))

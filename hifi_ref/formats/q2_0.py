@@ -65,13 +65,14 @@ def encode(
 
 
 def dot(w: UInt8[Array, "rows blocks 18"], a: UInt8[Array, "blocks*2 34"]) -> Float32[Array, "rows"]:
+    """Block after block d_w * (the sum of its two halves' sum * d_a, first to last)."""
     dw, qs = LAYOUT.unpack(w)
     da, qa = q8_0.LAYOUT.unpack(a)
     rows, blocks = dw.shape
     # INTEGER PARTIAL SUMS: one for each block of activations, at most 32 * 2 * 128
     codes = exact.i32(spread_stream(qs, 2, word=4)) - 1
     partial = exact.f32(exact.int_dot(codes.reshape(rows, blocks * 2, 32), qa))
-    # FLOAT: d_w * (the two sums, each times its d_a), block after block
+    # FLOAT
     halves = exact.product(partial, da).reshape(rows, blocks, 2)
     inner = exact.sum_in_order(exact.library(halves).moveaxis(halves, -1, 0))
     return exact.sum_of_rows(exact.product(dw, inner))

@@ -81,7 +81,10 @@ def dot(
     a: UInt8[Array, "blocks 292"],
     corrections: Float32[Array, "rows blocks n"] | None = None,
 ) -> Float32[Array, "rows"]:
-    """corrections: terms that the sum takes after that of their block."""
+    """Super-block after super-block (d d_a) * sum - (dmin d_a) * share of the mins.
+
+    corrections: terms that the sum takes after that of their block.
+    """
     packed, qs, d, dmin = LAYOUT.unpack(w)
     da, qa, bsums = q8_k.unpack(a)
     scales, mins = unpack_scales(packed)
@@ -93,6 +96,6 @@ def dot(
     # INTEGER PARTIAL SUMS: at most 256 * 15 * 3 * 128
     partial = super_block.int_sixteenths(scales, codes, qa).sum(axis=-1)
     share = super_block.sums_of_mins(mins, bsums)
-    # FLOAT: (d d_a) * sum - (dmin d_a) * share, super-block after super-block
+    # FLOAT
     terms = product(d * da, f32(partial)) - product(dmin * da, f32(share))
     return exact.sum_of_rows(super_block.followed_by(terms, corrections))

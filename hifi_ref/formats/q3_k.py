@@ -11,6 +11,13 @@
 Scale s keeps its low four bits in nibble s / 8 of byte s % 8 and its high two bits in bits 2(s / 4), 2(s / 4) + 1 of
 byte 8 + s % 4. A high bit of 1 means that 4 is *not* subtracted, which is why the C code reads it as a mask.
 
+The encoder minimises the sum of weighted squared errors over each 16 weights. Without importance an error counts x^2:
+the extreme goes to code 0, and then one code at a time takes the step that lessens the error, in five passes at most
+(single_steps); the sub-block scale of largest magnitude, sign kept, becomes -32, and the others their share of it. With
+importance an error counts importance * sqrt(2 * mean square of the super-block + x^2): it takes the best of 19 scales
+around the one that puts the extreme on code 0 (scale_search), and finds the super-block's scale by the same search, in
+which each sub-block scale counts as much as its weights together. Codes are rounded anew for the scales stored.
+
 Reference: quantize_q3_K, dequantize_row_q3_K, ggml_vec_dot_q3_K_q8_K_generic (llama.cpp v0.5.0).
 """
 
@@ -123,7 +130,10 @@ def dot(
     a: UInt8[Array, "blocks 292"],
     corrections: Float32[Array, "rows blocks n"] | None = None,
 ) -> Float32[Array, "rows"]:
-    """corrections: terms that the final sum begins with."""
+    """Eight running sums over the super-blocks, one a position modulo 8; then these eight, first to last.
+
+    corrections: terms that the final sum begins with.
+    """
     hmask, qs, packed, d = LAYOUT.unpack(w)
 
     def codes(s: int) -> Int8[Array, "rows blocks 16"]:

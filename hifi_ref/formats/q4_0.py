@@ -70,9 +70,10 @@ def encode(
 
 
 def dot(w: UInt8[Array, "rows blocks 18"], a: UInt8[Array, "blocks 34"]) -> Float32[Array, "rows"]:
+    """Block after block (sum * d_w) * d_a."""
     dw, qs = LAYOUT.unpack(w)
     da, qa = q8_0.LAYOUT.unpack(a)
     # INTEGER PARTIAL SUMS: exact, at most 32 * 8 * 128
     partial = exact.int_dot(split_nibbles(qs).astype(np.int8) - np.int8(8), qa.reshape(-1, 2, 16))
-    # FLOAT: (sum * d_w) * d_a, block after block
+    # FLOAT
     return exact.sum_of_rows(exact.product(exact.product(dw, exact.f32(partial)), da))

@@ -86,9 +86,10 @@ def first_smallest(x: Float32[Array, "*n 32"]) -> Float32[Array, "*n"]:
 
 
 def dot(w: UInt8[Array, "rows blocks 20"], a: UInt8[Array, "blocks 36"]) -> Float32[Array, "rows"]:
+    """Block after block (d_w * d_a) * sum + m * s."""
     dw, m, qs = LAYOUT.unpack(w)
     da, s, qa = q8_1.LAYOUT.unpack(a)
     # INTEGER PARTIAL SUMS: exact, at most 32 * 15 * 128
     partial = exact.f32(exact.int_dot(split_nibbles(qs), qa.reshape(-1, 2, 16)))
-    # FLOAT: (d_w * d_a) * sum + m * s, block after block
+    # FLOAT
     return exact.sum_of_rows(exact.madd(partial, exact.product(dw, da), exact.product(m, s)))

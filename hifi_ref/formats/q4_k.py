@@ -78,7 +78,10 @@ def dot(
     a: UInt8[Array, "blocks 292"],
     corrections: Float32[Array, "rows blocks n"] | None = None,
 ) -> Float32[Array, "rows"]:
-    """corrections: terms that the final sum takes after the mins of their block."""
+    """Minus the mins' shares, super-block after super-block; then eight running sums, one a position modulo 8.
+
+    corrections: terms that the final sum takes after the mins of their block.
+    """
     d, dmin, packed, qs = LAYOUT.unpack(w)
     scales, mins = k_scales.unpack(packed)
 

@@ -73,9 +73,10 @@ def encode(
 
 
 def dot(w: UInt8[Array, "rows blocks 22"], a: UInt8[Array, "blocks 34"]) -> Float32[Array, "rows"]:
+    """Block after block (d_w * d_a) * sum."""
     dw, qh, qs = LAYOUT.unpack(w)
     da, qa = q8_0.LAYOUT.unpack(a)
     # INTEGER PARTIAL SUMS: exact, at most 32 * 16 * 128
     partial = exact.f32(exact.int_dot(split_five_bits(qh, qs) - 16, qa.reshape(-1, 2, 16)))
-    # FLOAT: (d_w * d_a) * sum, block after block
+    # FLOAT
     return exact.sum_of_rows(exact.product(exact.product(dw, da), partial))

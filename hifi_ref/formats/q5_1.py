@@ -69,9 +69,10 @@ def encode(
 
 
 def dot(w: UInt8[Array, "rows blocks 24"], a: UInt8[Array, "blocks 36"]) -> Float32[Array, "rows"]:
+    """Block after block (d_w * d_a) * sum + m * s."""
     dw, m, qh, qs = LAYOUT.unpack(w)
     da, s, qa = q8_1.LAYOUT.unpack(a)
     # INTEGER PARTIAL SUMS: exact, at most 32 * 31 * 128
     partial = exact.f32(exact.int_dot(split_five_bits(qh, qs), qa.reshape(-1, 2, 16)))
-    # FLOAT: (d_w * d_a) * sum + m * s, block after block
+    # FLOAT
     return exact.sum_of_rows(exact.madd(partial, exact.product(dw, da), exact.product(m, s)))

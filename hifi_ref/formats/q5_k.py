@@ -71,7 +71,7 @@ def encode(
     fit = super_block.fit_with_mins(
         x, weights, 32, 31, 63, k_scales.pack_capped, k_scales.unpack, trials=(-0.5, 0.1, 15)
     )
-    # CODES: low nibbles in pairs of sub-blocks, high bits in one plane a sub-block
+    # CODES: low nibbles in pairs of sub-blocks, high bits in one plane per sub-block
     shape = x.shape[:2]
     qs = gather((fit.codes & 15).reshape(*shape, 4, 2, 32), 4).reshape(*shape, 128)
     qh = gather(fit.codes >> 4, 1)
@@ -83,7 +83,10 @@ def dot(
     a: UInt8[Array, "blocks 292"],
     corrections: Float32[Array, "rows blocks n"] | None = None,
 ) -> Float32[Array, "rows"]:
-    """corrections: terms that the final sum takes after the mins of their block."""
+    """Minus the mins' shares, super-block after super-block; then eight running sums, one a position modulo 8.
+
+    corrections: terms that the final sum takes after the mins of their block.
+    """
     d, dmin, packed, qh, qs = LAYOUT.unpack(w)
     scales, mins = k_scales.unpack(packed)
 

@@ -104,7 +104,10 @@ def dot(
     a: UInt8[Array, "blocks 292"],
     corrections: Float32[Array, "rows blocks n"] | None = None,
 ) -> Float32[Array, "rows"]:
-    """corrections: terms that the final sum begins with."""
+    """Eight running sums over the super-blocks, one a position modulo 8; then these eight, first to last.
+
+    corrections: terms that the final sum begins with.
+    """
     ql, qh, scales, d = LAYOUT.unpack(w)
 
     def codes(s: int) -> Int8[Array, "rows blocks 16"]:

@@ -64,9 +64,10 @@ def scale_and_codes(x: Float32[Array, "*n 32"]) -> tuple[Float32[Array, "*n"], I
 
 
 def dot(w: UInt8[Array, "rows blocks 34"], a: UInt8[Array, "blocks 34"]) -> Float32[Array, "rows"]:
+    """Block after block sum * (d_w * d_a)."""
     dw, qw = LAYOUT.unpack(w)
     da, qa = LAYOUT.unpack(a)
     # INTEGER PARTIAL SUMS: exact, at most 32 * 128 * 128
     partial = exact.int_dot(qw, qa)
-    # FLOAT: sum * (d_w * d_a), block after block
+    # FLOAT
     return exact.sum_of_rows(exact.product(exact.product(dw, da), exact.f32(partial)))

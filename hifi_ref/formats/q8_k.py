@@ -7,7 +7,8 @@
 
     a[j] = d * q[j]        q[j] in -127..127
 
-The value of largest magnitude, sign kept, is divided by -127 to give the scale, so it lands on code -127. The sums
+The value of largest magnitude, sign kept, lands on code -127: -127 is divided by it, codes are the values times this
+inverse, and the scale is 1 / inverse. Both quotients are rounded, so the scale need not be the value / -127. The sums
 serve the formats with a min: its share of a dot product needs only them.
 
 Undefined in C: where the largest magnitude is 0 the sums are left as they were; defined here as 0. A block whose

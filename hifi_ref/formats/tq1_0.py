@@ -93,9 +93,10 @@ def fraction(digits: Int32[Array, "*n count run"]) -> Int[Array, "*n run"]:
 
 
 def dot(w: UInt8[Array, "rows blocks 54"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+    """Super-block after super-block sum * (d * d_a)."""
     qs, qh, d = LAYOUT.unpack(w)
     da, qa, _ = q8_k.unpack(a)
     # INTEGER PARTIAL SUMS: exact, at most 256 * 128
     partial = exact.int_dot(_codes(qs, qh), qa.reshape(-1, 16, 16))
-    # FLOAT: sum * (d * d_a), block after block
+    # FLOAT
     return exact.sum_of_rows(exact.product(d * da, exact.f32(partial)))

@@ -60,9 +60,10 @@ def encode(
 
 
 def dot(w: UInt8[Array, "rows blocks 66"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+    """Super-block after super-block sum * (d * d_a)."""
     qs, d = LAYOUT.unpack(w)
     da, qa, _ = q8_k.unpack(a)
     # INTEGER PARTIAL SUMS: exact, at most 256 * 2 * 128
     partial = exact.int_dot(_codes(qs), qa.reshape(-1, 2, 4, 32))
-    # FLOAT: sum * (d * d_a), block after block
+    # FLOAT
     return exact.sum_of_rows(exact.product(d * da, exact.f32(partial)))

@@ -107,6 +107,7 @@ def over(base: ModuleType, name: str, type_id: int, slots: int) -> Lite:
         return out.join(own, packed)
 
     def dot(w: UInt8[Array, "rows blocks bytes"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+        """The base's order, with each block's corrections where it takes them, slot after slot."""
         own, count, at, values, _, scale = out.cut(w, base.LAYOUT, extension)
         d, q = out.activations_at(a, at)
         terms = product(product(product(scale[..., None], d), f32(values)), q)

@@ -43,7 +43,7 @@ def join(base: UInt8[Array, "*n bytes"], extension: UInt8[Array, "*n more"]) -> 
 
 
 def zero_bytes(like: Array, count: int = 1) -> UInt8[Array, "*n count"]:
-    """Padding for each block of ``like``, an array with one number a block."""
+    """Padding for each block of ``like``, an array with one number per block."""
     shape = like.shape if count == 1 else (*like.shape, count)
     return exact.library(like).zeros(shape, np.uint8)
 
@@ -126,7 +126,7 @@ def take(x: Shaped[Array, "*n 256"], at: Integer[Array, "*n count"]) -> Shaped[A
 
 
 def set_at(x: Int32[Array, "*n k"], at: Int32[Array, "*n"], value: Int32[Array, "*n"]) -> Int32[Array, "*n k"]:
-    """x with one element a block replaced. A NumPy array is changed in place."""
+    """x with one element per block replaced. A NumPy array is changed in place."""
     lib = exact.library(x)
     if exact.is_jax(x):
         hit = lib.arange(x.shape[-1]) == at[..., None]
@@ -141,7 +141,7 @@ def _change(
     active: Bool[Array, "*n"] | None,
     new: Callable[[Array], Array],
 ) -> Float32[Array, "*n 256"]:
-    """y with one element a block, where it is active, made new(old)."""
+    """y with one element per block, where it is active, made new(old)."""
     lib = exact.library(y)
     at = exact.i32(at)[..., None]
     if exact.is_jax(y):

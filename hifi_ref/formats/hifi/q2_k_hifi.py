@@ -71,6 +71,7 @@ def encode(
 
 
 def dot(w: UInt8[Array, "rows blocks 96"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+    """Q2_K's order, each super-block's outliers after its own term, slot after slot."""
     base, count, at, values, _ = out.cut(w, q2_k.LAYOUT, EXTENSION)
     d, q = out.activations_at(a, at)
     corrections = out.where_active(product(product(values, q), d), out.slots_in_use(count & np.uint8(127), 3))

@@ -43,7 +43,7 @@ BY_MODEL_SIZE = True
 
 
 def outlier_count(model_params: float | None) -> int:
-    """Outliers a block for a model of so many billion parameters; 8 where that is not known."""
+    """Outliers per block for a model of so many billion parameters; 8 where that is not known."""
     size = np.float32(model_params or 0)
     if size <= 0:
         return 8
@@ -75,5 +75,6 @@ def encode(
 
 
 def dot(w: UInt8[Array, "rows blocks 136"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+    """A sum for each block, weight after weight and then slot after slot; these sums block after block."""
     base, at, values, _ = out.cut(w, q3_k.LAYOUT, EXTENSION)
     return replaced.dot_one_by_one(q3_k.decode, base, at, values, a)

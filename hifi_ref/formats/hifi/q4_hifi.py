@@ -24,7 +24,7 @@ SLOTS = 16
 
 
 def outlier_count(model_params: float | None, massive: bool = False) -> int:
-    """Outliers a block for a model of so many billion parameters; as up to one billion where that is not known."""
+    """Outliers per block for a model of so many billion parameters; as up to one billion where that is not known."""
     size = model_params or 0
     normal, many = (8, 16) if size <= 1 else (10, 20) if size <= 30 else (16, 32)
     return min(many if massive else normal, SLOTS)

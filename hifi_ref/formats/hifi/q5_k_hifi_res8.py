@@ -101,6 +101,7 @@ def _deviation(x: Float32[Array, "rows blocks 256"]) -> Float32[Array, "rows blo
 
 
 def dot(w: UInt8[Array, "rows blocks 196"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+    """Q5_K's order, each super-block's corrections after its mins' share, slot after slot."""
     base, count, at, values, scale, _ = out.cut(w, q5_k.LAYOUT, EXTENSION)
     unit = product(e4m3.widen(scale), _UNIT)
     return q5_k.dot(base, a, residual.dot_corrections(values, unit, at, a, out.slots_in_use(count, 8)))

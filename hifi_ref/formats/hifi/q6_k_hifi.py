@@ -51,5 +51,6 @@ def encode(
 
 
 def dot(w: UInt8[Array, "rows blocks 222"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+    """Q6_K's order, beginning with the corrections, super-block after super-block, slot after slot."""
     base, at, values = out.cut(w, q6_k.LAYOUT, EXTENSION)
     return q6_k.dot(base, a, replaced.dot_true_corrections(q6_k.decode, base, at, values, a))

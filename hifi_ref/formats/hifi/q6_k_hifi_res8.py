@@ -77,6 +77,7 @@ def encode(
 
 
 def dot(w: UInt8[Array, "rows blocks 232"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+    """Q6_K's order, beginning with the corrections, super-block after super-block, slot after slot."""
     base, count, at, values, _, scale = out.cut(w, q6_k.LAYOUT, EXTENSION)
     unit = product(exact.watched_input(scale), np.float32(1) / np.float32(127))
     return q6_k.dot(base, a, residual.dot_corrections(values, unit, at, a, out.slots_in_use(count, 8)))

@@ -138,6 +138,7 @@ def over(base: ModuleType, name: str, slots: int, default: Callable[[float | Non
         return exact.library(x).concatenate([own, packed], axis=-1)
 
     def dot(w: UInt8[Array, "rows blocks bytes"], a: UInt8[Array, "blocks 292"]) -> Float32[Array, "rows"]:
+        """The base's order, with each block's corrections where it takes them, slot after slot."""
         own, count, at, values = outliers.cut(w, base.LAYOUT, extension)
         active = outliers.slots_in_use(count, slots)
         return base.dot(own, a, dot_true_corrections(base.decode, own, at, values, a, active))
