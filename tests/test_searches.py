@@ -42,8 +42,8 @@ def test_shelf_holds_the_lists_of_the_book(name: str) -> None:
     for digits in rng.integers(0, book.top + 1, (200, book.width)):
         point = book.pack([*digits])
         number = sum(digit * (book.top + 1) ** i for i, digit in enumerate(digits))
-        full = book.rows[book.start[point] :][: book.count[point]]
-        ours, short = (shelf.rows[shelf.start[k, number] :][: shelf.count[k, number]] for k in range(2))
+        full = book.rows[book.start[point] :][: book.length[point]]
+        ours, short = (shelf.rows[shelf.start[k, number] :][: shelf.length[k, number]] for k in range(2))
         assert (ours == full).all()
         assert short[0] == full[0]
         assert set(short) <= set(full)
@@ -70,7 +70,7 @@ def test_short_lists_hold_the_first_of_the_least(name: str, seed: int, few_value
         errors[i, : digit + 1] = (errors[i, digit] + np.cumsum(np.append(0, grown[i, :digit]))).astype(np.float32)[::-1]
     will_do = _short_list_will_do(book, errors[:, :, None], np.array([point], np.int32))
     assert bool(will_do[0])
-    full, short = (shelf.rows[shelf.start[k, number] :][: shelf.count[k, number]] for k in range(2))
+    full, short = (shelf.rows[shelf.start[k, number] :][: shelf.length[k, number]] for k in range(2))
     assert first_of_least(book, errors, short) == first_of_least(book, errors, full)
 
 
