@@ -8,6 +8,7 @@ from importlib import import_module
 from types import ModuleType
 
 import hifi_ref
+from hifi_ref.commands.guarded import guarded
 from hifi_ref.commands.usage import commands_text
 
 COMMANDS = ("check", "conform", "quantize", "ground")
@@ -22,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command == "--version":
         print(f"hifi-ref {hifi_ref.__version__}")
         return 0
+    if command == "check" and argv is None:
+        return guarded(command, _module(command).main, rest)
     if command in COMMANDS:
         return _module(command).main(rest)
     message = f"there is no command {command!r}" if command else "a command is needed"

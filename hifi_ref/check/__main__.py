@@ -3,6 +3,7 @@
 import sys
 
 from hifi_ref.check.command import main
+from hifi_ref.commands.guarded import guarded
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded("check", main, sys.argv[1:]))

@@ -98,6 +98,7 @@ def _run(arguments: list[str]) -> int:
         raise UsageError("a FILE is needed, none is given")
     models = models_of(rest)
     _check_flags(values, len(models))
+    command_line.check_writable((values.json, values.html, values.resume))
     if len(models) == 1:
         return _run_one(models[0], values)
     return _run_several(models, values)

@@ -6,9 +6,11 @@ a call that makes no sense, and InputError, or what else it names as ``refused``
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
@@ -83,6 +85,20 @@ def show(text: str) -> None:
     except BrokenPipeError:
         # The reader has seen enough, as `head` does: the exit code still tells. Nothing must be left for the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def check_writable(paths: Iterable[str | None]) -> None:
+    """Before any work is done: can a file be written at each path that is one? Raises InputError."""
+    for path in paths:
+        if path in (None, "-"):
+            continue
+        folder = os.path.dirname(path) or "."
+        try:
+            if os.path.isdir(path):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise InputError(f"cannot write {printable(path)}: {error.strerror}") from None
 
 
 def deliver(reports: Iterable[tuple[str | None, Callable[[], str]]], text: Callable[[], str]) -> None:
