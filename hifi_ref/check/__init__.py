@@ -3,6 +3,7 @@
 Data flows one way: file -> findings, and with a source: ways -> tallies -> meaning -> verdict -> report.
 
     payload     holds every block against its format's rules
+    damage      what storage and transfer do, found without the source
     comparison  the data: what is compared with what, and what came of it
     reproduce   the ways in which a tensor may have been encoded, and the encoding anew
     tally       what is counted where blocks differ: fields, errors, a map
