@@ -7,6 +7,7 @@ Data flows one way: files -> findings, and with a source: ways -> tallies -> mea
     shards      holds the files of one model against each other
     loads       whether llama.cpp would load it
     payload     holds every block against its format's rules
+    damage      what storage and transfer do, found without the source
     comparison  the data: what is compared with what, and what came of it
     reproduce   the ways in which a tensor may have been encoded, and the encoding anew
     tally       what is counted where blocks differ: fields, errors, a map

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from hifi_ref.check.damage.scales import NORM
 from hifi_ref.check.damage.survey import PAGE, Run, Survey
 from hifi_ref.model_files.gguf_file import Gguf
 
@@ -30,6 +31,11 @@ def cut_out(gguf: Gguf, survey: Survey, run: Run) -> bool:
         return False
     weight = tensor.known_type.type_size if tensor.known_type.block_size == 1 else 0
     near = max(NEAR, NEAR_WEIGHTS * weight)
+    if len(tensor.shape) == 1:
+        # Biases may be zero anywhere; of norms each weight counts.
+        if not NORM.search(tensor.name):
+            return False
+        near = 0
     before = 0 if at_start else _like(gguf, max(tensor.start, run.start - PAGE), run.start, run.word, True)
     after = 0 if at_stop else _like(gguf, run.stop, min(survey.stop, run.stop + PAGE), run.word, False)
     if before > near or after > near:

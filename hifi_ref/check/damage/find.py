@@ -97,8 +97,8 @@ def _note_odd(findings: Findings, tensor: Tensor, odd: Odd) -> None:
     code, what = {
         "huge": ("P011", "larger than any model's"),
         "far": ("P012", f"more than {2**OCTAVES} times nearly all others"),
-        "sign": ("P013", f"negative, and not so in {odd.total - odd.found} other blocks"),
+        "sign": ("P013", f"negative, and not so in {odd.total - odd.number} other blocks"),
     }[odd.what]
-    others = f" (the first of {odd.found} such {unit}s)" if odd.found > 1 else ""
+    others = f" (the first of {odd.number} such {unit}s)" if odd.number > 1 else ""
     message = f"{place}, in bytes {offset} to {stop}, is {odd.value:.4g}, {what}{others}"
-    note(findings, tensor, code, message, field=odd.field, block=odd.first, offset=offset, count=odd.found)
+    note(findings, tensor, code, message, field=odd.field, block=odd.first, offset=offset, count=odd.number)

@@ -28,7 +28,6 @@ POSITIVE = {
     },
     "dmin": {"Q2_K", "Q4_K", "Q5_K"},
 }  # fmt: skip
-_WORD = {"f16": "u2", "f32": "u4"}
 _FLOATS = {"F16": "u2", "BF16": "u2", "F32": "u4"}
 NORM = re.compile(r"(^|[._])norm(_\w+)?\.weight$")
 
@@ -39,18 +38,24 @@ class Odd(NamedTuple):
 
     what: str
     field: str
-    found: int
+    number: int
     total: int
     first: int
     value: float
 
 
 class _Column(NamedTuple):
-    """A field of every block: its values f32[n] from the tensor's raw blocks uint8[n, type_size]."""
+    """A field of every block: its words u16[n] in the tensor's raw blocks uint8[n, type_size], and what they mean."""
 
     field: str
-    values: Callable[[np.ndarray], np.ndarray]
+    words: Callable[[np.ndarray], np.ndarray]
+    values: np.ndarray
     positive: bool
+
+
+# The value of each of the words of 16 bits. An E8M0 byte is the exponent of a bfloat16.
+_WORDS = np.arange(1 << 16, dtype=np.uint16)
+F16, BF16 = _WORDS.view(np.float16).astype(np.float32), (_WORDS.astype(np.uint32) << 16).view(np.float32)
 
 
 def odd_scales(gguf: Gguf, tensor: Tensor) -> tuple[list[Odd], bool]:
@@ -58,30 +63,28 @@ def odd_scales(gguf: Gguf, tensor: Tensor) -> tuple[list[Odd], bool]:
     columns = list(_columns(tensor, gguf.order))
     if not columns:
         return [], False
-    raw, kind = gguf.blocks(tensor), tensor.known_type
-    step = max(1, CHUNK // kind.type_size)
-    octaves = np.zeros((len(columns), 256), np.int64)
-    negative = np.zeros(len(columns), np.int64)
+    raw, size = gguf.blocks(tensor), tensor.known_type.type_size
+    step = max(1, CHUNK // size)
+    counts = np.zeros((len(columns), 1 << 16), np.int64)
     for at in range(0, len(raw), step):
-        for i, column in enumerate(columns):
-            values = column.values(raw[at : at + step])
-            octaves[i] += np.bincount(_octaves(values), minlength=256)
-            if column.positive:
-                negative[i] += np.count_nonzero((values < 0) & np.isfinite(values))
-        done = tensor.start + at * kind.type_size
+        for count, column in zip(counts, columns, strict=True):
+            count += np.bincount(column.words(raw[at : at + step]), minlength=1 << 16)
+        done = tensor.start + at * size
         release(gguf.data, done, done + raw[at : at + step].nbytes)
-    found = []
-    pages = -(-2 * PAGE // kind.type_size)
-    for i, column in enumerate(columns):
-        total = int(octaves[i, 1:255].sum())
-        few = min(total // 8, max(total // 1000, pages))
-        limit = _limit(octaves[i], few)
+    found, any_scale = [], False
+    for count, column in zip(counts, columns, strict=True):
+        finite, octave = np.isfinite(column.values), _octaves(column.values)
+        octaves = np.bincount(octave, count, 256).astype(np.int64)
+        total = int(octaves[1:255].sum())
+        any_scale |= bool(octaves[1:].any())
+        few = min(total // 8, max(total // 1000, -(-2 * PAGE // size)))
+        limit = _limit(octaves, few)
+        negative = (column.values < 0) & finite
         if limit is not None:
-            far = int(octaves[i, limit:255].sum())
-            found.append(_first(raw, step, column, "far", far, total, lambda v, n=limit: _between(v, n)))
-        if 0 < negative[i] <= few:
-            found.append(_first(raw, step, column, "sign", int(negative[i]), total, lambda v: v < 0))
-    return found, not octaves[:, 1:].any()
+            found.append(_first(raw, step, column, "far", count, (octave >= limit) & finite, total))
+        if column.positive and 0 < count[negative].sum() <= few:
+            found.append(_first(raw, step, column, "sign", count, negative, total))
+    return found, not any_scale
 
 
 def _limit(octaves: np.ndarray, few: int) -> int | None:
@@ -89,8 +92,6 @@ def _limit(octaves: np.ndarray, few: int) -> int | None:
     counts = octaves.copy()
     counts[[0, 255]] = 0
     above = counts[::-1].cumsum()[::-1]
-    if not counts.any():
-        return None
     # The largest octave that more than the few reach, and the one that half do.
     most = int(np.flatnonzero(above > few).max(initial=0))
     half = int(np.flatnonzero(above > counts.sum() // 2).max(initial=0))
@@ -109,14 +110,15 @@ def _between(values: np.ndarray, limit: int) -> np.ndarray:
     return (octaves >= limit) & (octaves < 255)
 
 
-def _first(raw: np.ndarray, step: int, column: _Column, what: str, count: int, total: int, is_odd: Callable) -> Odd:
-    """The second look, which only damaged tensors need."""
+def _first(
+    raw: np.ndarray, step: int, column: _Column, what: str, count: np.ndarray, odd: np.ndarray, total: int
+) -> Odd:
+    """The second look, which only damaged tensors need: where the first of the odd words stands, bool[65536]."""
     for at in range(0, len(raw), step):
-        values = column.values(raw[at : at + step])
-        odd = is_odd(values) & np.isfinite(values)
-        if odd.any():
-            i = int(odd.argmax())
-            return Odd(what, column.field, count, total, at + i, float(values[i]))
+        words = column.words(raw[at : at + step])
+        if odd[words].any():
+            i = int(odd[words].argmax())
+            return Odd(what, column.field, int(count[odd].sum()), total, at + i, float(column.values[words[i]]))
     raise AssertionError("counted, but not found again")
 
 
@@ -126,24 +128,28 @@ def _columns(tensor: Tensor, order: str) -> Iterator[_Column]:
         return
     layout = FORMATS[kind.name].layout
     for field in layout.fields:
-        span = layout.span(field.name)
-        if field.name in SCALES and field.count == 1 and field.dtype in _WORD:
-            dtype = np.dtype(order + field.dtype.replace("f16", "f2").replace("f32", "f4"))
-            yield _Column(field.name, partial(_scale, span, dtype), kind.name in POSITIVE.get(field.name, ()))
+        if field.name in SCALES and field.count == 1 and field.dtype in ("f16", "f32"):
+            # Of an f32 the upper half, which is a bfloat16.
+            upper = 2 if field.dtype == "f32" and order == "<" else 0
+            words = partial(_words, order + "u2", layout.offset(field.name) + upper)
+            values = F16 if field.dtype == "f16" else BF16
+            yield _Column(field.name, words, values, kind.name in POSITIVE.get(field.name, ()))
     if kind.name == "IQ1_M":
-        yield _Column("scales", lambda raw: _iq1_m(raw[:, layout.span("scales")], order), True)
+        yield _Column("scales", partial(_spread, order, layout.offset("scales")), F16, True)
     if kind.name == "MXFP4":
-        yield _Column("e", lambda raw: (raw[:, 0].astype(np.uint32) << 23).view(np.float32), False)
+        yield _Column("e", lambda raw: raw[:, 0].astype(np.uint16) << 7, BF16, False)
 
 
-def _scale(span: slice, dtype: np.dtype, raw: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(raw[:, span]).view(dtype)[:, 0].astype(np.float32)
+def _words(dtype: str, offset: int, raw: np.ndarray) -> np.ndarray:
+    """The words at an offset of every block, without a copy."""
+    record = np.dtype({"names": ["word"], "formats": [dtype], "offsets": [offset], "itemsize": raw.shape[1]})
+    return raw.reshape(-1).view(record)["word"]
 
 
-def _iq1_m(raw: np.ndarray, order: str) -> np.ndarray:
-    """uint8[n, 8] -> d, f32[n]: its bits are the words' top nibbles, the first word's lowest."""
-    words = np.ascontiguousarray(raw).view(order + "u2").astype(np.uint16) >> 12
-    return (words[:, 0] | words[:, 1] << 4 | words[:, 2] << 8 | words[:, 3] << 12).view(np.float16).astype(np.float32)
+def _spread(order: str, offset: int, raw: np.ndarray) -> np.ndarray:
+    """The bits of IQ1_M's d are the top nibbles of four words, the first word's lowest."""
+    nibbles = [_words(order + "u2", offset + 2 * i, raw).astype(np.uint16) >> 12 for i in range(4)]
+    return nibbles[0] | nibbles[1] << 4 | nibbles[2] << 8 | nibbles[3] << 12
 
 
 def odd_weights(gguf: Gguf, tensor: Tensor) -> list[Odd]:
@@ -180,7 +186,7 @@ def _weight(bits: np.ndarray, tensor: Tensor, page: int, pages: np.ndarray, what
 
 
 def _page_maxima(bits: np.ndarray, page: int) -> np.ndarray:
-    """The largest finite magnitude's bits... of each page of a chunk."""
+    """The bits of each page's largest magnitude, for a chunk."""
     size = np.bitwise_and(bits, bits.dtype.type((1 << 8 * bits.itemsize - 1) - 1))
     whole = len(size) // page * page
     maxima = size[:whole].reshape(-1, page).max(axis=1)
@@ -189,8 +195,6 @@ def _page_maxima(bits: np.ndarray, page: int) -> np.ndarray:
 
 def _to_f32(bits: np.ndarray, name: str) -> np.ndarray:
     """Bits of F16, BF16 or F32 in either byte order -> f32."""
-    if name == "BF16":
-        return (bits.astype(np.uint32) << 16).view(np.float32)
-    if name == "F16":
-        return bits.astype(np.uint16).view(np.float16).astype(np.float32)
-    return bits.astype(np.uint32).view(np.float32)
+    if name == "F32":
+        return bits.astype(np.uint32).view(np.float32)
+    return (F16 if name == "F16" else BF16)[bits]

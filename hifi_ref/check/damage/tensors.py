@@ -37,18 +37,15 @@ def copies(gguf: Gguf, surveys: Sequence[Survey]) -> list[tuple[Survey, Survey]]
 
     A model that repeats whole layers, or shares tensors by design, does it more than once; then nothing is found.
     """
-    matrices = [s for s in surveys if _LAYER.match(s.tensor.name) and _is_matrix(s)]
     groups: dict[tuple[object, ...], list[Survey]] = defaultdict(list)
-    for survey in matrices:
-        key = (survey.tensor.type_name, survey.tensor.shape, _samples(gguf, survey))
-        groups[key].append(survey)
-    pairs = [
-        pair for group in groups.values() if len(group) == 2 and not _uniform(gguf, group[0]) for pair in [tuple(group)]
-        if _same_bytes(gguf, *pair)
-    ]  # fmt: skip
-    if any(len(group) > 2 and not _uniform(gguf, group[0]) for group in groups.values()):
+    for survey in surveys:
+        if _LAYER.match(survey.tensor.name) and _is_matrix(survey):
+            groups[survey.tensor.type_name, survey.tensor.shape, _samples(gguf, survey)].append(survey)
+    alike = [group for group in groups.values() if len(group) > 1 and not _uniform(gguf, group[0])]
+    if any(len(group) > 2 for group in alike):
         return []
-    roles = [_roles(one, other) for one, other in pairs]
+    pairs = [(one, other) for one, other in alike if _same_bytes(gguf, one, other)]
+    roles = [frozenset((_parts(one)[2], _parts(other)[2])) for one, other in pairs]
     return [
         (one, other)
         for (one, other), role in zip(pairs, roles, strict=True)
@@ -63,11 +60,7 @@ def _is_matrix(survey: Survey) -> bool:
 def _parts(survey: Survey) -> tuple[str, str, str]:
     """Of the name: what stands before the layer's number, the number, and the role."""
     match = _LAYER.match(survey.tensor.name)
-    return match.groups() if match else ("", "", survey.tensor.name)  # type: ignore[return-value]
-
-
-def _roles(one: Survey, other: Survey) -> frozenset[str]:
-    return frozenset((_parts(one)[2], _parts(other)[2]))
+    return (match[1], match[2], match[3]) if match else ("", "", survey.tensor.name)
 
 
 def _alone(gguf: Gguf, one: Survey, other: Survey, surveys: Sequence[Survey]) -> bool:
