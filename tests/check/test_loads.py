@@ -61,12 +61,14 @@ def imatrix(path: Path) -> None:
 
 
 def control_vector(path: Path) -> None:
-    path.write_bytes(build([("direction.1", 0, (8,), bytes(32))], [(ARCHITECTURE, 8, b"controlvector")]))
+    path.write_bytes(
+        build([("direction.1", 0, (8,), np.ones(8, np.float32).tobytes())], [(ARCHITECTURE, 8, b"controlvector")])
+    )
 
 
 def projector(path: Path) -> None:
     metadata = [(ARCHITECTURE, 8, b"clip"), ("general.type", 8, b"mmproj")]
-    path.write_bytes(build([("v.patch_embd.weight", 0, (8,), bytes(32))], metadata))
+    path.write_bytes(build([("v.patch_embd.weight", 0, (8,), np.ones(8, np.float32).tobytes())], metadata))
 
 
 NO_MODELS = {
@@ -90,7 +92,7 @@ def test_what_is_no_model_is_named(tmp_path: Path, folder: Path, make) -> None:
 
 
 def test_an_adapter_that_lacks_a_half(tmp_path: Path) -> None:
-    path, half = tmp_path / "lora.gguf", ("blk.0.attn_q.weight.lora_a", 0, (8, 2), bytes(64))
+    path, half = tmp_path / "lora.gguf", ("blk.0.attn_q.weight.lora_a", 0, (8, 2), np.ones(16, np.float32).tobytes())
     metadata = [(ARCHITECTURE, 8, b"llama"), ("general.type", 8, b"adapter"), ("adapter.type", 8, b"lora")]
     path.write_bytes(build([half], metadata))
     code, report = report_of(path)
