@@ -107,7 +107,7 @@ def decode() -> None:
         ours = best(functools.partial(hr.decode, name, part, out=target))
         try:
             theirs = best(functools.partial(gguf.quants.dequantize, part, gguf.GGMLQuantizationType[name]))
-        except (ValueError, NotImplementedError):
+        except (KeyError, NotImplementedError):
             print(f"gguf-py has no decoder for {name}")
             continue
         numpy_rows.append((name, target.size / ours, target.size / theirs))

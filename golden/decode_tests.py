@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from golden import places
+from golden import places, spanning
 from golden.vectors import hexed, test_of, trace
 from hifi_ref.formats import Format
 from hifi_ref.formats import hard_inputs as inputs
@@ -67,6 +67,9 @@ def decode_tests(f: Format, rng: np.random.Generator) -> Found:
     blocks = inputs.tame_scales(f, inputs.random_blocks(f, rng, places.blocks_needed(f.name)), rng)
     for i, block in enumerate(places.every_number(f.name, blocks)):
         yield test("each number at each place", block[None], *flags, traced=i == 1)
+    count = spanning.blocks_a_row(f) if f.block_size > 1 else 33
+    for _ in range(2):
+        yield test("several blocks", spanning.blocks(f, rng, count), "SeveralBlocks")
 
 
 def plain_block(f: Format) -> np.ndarray:

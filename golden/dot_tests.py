@@ -24,12 +24,13 @@ def dot_tests(f: Format, rng: np.random.Generator) -> Found:
         count = n // kind.block_size
         return inputs.tame_scales(kind, inputs.random_blocks(kind, rng, count), rng)
 
-    def test(group: str, w: np.ndarray, a: np.ndarray, *flags: str) -> tuple[str, dict[str, Any]]:
-        w, a = w.reshape(1, -1), a.reshape(-1)
+    def test(group: str, w: np.ndarray, a: np.ndarray, *flags: str, rows: int = 1) -> tuple[str, dict[str, Any]]:
+        w, a = w.reshape(rows, -1), a.reshape(-1)
         value = release.dot(f.name, w, a)
         flagged = [*flags, *(["NaN"] if np.isnan(value).any() else [])]
         stored = [] if sums_are_of_the_codes(g, a) else ["StoredSums"]
-        found = test_of([*flagged, *stored], w=hexed(w), a=hexed(a), expected=hexed(value))
+        several = {"rows": rows} if rows > 1 else {}
+        found = test_of([*flagged, *stored], w=hexed(w), a=hexed(a), expected=hexed(value), **several)
         return group, found | ({} if stored else judged(f, w, a))
 
     n = unit if unit > 1 else 32
@@ -83,6 +84,9 @@ def dot_tests(f: Format, rng: np.random.Generator) -> Found:
         for _ in range(2):
             a = release.encode(g.name, inputs.weights("gauss", rng, 1, n))
             yield test("subnormal scale", with_subnormal_scales(f, tame(f, n), rng), a, "SubnormalScale")
+    n = 3 * unit if unit > 1 else 96
+    a = release.encode(g.name, inputs.weights("gauss", rng, 1, n))
+    yield test("several rows", of_like_scales(f, tame(f, 3 * n), rng), a, "SeveralRows", rows=3)
 
 
 def of_like_scales(f: Format, blocks: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from golden import places, weights
+from golden import places, roundings, spanning, weights
 from golden.vectors import hexed, test_of, trace
 from hifi_ref.formats import Format
 from hifi_ref.formats import hard_inputs as inputs
@@ -27,8 +27,10 @@ UNDEFINED_BELOW = {
 def encode_tests(f: Format, rng: np.random.Generator) -> Found:
     n = max(f.block_size, 32)
 
-    def test(group: str, x: np.ndarray, importance: np.ndarray | None, *flags: str, traced: bool = False) -> Found:
-        blocks, accepted = refusals.encode_or_refuse(f.name, x.reshape(1, -1), importance)
+    def test(
+        group: str, x: np.ndarray, importance: np.ndarray | None, *flags: str, traced: bool = False, rows: int = 1
+    ) -> Found:
+        blocks, accepted = refusals.encode_or_refuse(f.name, x.reshape(rows, -1), importance)
         if not accepted.all():
             return
         least = UNDEFINED_BELOW.get(f.name, 0) * 2.0**-128
@@ -38,6 +40,7 @@ def encode_tests(f: Format, rng: np.random.Generator) -> Found:
         found = test_of(
             [*flags, *(["InfiniteInverse"] if undefined else [])], "undefined-in-c" if undefined else "valid",
             weights=hexed(x), importance=None if importance is None else hexed(importance), expected=hexed(blocks),
+            **({"rows": rows} if rows > 1 else {}),
         )  # fmt: skip
         yield group, found | ({"trace": trace(f.name, blocks.reshape(-1, f.type_size))} if traced else {})
 
@@ -93,6 +96,25 @@ def encode_tests(f: Format, rng: np.random.Generator) -> Found:
             yield from test(
                 "wrapped scale", kept["x"].reshape(256), kept["w"].reshape(256), "Importance", "WrappedScale"
             )
+    for x in roundings.half_ties(f, f.block_size):
+        yield from test("ties of the scale", x, ones, "ScaleTie")
+    if (x := roundings.quotient_ties(f, rng, f.block_size)) is not None:
+        yield from test("quotients and products with the inverse", x, ones, "QuotientTie")
+    if f.block_size > 1:
+        yield from several(f, rng, test)
+
+
+def several(f: Format, rng: np.random.Generator, test: Callable[..., Found]) -> Found:
+    """Rows of several blocks, and several rows, without importance where that may be, and with it."""
+    blocks = spanning.blocks_a_row(f)
+    even = np.ones(blocks * f.block_size, np.float32) if f.requires_weights else None
+    x = spanning.weights(f, rng, 1, blocks)
+    yield from test("several blocks", x.reshape(-1), even, "SeveralBlocks")
+    x = spanning.weights(f, rng, 1, blocks)
+    yield from test("several blocks", x.reshape(-1), spanning.importance(f, rng, blocks), "Importance", "SeveralBlocks")
+    x = spanning.weights(f, rng, 3, 2)
+    flags = "Importance", "SeveralBlocks", "SeveralRows"
+    yield from test("several rows", x.reshape(-1), spanning.importance(f, rng, 2), *flags, rows=3)
 
 
 def representable(f: Format, rng: np.random.Generator, n: int) -> Iterator[np.ndarray]:

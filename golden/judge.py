@@ -40,22 +40,28 @@ def batches(content: dict[str, Any], size: int = 1 << 30) -> Iterator[list[dict[
     found: dict[Any, list[dict[str, Any]]] = {}
     for test in all_tests(content):
         shared = test["a"] if operation == "dot" else test.get("importance")
-        found.setdefault((tuple(len(test[k] or "") for k in GIVEN[operation]), shared), []).append(test)
+        sizes = tuple(len(test[k] or "") for k in GIVEN[operation])
+        found.setdefault((sizes, test.get("rows", 1), shared), []).append(test)
     for tests in found.values():
         for i in range(0, len(tests), size):
             yield tests[i : i + size]
 
 
 def observed(content: dict[str, Any], tests: list[dict[str, Any]], run: Callable) -> np.ndarray:
-    """What the implementation ``run`` makes of one batch: a row for each test. See known_bugs.Bug.run for its form."""
+    """What the implementation ``run`` makes of one batch: a row for each test. See known_bugs.Bug.run for its form.
+
+    A test of several rows gives as many rows to ``run``.
+    """
+    rows = len(tests) * tests[0].get("rows", 1)
     if content["operation"] == "decode":
         blocks = np.stack([raw(test["blocks"]) for test in tests])
         return run(blocks.reshape(-1, content["type_size"])).reshape(len(tests), -1)
     if content["operation"] == "dot":
-        return run(np.stack([raw(test["w"]) for test in tests]), raw(tests[0]["a"])).reshape(-1, 1)
+        w = np.stack([raw(test["w"]) for test in tests]).reshape(rows, -1)
+        return run(w, raw(tests[0]["a"])).reshape(len(tests), -1)
     importance = tests[0]["importance"]
-    x = np.stack([floats(test["weights"]) for test in tests])
-    return run(x, None if importance is None else floats(importance))
+    x = np.stack([floats(test["weights"]) for test in tests]).reshape(rows, -1)
+    return run(x, None if importance is None else floats(importance)).reshape(len(tests), -1)
 
 
 def agrees(result: np.ndarray, tests: list[dict[str, Any]]) -> np.ndarray:

@@ -36,7 +36,7 @@ def run(bugs: Iterable[Bug]) -> Iterator[Killed]:
     order = {(f, op): i for i, (f, op) in enumerate((f, op) for f in LLAMA_CPP for op in judge.GIVEN)}
     for bug in sorted(bugs, key=lambda bug: order[bug.format, bug.operation]):
         content = _content(bug.format, bug.operation)
-        test = next(judge.failing(content, bug.run, BATCH[bug.operation]), None)
+        test = next(judge.failing(content, bug.run, 1 if bug.spans else BATCH[bug.operation]), None)
         groups = (group["name"] for group in content["groups"] if test in group["tests"])
         yield Killed(bug, test, next(groups, ""))
 

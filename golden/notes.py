@@ -46,7 +46,25 @@ NOTES = {
     "Sub-blocks differ by many orders of magnitude, so that scales take their smallest codes."),
     "Importance": ("importance", "An importance row is given; encoders without a use for it must ignore it."),
     "ZeroImportance": ("importance", "Some weights have no importance at all."),
-    "SeveralBlocks": ("importance", "A row of several blocks: the importance of an error can depend on the whole row."),
+    "SeveralBlocks": (
+        "stride",
+        "A row of several blocks, each of another size: a wrong stride shows, what stays behind from the block before, "
+        "and importance that does not go along; the importance of an error can depend on the whole row.",
+    ),
+    "SeveralRows": (
+        "stride",
+        "Several rows, each of several blocks: importance and activations begin anew with each row. `rows` says how "
+        "many; importance is that of one row.",
+    ),
+    "ScaleTie": (
+        "f16 conversion",
+        "The scale, before it is narrowed to binary16, lies in the middle between two such numbers, or next to that.",
+    ),
+    "QuotientTie": (
+        "rounding",
+        "Weights whose quotient by the scale, and product with its inverse, round to different codes. The reference "
+        "multiplies.",
+    ),
     "OrderOfAdditions": ("order of additions",
     "The mean magnitude is a tie in binary16 that depends on the order of additions."),
     "Saturating": ("integer overflow", "Codes have their largest magnitudes, so that 16-bit partial sums overflow."),

@@ -82,7 +82,7 @@ def test_fast_lies_within_the_bound(name):
 def test_golden_vectors(name):
     """The compiled product and the kernel, nothing repaired: activations are quantized already, as the vectors' are."""
     f = hr.FORMATS[name]
-    tests = judge.all_tests(judge.load(name, "dot"))
+    tests = [test for test in judge.all_tests(judge.load(name, "dot")) if "rows" not in test]
     # Blocks of zeros behind a shorter row add zeros.
     w, a = (filled([judge.raw(test[key]) for test in tests]) for key in ("w", "a"))
     product = jax.jit(columns.product, static_argnums=(0, 1, 4, 5), compiler_options=jax_lane.CPU_OPTIONS)

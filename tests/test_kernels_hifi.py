@@ -82,7 +82,7 @@ def test_exact_bits_of_one_column(name):
 
 @pytest.mark.parametrize("name", [name for name in WITH_DOT if (GOLDEN / f"{name}.dot.json").exists()])
 def test_golden_vectors(name):
-    tests = judge.all_tests(judge.load(name, "dot", GOLDEN))
+    tests = [test for test in judge.all_tests(judge.load(name, "dot", GOLDEN)) if "rows" not in test]
     # Blocks of zeros behind a shorter row add zeros.
     w, a = (filled([judge.raw(test[key]) for test in tests]) for key in ("w", "a"))
     assert judge.agrees(np.diagonal(compiled(name)(w, a)).copy()[:, None], tests).all()

@@ -83,7 +83,7 @@ static bool decode(const char *name, int64_t n, const uint8_t *blocks) {
   return true;
 }
 
-static bool encode(const char *name, int type, int64_t n, size_t bytes, const float *x, const float *importance) {
+static bool encode(const char *name, int type, int rows, int64_t n, size_t bytes, const float *x, const float *importance) {
   uint8_t *out = calloc(bytes + 64, 1);
   bool offered = true;
   if (is_base && strcmp(name, "q8_1") && strcmp(name, "q8_K")) {
@@ -91,7 +91,7 @@ static bool encode(const char *name, int type, int64_t n, size_t bytes, const fl
     size_t (*chunk)(int, const float *, void *, int64_t, int64_t, int64_t, const float *) =
         dlsym(base, "ggml_quantize_chunk");
     init(type);
-    chunk(type, x, out, 0, 1, n, importance);
+    chunk(type, x, out, 0, rows, n, importance);
   } else {
     void (*function)(const float *, void *, int64_t) = NULL;
     if (is_base) {
@@ -101,14 +101,15 @@ static bool encode(const char *name, int type, int64_t n, size_t bytes, const fl
       const char *kind = !strcmp(name, "f16") ? "fp16" : !strcmp(name, "f32") ? "fp32" : "bf16";
       function = is_float ? symbol(cpu, "ggml_cpu_fp32_to_", kind, "") : symbol(cpu, "quantize_row_", name, "");
     }
-    if ((offered = function != NULL)) function(x, out, n);
+    offered = function != NULL;
+    for (int row = 0; offered && row < rows; row++) function(x + row * n, out + bytes / rows * row, n);
   }
   if (offered) answer(out, bytes);
   free(out);
   return offered;
 }
 
-static bool dot(const char *name, int n, const uint8_t *w, const uint8_t *a) {
+static bool dot(const char *name, int rows, int n, size_t row_bytes, const uint8_t *w, const uint8_t *a) {
   static const char *partners[] = {"_q8_0", "_q8_1", "_q8_K", ""};
   void (*function)(int, float *, size_t, const void *, size_t, const void *, size_t, int) = NULL;
   for (int i = 0; i < 4 && !function; i++) {
@@ -119,13 +120,14 @@ static bool dot(const char *name, int n, const uint8_t *w, const uint8_t *a) {
     if (!function) function = symbol(cpu, "ggml_vec_dot_", full, "");
   }
   if (!function) return false;
-  float sum = 0;
-  function(n, &sum, 0, w, 0, a, 0, 1);
-  answer(&sum, sizeof sum);
+  float *sums = calloc(rows, sizeof *sums);
+  for (int row = 0; row < rows; row++) function(n, sums + row, 0, w + row * row_bytes, 0, a, 0, 1);
+  answer(sums, rows * sizeof *sums);
+  free(sums);
   return true;
 }
 
-static bool work(const char *operation, const char *format, const char *first, const char *second) {
+static bool work(const char *operation, const char *format, const char *first, const char *second, int rows) {
   const char *name;
   int type = type_of(format, &name);
   if (type < 0) return false;
@@ -135,9 +137,10 @@ static bool work(const char *operation, const char *format, const char *first, c
   uint8_t *given = bytes_of(first, &size), *other = bytes_of(second, &other_size);
   bool encodes = !strcmp(operation, "encode");
   int64_t blocks = encodes ? size / 4 / block_size(type) : size / type_size(type), n = blocks * block_size(type);
-  bool offered = encodes ? encode(name, type, n, blocks * type_size(type), (float *)given, (float *)other)
+  size_t bytes = blocks * type_size(type);
+  bool offered = encodes ? encode(name, type, rows, n / rows, bytes, (float *)given, (float *)other)
                  : !strcmp(operation, "decode") ? decode(name, n, given)
-                                                : dot(name, n, given, other);
+                                                : dot(name, rows, n / rows, bytes / rows, given, other);
   free(given);
   free(other);
   return offered;
@@ -162,10 +165,11 @@ int main(int count, char **words) {
   size_t room = 0;
   while (getline(&line, &room, stdin) > 0) {
     char *operation = strtok(line, " \n"), *format = strtok(NULL, " \n");
-    char *first = strtok(NULL, " \n"), *second = strtok(NULL, " \n");
+    char *first = strtok(NULL, " \n"), *second = strtok(NULL, " \n"), *more = strtok(NULL, " \n");
+    int rows = more && !strncmp(more, "rows=", 5) ? atoi(more + 5) : 1;
     if (operation && !strcmp(operation, "hello")) {
       printf("ok libggml-%s%s%s\n", is_base ? "base" : "cpu-", is_base && variant ? ", dots of " : "", variant ? variant : "");
-    } else if (!first || !work(operation, format, first, second)) {
+    } else if (!first || !work(operation, format, first, second, rows)) {
       puts("no");
     }
     fflush(stdout);

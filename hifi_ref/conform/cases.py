@@ -31,7 +31,8 @@ class Case:
     """One question, and its answer.
 
     given: decode has blocks u8[n]; encode weights f32[n] and importance f32[n] or None; dot w u8[n] and a u8[n].
-    expected: f32 for decode and dot, u8 for encode. context: what an encoder is given besides, such as outliers=3.
+    expected: f32 for decode and dot, u8 for encode. context: what is given besides: rows=3 where weights or w are so
+    many rows, and for some encoders such as outliers=3. arm64: what that build of the release writes, where it differs.
     """
 
     id: str
@@ -41,12 +42,17 @@ class Case:
     given: Mapping[str, np.ndarray | None]
     expected: np.ndarray
     context: Mapping[str, float] = field(default_factory=dict)
+    arm64: np.ndarray | None = None
 
     def array(self, name: str) -> np.ndarray:
         """An input that is there, as all but importance are."""
         values = self.given[name]
         assert values is not None
         return values
+
+    @property
+    def rows(self) -> int:
+        return int(self.context.get("rows", 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,8 +143,9 @@ def _case(operation: str, group: str, test: Mapping[str, Any]) -> Case:
     else:
         given = {"w": _bytes(test["w"]), "a": _bytes(test["a"])}
     expected = _bytes(test["expected"]) if operation == "encode" else _floats(test["expected"])
-    context = test.get("context", {})
-    return Case(test["id"], group, tuple(test["flags"]), test["result"], given, expected, context)
+    context = test.get("context", {}) | ({"rows": test["rows"]} if "rows" in test else {})
+    arm64 = _bytes(test["arm64"]) if "arm64" in test else None
+    return Case(test["id"], group, tuple(test["flags"]), test["result"], given, expected, context, arm64)
 
 
 def _bytes(text: str) -> np.ndarray:

@@ -11,9 +11,10 @@ from absl import flags
 import hifi_ref
 from hifi_ref.commands import command_line, terminal
 from hifi_ref.commands.command_line import FAULT, FINE, FOUND, USAGE_ERROR, UsageError
-from hifi_ref.commands.usage import Usage, help_text
+from hifi_ref.commands.usage import Usage, columns, help_text
 from hifi_ref.conform import report_html, report_junit, report_markdown
 from hifi_ref.conform.cases import DIALECT, OPERATIONS, Suite, VectorError, golden_suites, vectors_folder
+from hifi_ref.conform.deviations import DEVIATIONS, FLAGS
 from hifi_ref.conform.judge import Cell, judge
 from hifi_ref.conform.line_target import NoAnswerError
 from hifi_ref.conform.report import Report, Subject, cell_report, to_json, to_text
@@ -26,7 +27,12 @@ USAGE = Usage(
     "TARGET [flags]",
     "judge an implementation of the formats by the golden vectors",
     "Judges an implementation of the block formats by the golden vectors, and tells what is wrong with it.",
-    {FINE: "conforms", FOUND: "does not", USAGE_ERROR: "wrong usage", FAULT: "a fault of this program"},
+    {
+        FINE: "conforms",
+        FOUND: "does not",
+        USAGE_ERROR: "wrong usage, or no such target",
+        FAULT: "a fault of this program",
+    },
     (
         ("ggml:DIR[#PART]", "shared libraries with ggml's C symbols: base and each CPU variant that runs here, or one"),
         ("python:MODULE", "a module with any of encode(name, x, weights), decode(name, blocks), dot(name, w, a)"),
@@ -36,6 +42,9 @@ USAGE = Usage(
 )
 # Flags that may stand without a value.
 BARE = ("--json",)
+DEVIATIONS_TEXT = """
+deviations that shipped implementations have and that do no harm; they are counted, and do not fail the verdict:
+"""
 
 
 @dataclass(frozen=True)
@@ -52,13 +61,21 @@ class Run:
     dialect: str = DIALECT
     vectors: str | None = None
     timeout: float = 30
+    strict: bool = False
+    flags: tuple[str, ...] = FLAGS
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """The flags of the deviations that are no failures."""
+        return () if self.strict else self.flags
 
     @property
     def repeated(self) -> list[str]:
         """The flags that a command which reproduces one case needs."""
         plain = Run(self.target)
         values = [(name, getattr(self, name), getattr(plain, name)) for name in ("level", "seed", "dialect", "vectors")]
-        return [f"--{name}={value}" for name, value, usual in values if value != usual]
+        accepted = [] if self.accepted == FLAGS else [f"--flags={','.join(self.accepted)}"]
+        return [*(f"--{name}={value}" for name, value, usual in values if value != usual), *accepted]
 
 
 def suites_of(run: Run) -> list[Suite]:
@@ -82,12 +99,15 @@ def suites_of(run: Run) -> list[Suite]:
 
 def conform(run: Run) -> Report:
     """Judge a target. Raises TargetError, VectorError, XfailError: wrong usage, in one sentence."""
+    for flag in run.flags:
+        if flag not in FLAGS:
+            raise VectorError(f"no deviation is called {flag!r}; there are {' '.join(FLAGS)}")
     expectations = [] if run.xfail is None else read_expectations(Path(run.xfail))
     suites = suites_of(run)
     opened, not_judged = open_targets(run.target, run.timeout)
     subjects, judged = [], []
     for one in opened:
-        subject, cells = judge_subject(one, suites, run.repeated, expectations)
+        subject, cells = judge_subject(one, suites, run.repeated, expectations, run.accepted)
         subjects.append(subject)
         judged += cells
     return Report(
@@ -102,12 +122,13 @@ def judge_subject(
     suites: Sequence[Suite],
     repeated: Sequence[str] = (),
     expectations: Sequence[Expectation] = (),
+    accepted: Sequence[str] = FLAGS,
 ) -> tuple[Subject, list[Cell]]:
     """One subject's report, and the cells that it was made from."""
     try:
         name = one.target.hello()
         with terminal.progress(len(suites), "cells", one.spelling[-40:]) as advance:
-            cells = judge(one.target, suites, advance)
+            cells = judge(one.target, suites, advance, accepted)
         reports = tuple(cell_report(cell, one.spelling, repeated, expectations, one.target) for cell in cells)
     except NoAnswerError as error:
         return Subject(one.spelling, "", digests(one.libraries), (), str(error)), []
@@ -126,7 +147,11 @@ def _flag_values() -> flags.FlagValues:
     flags.DEFINE_integer("level", 1, level, lower_bound=1, upper_bound=2, flag_values=values)
     flags.DEFINE_integer("seed", 0, "N: draws other bulk inputs", lower_bound=0, flag_values=values)
     flags.DEFINE_list("only", [], "ID,ID: only the cases with these ids", flag_values=values)
-    xfail = "FILE: expected failures: lines FORMAT.OPERATION [ID]: REASON"
+    strict = "accept no deviation: whatever differs from the reference fails"
+    flags.DEFINE_boolean("strict", False, strict, flag_values=values)
+    accepted = "A,B: accept these deviations alone, of those below"
+    flags.DEFINE_list("flags", list(FLAGS), accepted, flag_values=values)
+    xfail = "FILE: expected failures: lines FORMAT.OPERATION [ID or DEVIATION]: REASON"
     flags.DEFINE_string("xfail", None, xfail, flag_values=values)
     dialect = f"NAME: the vectors' dialect, {plain.dialect} by default"
     flags.DEFINE_string("dialect", plain.dialect, dialect, flag_values=values)
@@ -151,13 +176,14 @@ def _run(arguments: list[str]) -> int:
     values = _flag_values()
     rest = command_line.parse(values, arguments, bare=BARE)
     if values.help:
-        command_line.show(help_text(USAGE, values, BARE))
+        deviations = "\n".join(columns([(deviation.flag, deviation.says) for deviation in DEVIATIONS]))
+        command_line.show(help_text(USAGE, values, BARE, f"{DEVIATIONS_TEXT}{deviations}"))
         return FINE
     if len(rest) != 1:
         raise UsageError(f"one TARGET is needed, {len(rest)} are given")
     run = Run(
         rest[0], tuple(values.formats), tuple(values.operations), values.level, values.seed, tuple(values.only),
-        values.xfail, values.dialect, values.vectors, values.timeout,
+        values.xfail, values.dialect, values.vectors, values.timeout, values.strict, tuple(values["flags"].value or ()),
     )  # fmt: skip
     report = conform(run)
     command_line.deliver(

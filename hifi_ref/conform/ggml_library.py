@@ -38,8 +38,9 @@ class Part:
         self.is_base = part == "base"
         variant = plainest(folder) if self.is_base else part
         self.cpu = ctypes.CDLL(str(cpu_libraries(folder)[variant])) if variant else None
-        if self.cpu is not None:
-            _make_tables(self.cpu)
+        for library in (self.base, self.cpu):
+            if library is not None:
+                _make_tables(library)
         self.__name__ = f"libggml-base, dots of {variant or 'no library'}" if self.is_base else f"libggml-cpu-{part}"
 
     def encode(self, name: str, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
@@ -50,6 +51,7 @@ class Part:
         library: ctypes.CDLL | None = self.base
         symbol = f"quantize_row_{c_name(name)}_ref"
         if self.is_base and name not in ("Q8_1", "Q8_K"):
+            self._check_known(f)
             self.base.ggml_quantize_init(_type_id(f))
             self.base.ggml_quantize_chunk.restype = ctypes.c_size_t
             self.base.ggml_quantize_chunk(
@@ -99,6 +101,16 @@ class Part:
             )
         return out
 
+    def _check_known(self, f: Format) -> None:
+        """Asked for a type that it does not know, ggml ends the process. Raises NotImplementedError instead."""
+        if f.block_size > 1:
+            _symbol(self.base, f"quantize_{c_name(f.name)}")
+        elif f.name == "BF16":
+            _symbol(self.base, "ggml_fp32_to_bf16_row")
+        self.base.ggml_type_name.restype = ctypes.c_char_p
+        if self.base.ggml_type_name(_type_id(f)) != c_name(f.name).encode():
+            raise NotImplementedError
+
 
 def open_part(folder: str, part: str) -> Part:
     """Raises OSError, ValueError."""
@@ -112,17 +124,22 @@ def base_library(folder: Path) -> Path:
     """Raises ValueError where there is none."""
     if folder.is_file():
         return folder
-    found = sorted(folder.glob("libggml-base.*"))
+    found = sorted(folder.glob("libggml-base.*")) or _whole(folder)
     if not found:
         raise ValueError(f"{folder} holds no libggml-base")
     return found[0]
+
+
+def _whole(folder: Path) -> list[Path]:
+    """The library that holds everything, as releases before November 2024 have it."""
+    return [] if sorted(folder.glob("libggml-*")) else sorted(folder.glob("libggml.*"))
 
 
 def cpu_libraries(folder: Path) -> dict[str, Path]:
     """variant -> library, in alphabetical order."""
     if folder.is_file():
         return {"cpu": folder}
-    found = {}
+    found = dict(zip(["cpu"], _whole(folder), strict=False))
     for path in sorted(folder.glob("libggml-cpu*")):
         if match := re.fullmatch(r"libggml-cpu(?:-([\w.]+?))?\.(?:so|dylib)", path.name):
             found[match[1] or "cpu"] = path
@@ -165,10 +182,10 @@ class _Parameters(ctypes.Structure):
 
 
 def _make_tables(library: ctypes.CDLL) -> None:
-    """Dot products read tables that exist only from here on. Before 2025 ggml_init made them."""
+    """Dot products, and decoders before 2025, read tables that exist only from here on. Then ggml_init made them."""
     if hasattr(library, "ggml_cpu_init"):
         library.ggml_cpu_init()
-    else:
+    if hasattr(library, "ggml_init"):
         library.ggml_init.restype = ctypes.c_void_p
         library.ggml_init(_Parameters(1 << 16, None, False))
 

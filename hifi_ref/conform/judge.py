@@ -1,35 +1,34 @@
 """The outcome of each case, and of each cell: one format, one operation.
 
 Decoders and encoders are judged by bits. So are dot products, against the order of additions of the generic kernel;
-where bits differ, hifi_ref.dot_exact's proven bound on every order decides.
+where bits differ, hifi_ref.dot_exact's proven bound on every order decides. What differs then may still be one of the
+harmless deviations that shipped implementations have.
 """
 
 from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from hifi_ref import api
 from hifi_ref.conform.cases import Case, Suite
+from hifi_ref.conform.deviations import FLAGS, deviation_of
 from hifi_ref.conform.line_target import NoAnswerError, NotOfferedError
 from hifi_ref.dot_bound import DotBound, dot_exact
-from hifi_ref.formats import FORMATS
 from hifi_ref.formats.layout import Layout
 
 EXACT = "exact"  # the expected bits; any NaN for a NaN
 BOUND = "within bound"  # a dot product in another order of additions
-OPEN = "open"  # other bits where C leaves them open, or as good ones where builds with fused multiply-adds differ
+OPEN = "open"  # other bits where C leaves them open
+ACCEPTABLE = "acceptable"  # other bits that one of the deviations explains
 UNBOUNDED = "no bound"  # a dot product with other bits, and nothing proven about it
 DIFFERS = "differs"
 NO_ANSWER = "no answer"
 FAILED = (DIFFERS, NO_ANSWER)
-# An encoder that chooses otherwise has at most so many times the reference's squared error.
-MORE_ERROR = 1.01
 # A target that hangs, dies or answers rubbish this often in one cell is not asked further there.
 PATIENCE = 5
 
@@ -44,12 +43,16 @@ class Target(Protocol):
 
 @dataclass(frozen=True)
 class Verdict:
-    """One case's outcome. observed: what came, of expected's type; None where nothing did. detail: why, in words."""
+    """One case's outcome. observed: what came, of expected's type; None where nothing did. detail: why, in words.
+
+    deviation: the flag of what explains other bits, accepted or not.
+    """
 
     case: Case
     outcome: str
     observed: np.ndarray | None = None
     detail: str = ""
+    deviation: str | None = None
 
     @property
     def answer(self) -> np.ndarray:
@@ -87,19 +90,30 @@ class Cell:
     def failures(self) -> list[Verdict]:
         return [verdict for verdict in self.verdicts if verdict.outcome in FAILED]
 
+    @property
+    def deviations(self) -> Counter[str]:
+        """How many answers are acceptable, by flag."""
+        return Counter(v.deviation for v in self.verdicts if v.outcome == ACCEPTABLE and v.deviation)
+
 
 def judge(
-    target: Target, suites: Iterable[Suite], progress: Callable[[int], object] = lambda suites: None
+    target: Target,
+    suites: Iterable[Suite],
+    progress: Callable[[int], object] = lambda suites: None,
+    accepted: Collection[str] = FLAGS,
 ) -> list[Cell]:
-    """Ask every case of every suite. ``progress`` is called with the number of suites whenever some are done."""
+    """Ask every case of every suite. ``progress`` is called with the number of suites whenever some are done.
+
+    ``accepted`` are the flags of the deviations that are no failures.
+    """
     cells = []
     for suite in suites:
-        cells.append(judge_suite(target, suite))
+        cells.append(judge_suite(target, suite, accepted))
         progress(1)
     return cells
 
 
-def judge_suite(target: Target, suite: Suite) -> Cell:
+def judge_suite(target: Target, suite: Suite, accepted: Collection[str] = FLAGS) -> Cell:
     """Ask every case of one suite."""
     cell, patience = Cell(suite), PATIENCE
     for i, case in enumerate(suite.cases):
@@ -115,11 +129,11 @@ def judge_suite(target: Target, suite: Suite) -> Cell:
                 cell.not_asked = len(suite.cases) - i - 1
                 break
             continue
-        cell.verdicts.append(compare(suite, case, answer))
+        cell.verdicts.append(compare(suite, case, answer, accepted))
     return cell
 
 
-def compare(suite: Suite, case: Case, answer: np.ndarray) -> Verdict:
+def compare(suite: Suite, case: Case, answer: np.ndarray, accepted: Collection[str] = FLAGS) -> Verdict:
     """One answer, uint8[n], against what is expected."""
     expected = case.expected
     if answer.size != expected.nbytes:
@@ -127,25 +141,15 @@ def compare(suite: Suite, case: Case, answer: np.ndarray) -> Verdict:
     observed = answer if expected.dtype == np.uint8 else np.ascontiguousarray(answer).view("<f4").astype(np.float32)
     if agreement(suite, observed, expected).all():
         return Verdict(case, EXACT, observed)
-    if suite.operation == "dot":
-        return _by_bound(suite, case, observed)
-    # Another profile chooses other blocks, not worse ones.
-    other_choice = case.result == "profile-dependent" and as_close(suite.layout, case, observed)
-    return Verdict(case, OPEN if other_choice or case.result == "undefined-in-c" else DIFFERS, observed)
-
-
-def as_close(layout: Layout, case: Case, observed: np.ndarray) -> bool:
-    """Whether encoded blocks decode to weights about as close to the given ones as the expected blocks do."""
-    if layout.name not in FORMATS:
-        return False
-    x, importance = case.array("weights").astype(np.float64), case.given["importance"]
-    weight = 1 if importance is None else importance
-    with np.errstate(all="ignore"):
-        right, got = (
-            float((np.square(api.decode(layout.name, raw, lane="numpy") - x) * weight).sum())
-            for raw in (case.expected, observed)
-        )
-    return got <= right * MORE_ERROR
+    if case.result == "undefined-in-c":
+        return Verdict(case, OPEN, observed)
+    verdict = _by_bound(suite, case, observed) if suite.operation == "dot" else Verdict(case, DIFFERS, observed)
+    flag = deviation_of(suite, case, observed) if verdict.outcome == DIFFERS else None
+    return (
+        verdict
+        if flag is None
+        else replace(verdict, deviation=flag, outcome=ACCEPTABLE if flag in accepted else DIFFERS)
+    )
 
 
 def agreement(suite: Suite, observed: np.ndarray, expected: np.ndarray) -> np.ndarray:
@@ -175,7 +179,7 @@ def same(observed: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 class Bounded(NamedTuple):
-    """|observed - true value|, and the largest that a sound kernel can have."""
+    """|observed - true value|, and the largest that a sound kernel can have: of the row that is worst in this."""
 
     error: float
     bound: float
@@ -187,23 +191,23 @@ def bound_of(name: str, case: Case, observed: np.ndarray) -> Bounded | None:
     Nor where the reference itself is outside, as some HIFI formats are, which do not multiply the weights they decode.
     """
     found = _exact(name, case)
-    if found is None or not np.isfinite(found.bound[0]) or not found.holds(case.expected).all():
+    if found is None or not np.isfinite(found.bound).all() or not found.holds(case.expected).all():
         return None
-    return Bounded(float(found.error(observed)[0]), float(found.bound[0]))
+    errors = found.error(observed)
+    worst = int(np.argmax(np.where(np.isnan(errors), np.inf, errors - found.bound)))
+    return Bounded(float(errors[worst]), float(found.bound[worst]))
 
 
 @functools.lru_cache(maxsize=1024)
 def _exact(name: str, case: Case) -> DotBound | None:
     try:
-        return dot_exact(name, case.array("w")[None], case.array("a"))
+        return dot_exact(name, case.array("w").reshape(case.rows, -1), case.array("a"))
     except (ValueError, NotImplementedError):
         return None
 
 
 def _by_bound(suite: Suite, case: Case, observed: np.ndarray) -> Verdict:
     bounded = bound_of(suite.layout.name, case, observed)
-    if case.result == "undefined-in-c":
-        return Verdict(case, OPEN, observed)
     if bounded is None:
         # Other orders meet infinities elsewhere, and other kernels read stored sums elsewhere.
         return Verdict(case, UNBOUNDED, observed)

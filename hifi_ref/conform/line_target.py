@@ -9,7 +9,8 @@ One line per question, one line per answer; everything is ASCII, bytes are hexad
                                                      no             (not offered)
                                                      error WHY      (in words, on one line)
 
-Some formats of some dialects are encoded with more than weights: then KEY=NUMBER words follow, such as outliers=3.
+KEY=NUMBER words may follow. With rows=3 the weights, or w, are so many rows; importance and a are those of one row,
+and a dot product is answered for each. Some formats of some dialects are encoded with more, such as outliers=3.
 End of input means the end. What a program says on stderr is kept for the case that it dies. A program that hangs, dies
 or answers something else is ended and started anew, and the question counts as failed.
 """

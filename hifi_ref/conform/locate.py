@@ -108,14 +108,14 @@ def _source(layout: Layout, raw: np.ndarray, observed: np.ndarray, index: int) -
 
 def _in_dot(suite: Suite, case: Case, target: Target | None) -> tuple[int, str, str] | None:
     """The first block whose product with its activations is wrong when asked for alone, and the field without which it
-    is right: (block, field, hint). None where there is no such block."""
+    is right: (block, field, hint). None where there is no such block. Blocks are numbered over all rows."""
     name, partner = suite.layout.name, FORMATS.get(suite.layout.dot_with or "")
     if target is None or name not in FORMATS or partner is None:
         return None
     f = FORMATS[name]
     unit = max(f.block_size, partner.block_size)
     ws = case.array("w").reshape(-1, unit // f.block_size * f.type_size)
-    parts = case.array("a").reshape(-1, unit // partner.block_size * partner.type_size)
+    parts = np.tile(case.array("a"), case.rows).reshape(-1, unit // partner.block_size * partner.type_size)
     for number, (w, a) in enumerate(zip(ws, parts, strict=True)):
         if _dot_is_right(suite, target, w, a):
             continue

@@ -9,7 +9,8 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.conform.cases import Case
-from hifi_ref.conform.judge import as_close, same
+from hifi_ref.conform.deviations import as_close
+from hifi_ref.conform.judge import same
 from hifi_ref.formats import FORMATS
 from hifi_ref.formats.layout import Layout
 

@@ -16,6 +16,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--hifi-ref-formats", default="", metavar="A,B", help="only these formats")
     group.addoption("--hifi-ref-operations", default="", metavar="A,B", help="only these of decode, encode, dot")
     group.addoption("--hifi-ref-level", type=int, choices=(1, 2), default=1, help="2: bulk inputs too")
+    group.addoption("--hifi-ref-strict", action="store_true", help="accept no deviation")
     group.addoption("--hifi-ref-xfail", metavar="FILE", help="expected failures")
 
 
@@ -37,6 +38,7 @@ def _items(session: pytest.Session, config: pytest.Config) -> Iterator[pytest.It
     run = Run(
         config.getoption("--hifi-ref-target"), formats=listed("--hifi-ref-formats"),
         operations=listed("--hifi-ref-operations") or OPERATIONS, level=config.getoption("--hifi-ref-level"),
+        strict=config.getoption("--hifi-ref-strict"),
     )  # fmt: skip
     try:
         suites = suites_of(run)
@@ -50,7 +52,7 @@ def _items(session: pytest.Session, config: pytest.Config) -> Iterator[pytest.It
         part = f" {one.spelling.rpartition('#')[2]}" if len(opened) > 1 else ""
         for suite in suites:
             item = ConformanceItem.from_parent(session, name=f"hifi_ref[{suite.name}{part}]")
-            item.asked = one, suite, run.repeated, expectations
+            item.asked = one, suite, run, expectations
             yield item
 
 
@@ -63,8 +65,9 @@ class ConformanceItem(pytest.Item):
         from hifi_ref.conform.judge import judge_suite
         from hifi_ref.conform.report import NOT, NOT_OFFERED, XFAIL, cell_report, cell_text
 
-        one, suite, repeated, expectations = self.asked
-        report = cell_report(judge_suite(one.target, suite), one.spelling, repeated, expectations, one.target)
+        one, suite, run, expectations = self.asked
+        cell = judge_suite(one.target, suite, run.accepted)
+        report = cell_report(cell, one.spelling, run.repeated, expectations, one.target)
         if report.verdict == NOT_OFFERED:
             pytest.skip("not offered")
         if report.verdict == XFAIL:

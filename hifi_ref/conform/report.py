@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,12 +14,13 @@ from rich.text import Text
 
 from hifi_ref.commands import terminal
 from hifi_ref.conform.cases import OPERATIONS
+from hifi_ref.conform.deviations import DEVIATIONS
 from hifi_ref.conform.diagnose import Diagnosis, diagnose
-from hifi_ref.conform.judge import BOUND, EXACT, FAILED, OPEN, UNBOUNDED, Cell, Target, Verdict
+from hifi_ref.conform.judge import ACCEPTABLE, BOUND, EXACT, FAILED, OPEN, UNBOUNDED, Cell, Target, Verdict
 from hifi_ref.conform.locate import Place, first_divergence
 from hifi_ref.conform.xfail import Expectation, expectation_of
 
-SCHEMA = "hifi_ref.conform/1"
+SCHEMA = "hifi_ref.conform/2"
 # Failures of one cell that are kept in full.
 SHOWN = 5
 
@@ -54,7 +56,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class CellReport:
-    """One format, one operation. verdict: CONFORMS, NOT, XFAIL or NOT_OFFERED. counts: outcome -> cases."""
+    """One format, one operation. verdict: CONFORMS, NOT, XFAIL or NOT_OFFERED. counts: outcome -> cases.
+
+    deviations: flag -> acceptable cases.
+    """
 
     format: str
     operation: str
@@ -65,6 +70,7 @@ class CellReport:
     declined: int
     diagnosis: Diagnosis | None
     failures: tuple[Failure, ...]
+    deviations: dict[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -72,7 +78,12 @@ class CellReport:
 
     @property
     def failed(self) -> int:
-        return sum(self.counts.get(outcome, 0) for outcome in FAILED) + self.not_asked
+        return sum(self.counts.get(outcome, 0) for outcome in FAILED)
+
+    @property
+    def asked(self) -> int:
+        """Cases that were answered, or were not although they are offered."""
+        return sum(self.counts.values())
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,11 @@ class Subject:
     @property
     def conforms(self) -> bool:
         return self.fault is None and all(cell.verdict != NOT for cell in self.cells)
+
+    @property
+    def deviations(self) -> dict[str, list[CellReport]]:
+        """The cells with acceptable deviations, by flag."""
+        return {d.flag: cells for d in DEVIATIONS if (cells := [c for c in self.cells if c.deviations.get(d.flag)])}
 
 
 @dataclass(frozen=True)
@@ -140,7 +156,7 @@ def cell_report(
     layout = cell.suite.layout
     return CellReport(
         layout.name, cell.suite.operation, verdict, len(cell.suite.cases), dict(sorted(cell.counts.items())),
-        cell.not_asked, cell.declined, diagnose(cell), tuple(failures),
+        cell.not_asked, cell.declined, diagnose(cell), tuple(failures), dict(sorted(cell.deviations.items())),
     )  # fmt: skip
 
 
@@ -188,15 +204,7 @@ def to_json(report: Report) -> dict[str, Any]:
 
 def _cell_json(cell: CellReport) -> dict[str, Any]:
     diagnosis = None if cell.diagnosis is None else cell.diagnosis._asdict()
-    failures = [_failure_json(failure) for failure in cell.failures]
-    return {**asdict(cell), "diagnosis": diagnosis, "failures": failures}
-
-
-def _failure_json(failure: Failure) -> dict[str, Any]:
-    """The schema calls the detail "told", which stays as long as its version does."""
-    fields = asdict(failure)
-    return {"id": fields.pop("id"), "group": fields.pop("group"), "flags": list(fields.pop("flags")),
-            "told": fields.pop("detail"), **fields}  # fmt: skip
+    return {**asdict(cell), "diagnosis": diagnosis}
 
 
 def to_text(report: Report, quiet: bool = False, colour: bool = False) -> str:
@@ -211,6 +219,8 @@ def to_text(report: Report, quiet: bool = False, colour: bool = False) -> str:
         if not quiet and subject.offered:
             parts += ["", _matrix_table(subject)]
         parts += ["", *_failures(subject)]
+        acceptable = deviation_lines(subject)
+        parts += [*acceptable, ""] if acceptable else []
     parts += [f"not judged: {target}: {reason}" for target, reason in report.not_judged.items()]
     parts += [f"unexpected pass: {line}; remove that line" for line in report.unexpected_passes]
     machine = ", ".join(report.machine.values())
@@ -220,14 +230,36 @@ def to_text(report: Report, quiet: bool = False, colour: bool = False) -> str:
 
 
 def cases_line(report: Report) -> str:
-    """What was asked."""
-    return f"{report.vectors['cases']} cases of {report.dialect}, level {report.level}"
+    """What the verdict rests on."""
+    subjects = [subject for subject in report.subjects if subject.fault is None]
+    cells = (
+        f"{sum(len(s.offered) for s in subjects)} of {report.vectors['suites'] * len(report.subjects)} cells offered"
+    )
+    asked = sum(cell.asked for subject in subjects for cell in subject.cells)
+    vectors = f"{asked} of {report.vectors['cases'] * len(report.subjects)} vectors asked"
+    of = f"{len(report.subjects)} subjects, " if len(report.subjects) > 1 else ""
+    return f"{of}{cells}, {vectors} of {report.dialect}, level {report.level}"
+
+
+def deviation_lines(subject: Subject) -> list[str]:
+    """The acceptable deviations: how many cases, of which cells, and what each is."""
+    says = {deviation.flag: deviation.says for deviation in DEVIATIONS}
+    lines = []
+    for flag, cells in subject.deviations.items():
+        n = sum(cell.deviations[flag] for cell in cells)
+        lines.append(f"acceptable: {flag}, {n} case{'s' * (n > 1)} of {', '.join(c.name for c in cells)}: {says[flag]}")
+    return lines
 
 
 def verdict_line(report: Report) -> str:
     """One line for all."""
     if report.conforms:
-        return "conforms"
+        counts: Counter[str] = Counter()
+        for subject in report.subjects:
+            for cell in subject.cells:
+                counts.update(cell.deviations)
+        flags = ", ".join(f"{flag} ({n})" for flag, n in sorted(counts.items()))
+        return f"conforms, with acceptable deviations: {flags}" if flags else "conforms"
     bad = [cell.name for subject in report.subjects for cell in subject.cells if cell.verdict == NOT]
     if not any(subject.offered for subject in report.subjects):
         return "does not conform: nothing was judged"
@@ -257,11 +289,16 @@ def summary(cell: CellReport | None) -> str:
     if cell is None or cell.verdict == NOT_OFFERED:
         return "-"
     if cell.failed:
-        wrong = f"{cell.failed} of {cell.cases} wrong"
-        return f"{wrong}, expected" if cell.verdict == XFAIL else wrong
+        return f"{wrong(cell)}, expected" if cell.verdict == XFAIL else wrong(cell)
     parts = [f"{cell.counts[EXACT]} exact"] if cell.counts.get(EXACT) else []
-    parts += [f"{cell.counts[key]} {key}" for key in (BOUND, UNBOUNDED, OPEN) if cell.counts.get(key)]
+    parts += [f"{cell.counts[key]} {key}" for key in (BOUND, UNBOUNDED, OPEN, ACCEPTABLE) if cell.counts.get(key)]
     return ", ".join([*parts, *([f"{cell.declined} declined"] if cell.declined else [])])
+
+
+def wrong(cell: CellReport) -> str:
+    """How many answers are wrong, of those that were asked for."""
+    unasked = f", {cell.not_asked} not asked" if cell.not_asked else ""
+    return f"{cell.failed} of {cell.asked} wrong{unasked}"
 
 
 def _matrix_table(subject: Subject) -> Table:
@@ -286,13 +323,11 @@ def _failures(subject: Subject) -> list[str | Text]:
 
 def cell_text(cell: CellReport) -> list[str]:
     """A failing cell: its verdict, diagnosis, first failure, and how to see it."""
-    lines = [f"{cell.name} {cell.verdict}: {cell.failed} of {cell.cases} wrong"]
+    lines = [f"{cell.name} {cell.verdict}: {wrong(cell)}"]
     if cell.diagnosis is not None:
         lines.append(f"  diagnosis: {cell.diagnosis}")
     first = cell.failures[0]
     lines.append(f"  {first.id} ({first.group}): {first}")
     if first.expected_to_fail:
         lines.append(f"  expected: {first.expected_to_fail}")
-    if cell.not_asked:
-        lines.append(f"  {cell.not_asked} more were not asked")
     return [*lines, f"  reproduce: {first.reproduce}"]

@@ -14,9 +14,11 @@ from hifi_ref.conform.report import (
     Report,
     Subject,
     cases_line,
+    deviation_lines,
     matrix_cells,
     summary,
     verdict_line,
+    wrong,
 )
 
 TEMPLATE = Path(__file__).parent / "report.html"
@@ -34,6 +36,7 @@ def to_html(report: Report) -> str:
         facts=", ".join([cases_line(report), f"hifi_ref {report.version}", *report.machine.values()]),
         subjects=[_subject(subject) for subject in report.subjects],
         notes=notes,
+        wrong=wrong,
     )
 
 
@@ -47,6 +50,7 @@ def _subject(subject: Subject) -> dict[str, Any]:
         "operations": operations,
         "rows": [{"format": name, "cells": [_cell(cell) for cell in cells]} for name, cells in rows.items()],
         "failing": [cell for cell in subject.cells if cell.failures],
+        "deviations": deviation_lines(subject),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from hifi_ref.conform.report import NOT, NOT_OFFERED, XFAIL, CellReport, Report, Subject
+from hifi_ref.conform.report import NOT, NOT_OFFERED, XFAIL, CellReport, Report, Subject, wrong
 
 # XML has no place for the other control characters.
 NOT_XML = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd]")
@@ -48,7 +48,7 @@ def _subject(root: ElementTree.Element, subject: Subject) -> None:
             reason = f"fails as expected: {cell.failures[0].expected_to_fail}"
             ElementTree.SubElement(case, "skipped", message=_clean(reason))
         elif cell.verdict == NOT:
-            failure = ElementTree.SubElement(case, "failure", message=f"{cell.failed} of {cell.cases} cases are wrong")
+            failure = ElementTree.SubElement(case, "failure", message=wrong(cell))
             failure.text = _clean(_failure_text(cell))
 
 

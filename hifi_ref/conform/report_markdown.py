@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hifi_ref.conform.report import Report, Subject, cases_line, matrix, verdict_line
+from hifi_ref.conform.report import Report, Subject, cases_line, deviation_lines, matrix, verdict_line, wrong
 
 
 def to_markdown(report: Report) -> str:
@@ -31,17 +31,17 @@ def matrix_lines(subject: Subject) -> list[str]:
 
 
 def deviations(subject: Subject) -> list[str]:
-    """What fails, why, and how to see it."""
+    """What fails, why, and how to see it; and what deviates acceptably."""
     lines = []
     for cell in subject.cells:
         if not cell.failures:
             continue
         why = "" if cell.diagnosis is None else f" {_escape(str(cell.diagnosis))}"
-        lines += ["", f"- **{cell.name}**: {cell.failed} of {cell.cases} wrong.{why} {_escape(str(cell.failures[0]))}"]
+        lines += ["", f"- **{cell.name}**: {wrong(cell)}.{why} {_escape(str(cell.failures[0]))}"]
         if cell.failures[0].expected_to_fail:
             lines.append(f"  Expected: {_escape(cell.failures[0].expected_to_fail)}")
         lines.append(f"  `{cell.failures[0].reproduce}`")
-    return lines
+    return [*lines, *(line for text in deviation_lines(subject) for line in ("", f"- {_escape(text)}"))]
 
 
 def _row(cells: tuple[str, ...]) -> str:

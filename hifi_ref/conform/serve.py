@@ -54,15 +54,16 @@ def call(
 ) -> np.ndarray:
     """One question to a module, uint8[n]. Raises NotOfferedError, and NoAnswerError for whatever else goes wrong."""
     function = getattr(module, operation, None)
-    if function is None or not context.keys() <= inspect.signature(function).parameters.keys():
+    rows, more = int(context.get("rows", 1)), {key: value for key, value in context.items() if key != "rows"}
+    if function is None or not more.keys() <= inspect.signature(function).parameters.keys():
         raise NotOfferedError
     # The caller's arrays are nobody else's to write to.
     values = [None if v is None else np.array(v) for v in given.values()]
     first = values[0]
     assert first is not None
-    arguments = [first[None], *values[1:]]
+    arguments = [first.reshape(rows, -1), *values[1:]]
     try:
-        result = np.asarray(function(name, *arguments, **context))
+        result = np.asarray(function(name, *arguments, **more))
     except NotImplementedError:
         raise NotOfferedError from None
     except Exception as error:

@@ -9,9 +9,14 @@ ggml:DIR#PART    one of them
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib.machinery
 import json
+import os
 import platform
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +42,10 @@ def open_targets(spelling: str, seconds: float) -> tuple[list[Opened], dict[str,
     """The subjects, not started yet, and part -> why it cannot be judged here. Raises TargetError."""
     kind, _, rest = spelling.partition(":")
     if kind == "exec" and rest.strip():
+        _check_program(rest)
         return [Opened(spelling, LineTarget(rest, seconds))], {}
+    if kind == "python" and rest:
+        _check_module(rest)
     if (kind == "python" and rest) or spelling == "gguf-py":
         return [_served(spelling, seconds)], {}
     if kind != "ggml" or not rest:
@@ -53,6 +61,26 @@ def open_targets(spelling: str, seconds: float) -> tuple[list[Opened], dict[str,
         if why is None
     ]
     return opened, {f"ggml:{folder}#{name}": why for name, why in chosen.items() if why is not None}
+
+
+def _check_program(command: str) -> None:
+    """Raises TargetError where no such program can be run."""
+    try:
+        program = shlex.split(command)[0]
+    except ValueError as error:
+        raise TargetError(f"{command!r} is no command: {error}") from None
+    if shutil.which(program) is None:
+        raise TargetError(f"there is no program {program!r} that can be run")
+
+
+def _check_module(name: str) -> None:
+    """Raises TargetError where no module or package lies there; its own is not imported for that."""
+    top = name.partition(".")[0]
+    with contextlib.suppress(ValueError):
+        if importlib.machinery.PathFinder.find_spec(top, [os.getcwd(), *sys.path]) is not None:
+            return
+    if top not in sys.builtin_module_names:
+        raise TargetError(f"there is no module {top!r}, neither here nor installed")
 
 
 def _served(spelling: str, seconds: float, *libraries: Path) -> Opened:

@@ -13,6 +13,7 @@ Takes the high nibble of a byte for the earlier weight.
     decoded_values   f16 scales and values;    decoded_tables                  4-bit floats, grids, digits
     rounding         wrong roundings;          encoded_codes, encoded_floats, encoded_blocks
     dot_terms        a dot product's parts;    dot_sums, dot_integers, dot_mins, dot_floats   the bugs made of them
+    spanning         what shows in the second block or row alone
     hifi             the formats of the HIFI fork, a list of their own
 """
 
@@ -30,6 +31,7 @@ from hifi_ref.known_bugs import (
     encoded_floats,
     misread_codes,
     misread_scales,
+    spanning,
 )
 from hifi_ref.known_bugs.bug import Bug
 from hifi_ref.known_bugs.kinds import KINDS, Kind
@@ -48,6 +50,7 @@ BUGS: tuple[Bug, ...] = (
     *dot_integers.bugs(),
     *dot_mins.bugs(),
     *dot_floats.bugs(),
+    *spanning.bugs(),
 )
 
 

@@ -35,6 +35,7 @@ class Bug(NamedTuple):
     # encode(x f32[rows, n], weights f32[n] | None) -> u8[rows, bytes]
     # dot(w u8[rows, bytes], a u8[bytes]) -> f32[rows]
     run: Callable
+    spans: bool = False  # what it makes of a block depends on the blocks before it, or of a row on the rows
 
 
 def decode(name: str, blocks: np.ndarray) -> np.ndarray:

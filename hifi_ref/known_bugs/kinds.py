@@ -90,6 +90,8 @@ KINDS: dict[str, Kind] = {
     "narrowed first": _kind("Codes are rounded with the scale as it is stored, though the reference uses it as it "
                             "was."),
     "reciprocal": _kind("Weights are divided by the scale, though the reference multiplies them by its inverse."),
+    "stride": _kind("The second block of a row, or the second row, is taken from a wrong place, or with what was the "
+                    "first one's."),
     "importance": _kind("The importance row is left out, or does not count as it should."),
     "fused multiply-add": _kind(
         "A multiplication and an addition round once, not twice: what arm64 builds do, and other compilers may.",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from reference import fetch
 from tests import sources
+from tests.check.injuries import Sound, sound_files
 from tools import make_sample
 
 Q4_K_M, Q8_0 = 15, 7
@@ -26,3 +28,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sources.write_imatrix(folder / "imatrix.gguf", make_sample.importance())
     (folder / "imatrix.dat").write_bytes(sources.dat_imatrix(make_sample.importance()))
     return folder
+
+
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Sound]:
+    """A sound file by the name of its matrices' type."""
+    return sound_files(tmp_path_factory.mktemp("sound"))

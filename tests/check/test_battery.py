@@ -1,14 +1,17 @@
-"""Every damage of the table is found, plain and with the source, and the verdict agrees with the release's loader."""
+"""Every damage of both tables is found, plain and with the source; verdicts agree with the release's loader."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from reference.loader import outcomes
 from tests.check.damages import DAMAGES
+from tests.check.helpers import different
+from tests.check.injuries import INJURIES, Patient, Sound
 from tests.check.test_reports import schema
 from tests.hostile import run_check
 
@@ -42,3 +45,21 @@ def test_what_is_sound_loads(folder: Path, name: str) -> None:
     code, report = report_of(folder / name)
     assert outcome.loads and code == 0
     assert (report["verdict"]["kind"], report["loading"]["kind"]) == ("sound", "loads")
+
+
+@pytest.mark.parametrize("name", INJURIES)
+def test_an_injury_is_found(tmp_path: Path, sound: Callable[[str], Sound], name: str) -> None:
+    """Plain by its codes; with the source it is told which tensors were changed, these and no others."""
+    kind, injure, expected = INJURIES[name]
+    before, path = sound(kind), tmp_path / "damaged.gguf"
+    patient = Patient(before.path)
+    injure(patient)
+    path.write_bytes(patient.data)
+    code, report = report_of(path, "--ignore=L")
+    assert code == 1 and expected <= set(report["counts"]), report["findings"]
+    assert report["verdict"]["kind"] in ("broken", "not sound")
+    matrix = [f"--imatrix={before.imatrix}"] if before.imatrix else []
+    code, report = report_of(path, "--ignore=L", f"--source={before.source}", *matrix)
+    assert code == 1 and expected <= set(report["counts"])
+    assert set(different(report)) == patient.changed(before.path)
+    assert ": every tensor is" not in report["verdict"]["sentence"]

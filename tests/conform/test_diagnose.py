@@ -89,6 +89,10 @@ def test_a_property_that_only_failing_vectors_have_is_named() -> None:
     assert reported(Odd(), "Q4_0.encode").diagnosis.kind in ("Importance", "importance")
 
 
+def bytes_of(answer: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(answer).view(np.uint8)
+
+
 # Of dot products these are sound kernels, which no judge may call wrong.
 SOUND = ("order of additions", "fused multiply-add", "half precision")
 
@@ -99,8 +103,7 @@ def test_every_known_bug_is_caught_and_nearly_all_are_named() -> None:
     for bug in sorted(known_bugs.BUGS, key=lambda bug: (bug.format, bug.operation)):
         suite = SUITES[f"{bug.format}.{bug.operation}"]
         answers = diagnose.bug_answers(bug, suite)
-        found = [judge.compare(suite, c, np.ascontiguousarray(answers[c.id]).view(np.uint8)) for c in suite.cases]
-        cell = judge.Cell(suite, found)
+        cell = judge.Cell(suite, [judge.compare(suite, c, bytes_of(answers[c.id]), ()) for c in suite.cases])
         if not cell.failures:
             # Some show only where C leaves the result open: the report counts that, and calls it conforming.
             if not cell.counts[judge.OPEN] and (bug.operation != "dot" or bug.kind not in SOUND):

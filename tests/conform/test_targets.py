@@ -69,7 +69,9 @@ def test_a_program_that_never_answers_is_not_asked_for_ever(tmp_path: Path) -> N
     target = LineTarget(["sh", str(script)])
     cell = judge.judge_suite(target, SUITES["Q4_0.decode"])
     assert len(cell.verdicts) == judge.PATIENCE and cell.not_asked == len(SUITES["Q4_0.decode"].cases) - judge.PATIENCE
-    assert report.cell_report(cell, "exec:sh").failed == len(SUITES["Q4_0.decode"].cases)
+    cell_report = report.cell_report(cell, "exec:sh")
+    asked, left = judge.PATIENCE, len(SUITES["Q4_0.decode"].cases) - judge.PATIENCE
+    assert report.summary(cell_report) == f"{asked} of {asked} wrong, {left} not asked"
     target.close()
 
 
@@ -90,11 +92,11 @@ def test_a_question_larger_than_a_pipe(tmp_path: Path) -> None:
     target.close()
 
 
-def test_the_release_conforms_and_its_avx2_kernels_do_not(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_release_conforms_and_strictly_its_avx2_kernels_do_not(capsys: pytest.CaptureFixture[str]) -> None:
     folder = fetch.library_dir()
     code, out, _ = run(capsys, f"ggml:{folder}#base", "--formats=Q4_0,Q8_1,Q6_K,TQ1_0,BF16")
     assert code == 0, out
-    code, out, _ = run(capsys, f"ggml:{folder}#haswell", "--formats=Q1_0", "--operations=dot", "--json")
+    code, out, _ = run(capsys, f"ggml:{folder}#haswell", "--formats=Q1_0", "--operations=dot", "--strict", "--json")
     content = json.loads(out)
     SCHEMA.validate(content)
     (cell,) = content["subjects"][0]["cells"]
@@ -119,6 +121,24 @@ def test_gguf_py(capsys: pytest.CaptureFixture[str]) -> None:
     assert (code, err) == (0, "") and out.startswith("gguf-py: gguf-py 0.") and "conforms (" in out
 
 
-def test_a_subject_that_cannot_start_does_not_conform(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, "python:no_such_module", "--formats=Q4_0")
+def test_a_subject_that_cannot_start_does_not_conform(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.py").write_text("import no_such_module\n")
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, "python:broken", "--formats=Q4_0")
     assert (code, err) == (1, "") and "No module named 'no_such_module'" in out
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("python:no_such_module", "there is no module 'no_such_module', neither here nor installed"),
+        ("exec:/nowhere --fast", "there is no program '/nowhere' that can be run"),
+        ("exec:'", "is no command: No closing quotation"),
+        ("ggml:/nowhere", "there is no /nowhere"),
+    ],
+)
+def test_a_target_that_is_not_there(target: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, target)
+    assert (code, out) == (2, "") and says in err and err.count("\n") == 1

@@ -129,7 +129,7 @@ static void answer(const void *bytes, size_t size) {
   puts("");
 }
 
-static void work(const char *operation, int q8, const char *first, const char *second) {
+static void work(const char *operation, int q8, const char *first, const char *second, int rows) {
   size_t size, other_size = 0, block_bytes = q8 ? Q8_0_BYTES : Q4_0_BYTES;
   uint8_t *given = bytes_of(first, &size), *other = second ? bytes_of(second, &other_size) : NULL;
   if (!strcmp(operation, "decode")) {
@@ -152,11 +152,14 @@ static void work(const char *operation, int q8, const char *first, const char *s
     answer(out, blocks * block_bytes);
     free(out);
   } else if (!strcmp(operation, "dot")) {
-    float sum = 0;
-    for (size_t i = 0; i < size / block_bytes; i++) {
-      sum += (q8 ? q8_0_dot : q4_0_dot)(given + i * block_bytes, other + i * Q8_0_BYTES);
+    /* Several rows, one after another, with the same activations. */
+    size_t blocks = size / block_bytes / rows;
+    float *sums = calloc(rows, sizeof *sums);
+    for (size_t i = 0; i < blocks * rows; i++) {
+      sums[i / blocks] += (q8 ? q8_0_dot : q4_0_dot)(given + i * block_bytes, other + i % blocks * Q8_0_BYTES);
     }
-    answer(&sum, sizeof sum);
+    answer(sums, rows * sizeof *sums);
+    free(sums);
   } else {
     puts("no");
   }
@@ -169,11 +172,12 @@ int main(void) {
   size_t room = 0;
   while (getline(&line, &room, stdin) > 0) {
     char *operation = strtok(line, " \n"), *format = strtok(NULL, " \n");
-    char *first = strtok(NULL, " \n"), *second = strtok(NULL, " \n");
+    char *first = strtok(NULL, " \n"), *second = strtok(NULL, " \n"), *more = strtok(NULL, " \n");
+    int rows = more && !strncmp(more, "rows=", 5) ? atoi(more + 5) : 1;
     if (operation && !strcmp(operation, "hello")) {
       puts("ok example kernels in C");
     } else if (first && (!strcmp(format, "Q4_0") || !strcmp(format, "Q8_0"))) {
-      work(operation, !strcmp(format, "Q8_0"), first, second);
+      work(operation, !strcmp(format, "Q8_0"), first, second, rows);
     } else {
       puts("no");
     }

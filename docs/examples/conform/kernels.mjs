@@ -104,14 +104,20 @@ function bytesOfFloats(values) {
   return Buffer.from(view.buffer);
 }
 
-function answer(operation, format, first, second) {
+function answer(operation, format, first, second, rows) {
   if (operation === "decode") {
     return bytesOfFloats(blocksOf(bytesOf(first), format.bytes).flatMap((block) => format.decode(block)));
   }
   if (operation === "dot") {
     const w = blocksOf(bytesOf(first), format.bytes);
     const a = blocksOf(bytesOf(second), Q8_0.bytes);
-    return bytesOfFloats([w.reduce((sum, block, i) => f32(sum + format.dot(block, a[i])), 0)]);
+    const sums = Array(rows).fill(0);
+    // Several rows, one after another, with the same activations.
+    w.forEach((block, i) => {
+      const row = Math.floor(i / a.length);
+      sums[row] = f32(sums[row] + format.dot(block, a[i % a.length]));
+    });
+    return bytesOfFloats(sums);
   }
   if (operation === "encode" && (second === "-" || format.ignoresImportance)) {
     const x = floatsOf(bytesOf(first));
@@ -123,11 +129,12 @@ function answer(operation, format, first, second) {
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const [operation, name, first, second] = line.split(" ");
+  const [operation, name, first, second, more] = line.split(" ");
+  const rows = more?.startsWith("rows=") ? Number(more.slice(5)) : 1;
   if (operation === "hello") {
     console.log(`ok example kernels in JavaScript, node ${process.version}`);
   } else {
-    const bytes = name in FORMATS ? answer(operation, FORMATS[name], first, second) : null;
+    const bytes = name in FORMATS ? answer(operation, FORMATS[name], first, second, rows) : null;
     console.log(bytes === null ? "no" : `ok ${bytes.toString("hex")}`);
   }
 }

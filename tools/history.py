@@ -1,0 +1,132 @@
+"""`python -m tools.history [VERSION ...]` judges every release of llama.cpp that npm keeps, and writes docs/history.md.
+
+The builds are those of `@node-llama-cpp/linux-x64`, fetched into build/history (10 MB each, 330 MB in all). Judged is
+the part `base` of each: the encoders and decoders, and the generic dot products of its plainest CPU library. With
+versions the rows are printed, and nothing is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hifi_ref.conform.cases import golden_suites, vectors_folder
+from hifi_ref.conform.command import judge_subject
+from hifi_ref.conform.judge import Cell
+from hifi_ref.conform.report import NOT, Subject, wrong
+from hifi_ref.conform.targets import machine, open_targets
+from hifi_ref.model_files.files import write_atomically
+from tools.conformance import ROOT, run
+
+PACKAGE = "@node-llama-cpp/linux-x64"
+FOLDER = Path("build/history")
+HEADING = """\
+# What each release writes and reads
+
+Every release of llama.cpp that npm keeps as `{package}`, judged by `python -m hifi_ref.conform` with the golden vectors
+of v0.5.0: libggml-base, or the library that held everything before, with its generic dot products where it exports
+them. Written by `python -m tools.history`; {machine}.
+
+| npm | llama.cpp | cells | conform | formats that came | cells whose answers changed |
+|---|---|---|---|---|---|
+"""
+
+
+class Judged(NamedTuple):
+    """One release: its versions, what was found, and a digest of all answers of each cell."""
+
+    version: str
+    build: str
+    subject: Subject
+    answers: dict[str, str]
+
+
+def versions() -> list[str]:
+    """All that npm has, in their own order. Raises RuntimeError."""
+    done = subprocess.run(["npm", "view", PACKAGE, "versions", "--json"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"npm view {PACKAGE} failed: {done.stderr.strip()[-300:]}")
+    return json.loads(done.stdout)
+
+
+def fetch(version: str) -> Path:
+    """The folder with a version's libraries. Raises RuntimeError."""
+    folder = FOLDER / version
+    if not folder.is_dir():
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        run("npm", "pack", f"{PACKAGE}@{version}", f"--pack-destination={FOLDER}")
+        (archive,) = FOLDER.glob(f"node-llama-cpp-linux-x64-{version}.tgz")
+        with tarfile.open(archive) as packed:
+            packed.extractall(folder, filter="data")
+        archive.unlink()
+    return folder / "package" / "bins" / "linux-x64"
+
+
+def build_of(folder: Path) -> str:
+    """The release of llama.cpp that a folder was built from."""
+    found: dict[str, Any] = json.loads((folder / "_nlcBuildMetadata.json").read_text())
+    return found["buildOptions"]["llamaCpp"]["release"]
+
+
+def judge(version: str) -> Judged:
+    """Raises RuntimeError where it cannot be had."""
+    folder = fetch(version)
+    opened, _ = open_targets(f"ggml:{folder}#base", 300)
+    subject, cells = judge_subject(opened[0], list(golden_suites(vectors_folder())))
+    return Judged(version, build_of(folder), subject, {cell.name: digest(cell) for cell in cells if cell.offered})
+
+
+def digest(cell: Cell) -> str:
+    """Of all answers of a cell, in the order of its cases."""
+    whole = hashlib.sha256()
+    for verdict in cell.verdicts:
+        whole.update(b"-" if verdict.observed is None else verdict.observed.tobytes())
+    return whole.hexdigest()
+
+
+def row(one: Judged, before: Judged | None) -> str:
+    """One line of the table."""
+    known = set() if before is None else set(before.answers)
+    came = {name.partition(".")[0]: None for name in one.answers if name not in known} if before else {}
+    changed = [name for name, answers in one.answers.items() if name in known and before.answers[name] != answers]  # type: ignore[union-attr]
+    good = sum(cell.verdict != NOT for cell in one.subject.offered)
+    cells = (one.version, one.build, str(len(one.subject.offered)), str(good), ", ".join(came), ", ".join(changed))
+    return f"| {' | '.join(cells)} |".replace("_", r"\_")
+
+
+def deviations(judged: list[Judged]) -> list[str]:
+    """What does not conform, each kind once, with the releases that it is in."""
+    found: dict[str, list[str]] = {}
+    for one in judged:
+        for cell in one.subject.offered:
+            if cell.failures:
+                why = cell.diagnosis.says if cell.diagnosis is not None else cell.failures[0].detail
+                found.setdefault(f"**{cell.name}**: {wrong(cell)}. {why}".rstrip(), []).append(one.build)
+    return [f"- {text} ({span(builds)})".replace("_", r"\_") for text, builds in found.items()]
+
+
+def span(builds: list[str]) -> str:
+    return builds[0] if len(builds) == 1 else f"{builds[0]} to {builds[-1]}, {len(builds)} releases"
+
+
+def main(chosen: list[str]) -> None:
+    judged = []
+    for version in chosen or versions():
+        print(f"{version} ...", file=sys.stderr, flush=True)
+        judged.append(judge(version))
+    rows = [row(one, before) for one, before in zip(judged, [None, *judged], strict=False)]
+    lines = [*rows, "", "## What does not conform", "", *deviations(judged)]
+    if chosen:
+        print("\n".join(lines))
+        return
+    heading = HEADING.format(package=PACKAGE, machine=", ".join(machine().values()))
+    write_atomically(ROOT / "docs" / "history.md", heading + "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
