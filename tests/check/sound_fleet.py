@@ -1,11 +1,13 @@
 """Sound models of every file type and many statistics, in which check must find no damage.
 
-`python -m tests.check.sound_fleet [EVERY]` makes and checks all of them, or each EVERYth, and sums up; it exits with 1
-where one of the codes of docs/damage.md is found. The release's own quantizer writes the files.
+`python -m tests.check.sound_fleet [EVERY [sourced]]` makes and checks all of them, or each EVERYth, and sums up; it
+exits with 1 where one of the codes of docs/damage.md is found, or, with their sources, where one is not reproduced. The
+release's own quantizer writes the files.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 import time
@@ -18,6 +20,8 @@ import numpy as np
 
 from hifi_ref.check.command import FILE_TYPES, check_file
 from reference import fetch
+from tests import sources
+from tests.hostile import run_check
 from tools import make_sample
 
 WIDTH, ROWS = make_sample.WIDTH, 512
@@ -247,6 +251,20 @@ def make(folder: Path, statistic: str, file_type: int, alignment: int) -> Path:
     return path
 
 
+def reproduced(folder: Path, statistic: str, file_type: int, alignment: int) -> list[str]:
+    """What check finds of the source that it should not: codes and sentences, and the verdict where it is another."""
+    path = make(folder, statistic, file_type, alignment)
+    source = folder / f"{statistic}.gguf" if alignment == 32 else path
+    words = [str(path), f"--source={source}", "--ignore=L", "--json"]
+    if alignment == 32 and statistic not in OTHER_TENSORS and file_type not in (0, 1, 32):
+        if not (folder / "imatrix.gguf").exists():
+            sources.write_imatrix(folder / "imatrix.gguf", make_sample.importance())
+        words.append(f"--imatrix={folder / 'imatrix.gguf'}")
+    report = json.loads(run_check(*words)[1])
+    wrong = [f"{f['code']} {f['message']}" for f in report["findings"] if f["code"][0] == "E"]
+    return wrong if report["verdict"]["kind"] == "reproduced" else [*wrong, report["verdict"]["kind"]]
+
+
 def findings(folder: Path, members: list[tuple[str, int, int]]) -> Iterator[tuple[tuple[str, int, int], list[str]]]:
     """What check finds in each file, code and sentence."""
     for member in members:
@@ -255,16 +273,19 @@ def findings(folder: Path, members: list[tuple[str, int, int]]) -> Iterator[tupl
 
 
 def main() -> int:
-    every = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+    every, sourced = int(sys.argv[1]) if len(sys.argv) > 1 else 1, sys.argv[2:] == ["sourced"]
     members, start = fleet()[::every], time.perf_counter()
     wrong, codes = 0, Counter[str]()
     with tempfile.TemporaryDirectory() as scratch:
         for (statistic, file_type, alignment), found in findings(Path(scratch), members):
             codes.update({line[:4] for line in found})
-            if any(line[:4] in CODES for line in found):
+            if sourced:
+                found += (others := reproduced(Path(scratch), statistic, file_type, alignment))
+            if any(line[:4] in CODES for line in found) or sourced and others:
                 wrong += 1
                 print(f"{statistic}, {FILE_TYPES[file_type][0]}, alignment {alignment}", *found[:5], sep="\n  ")
-    print(f"{wrong} of {len(members)} sound files with findings of damage; {time.perf_counter() - start:.0f} s")
+    what = "with findings of damage, or not reproduced" if sourced else "with findings of damage"
+    print(f"{wrong} of {len(members)} sound files {what}; {time.perf_counter() - start:.0f} s")
     print(f"files by finding of any code: {dict(sorted(codes.items()))}")
     return 1 if wrong else 0
 
