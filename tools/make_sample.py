@@ -1,13 +1,12 @@
 """Write tests/data/sample.gguf: a tiny llama model with made weights, quantized by the pinned llama.cpp release.
 
-    python tools/make_sample.py LIBRARY_DIR [OUTPUT]
+    python -m tools.make_sample LIBRARY_DIR [OUTPUT]
 
 LIBRARY_DIR holds the release's shared libraries, libllama among them. The same release writes the same bytes again.
 """
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import tempfile
 from pathlib import Path
@@ -15,37 +14,11 @@ from pathlib import Path
 import gguf
 import numpy as np
 
+from reference import quantizer
+
 OUTPUT = Path(__file__).resolve().parent.parent / "tests" / "data" / "sample.gguf"
 Q4_K_M = 15
 WIDTH, HEADS, KEY_HEADS, LAYERS = 256, 4, 2, 2
-
-
-class QuantizeParams(ctypes.Structure):
-    """llama_model_quantize_params of release v0.5.0."""
-
-    _fields_ = [
-        ("nthread", ctypes.c_int32),
-        ("ftype", ctypes.c_int),
-        ("output_tensor_type", ctypes.c_int),
-        ("token_embedding_type", ctypes.c_int),
-        ("allow_requantize", ctypes.c_bool),
-        ("quantize_output_tensor", ctypes.c_bool),
-        ("only_copy", ctypes.c_bool),
-        ("pure", ctypes.c_bool),
-        ("keep_split", ctypes.c_bool),
-        ("dry_run", ctypes.c_bool),
-        ("imatrix", ctypes.c_void_p),
-        ("kv_overrides", ctypes.c_void_p),
-        ("tt_overrides", ctypes.c_void_p),
-        ("prune_layers", ctypes.c_void_p),
-        ("max_buf_size", ctypes.c_size_t),
-    ]
-
-
-class ImportanceRow(ctypes.Structure):
-    """llama_model_imatrix_data: one tensor's importance of each of its columns; a list of them ends with no name."""
-
-    _fields_ = [("name", ctypes.c_char_p), ("data", ctypes.POINTER(ctypes.c_float)), ("size", ctypes.c_size_t)]
 
 
 def made_weights(seed: int, *shape: int) -> np.ndarray:
@@ -115,30 +88,13 @@ def quantize(
 
     ``weighted``: with an importance matrix, which some types require.
     """
-    libraries = [ctypes.CDLL(str(library_dir / name), mode=ctypes.RTLD_GLOBAL) for name in _LIBRARIES]
-    llama = libraries[-1]
-    llama.llama_log_set(_QUIET, None)
-    llama.llama_model_quantize_default_params.restype = QuantizeParams
-    llama.llama_model_quantize.restype = ctypes.c_uint32
-    llama.llama_model_quantize.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.POINTER(QuantizeParams)]
-    params = llama.llama_model_quantize_default_params()
-    params.nthread, params.ftype = threads, file_type
-    if weighted:
-        columns = importance()
-        float_pointer = ctypes.POINTER(ctypes.c_float)
-        entries = [(name.encode(), row.ctypes.data_as(float_pointer), row.size) for name, row in columns.items()]
-        rows = (ImportanceRow * (len(entries) + 1))(*entries)
-        params.imatrix = ctypes.cast(rows, ctypes.c_void_p)
-    return llama.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params))
-
-
-_LIBRARIES = ("libggml-base.so", "libggml.v0.5.0.so", "libllama.v0.5.0.so")
-_QUIET = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda level, text, data: None)
+    rows = importance() if weighted else None
+    return int(bool(quantizer.quantize(source, target, file_type, rows, folder=library_dir, nthread=threads).problem))
 
 
 def main() -> int:
     if len(sys.argv) not in (2, 3):
-        print("usage: python tools/make_sample.py LIBRARY_DIR [OUTPUT]", file=sys.stderr)
+        print("usage: python -m tools.make_sample LIBRARY_DIR [OUTPUT]", file=sys.stderr)
         return 2
     output = Path(sys.argv[2]) if len(sys.argv) == 3 else OUTPUT
     with tempfile.TemporaryDirectory() as scratch:

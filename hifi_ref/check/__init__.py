@@ -6,6 +6,7 @@ Data flows one way: files -> findings, and with a source: ways -> tallies -> mea
     look        a model's files looked at for themselves
     shards      holds the files of one model against each other
     loads       whether llama.cpp would load it
+    recipe      which mixture of types it follows
     payload     holds every block against its format's rules
     damage      what storage and transfer do, found without the source
     comparison  the data: what is compared with what, and what came of it
@@ -15,6 +16,7 @@ Data flows one way: files -> findings, and with a source: ways -> tallies -> mea
     compare     all tensors of a file against its source; resume continues one that was interrupted
     differences what the comparison found, as findings
     importance  how far an importance matrix goes
+    metadata    the metadata held against the source's
     verdict     what it comes to, and the sentence that a publisher may sign
     report      the text; report_json and report_html likewise; drawings of the page
     ignoring    what --ignore passes over

@@ -18,6 +18,7 @@ from hifi_ref.check import importance, reproduce
 from hifi_ref.check.comparison import NOT_JUDGED, Comparison, Options, TensorResult
 from hifi_ref.check.differences import add_findings
 from hifi_ref.check.meaning import result_of, settle
+from hifi_ref.check.metadata import compare_metadata
 from hifi_ref.check.resume import digest_of, load_state, save_state
 from hifi_ref.formats import FORMATS
 from hifi_ref.lanes import choose
@@ -84,6 +85,7 @@ def compare(
     )  # fmt: skip
     names_of = {t.name: printable(os.path.basename(holders[id(t)][0])) for t in gguf.tensors if len(files) > 1}
     add_findings(gguf, comparison, findings, names_of)
+    comparison.metadata = compare_metadata(gguf, options.source, source.form, findings)
     if options.state and os.path.exists(options.state):
         os.unlink(options.state)
     return comparison

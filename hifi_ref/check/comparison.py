@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+from hifi_ref.check.metadata import MetadataComparison
+
 REPRODUCED, OTHERWISE, DIFFERS, NOT_JUDGED = "reproduced", "otherwise", "differs", "not judged"
 
 
@@ -92,3 +94,4 @@ class Comparison:
     left_out: list[str] = field(default_factory=list)
     coverage: Coverage | None = None
     misfits: dict[str, str] = field(default_factory=dict)
+    metadata: MetadataComparison | None = None

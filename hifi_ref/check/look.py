@@ -11,10 +11,10 @@ from hifi_ref.check.damage import Damage
 from hifi_ref.check.loads import judge_loading
 from hifi_ref.check.models import ModelFiles
 from hifi_ref.check.payload import check_payload
+from hifi_ref.check.recipe import recipe_of
 from hifi_ref.check.report import Part, Report
 from hifi_ref.check.shards import check_shards
 from hifi_ref.model_files.dialects import REFERENCE
-from hifi_ref.model_files.file_types import check_file_type
 from hifi_ref.model_files.findings import Finding, Findings
 from hifi_ref.model_files.gguf_file import Gguf, map_file, printable, scan
 
@@ -57,10 +57,9 @@ def check_model(
     whole = parts[0].gguf
     if len(parts) > 1:
         whole = replace(whole, tensors=[tensor for part in parts for tensor in part.gguf.tensors])
-    if not files.missing:
-        check_file_type(whole, findings)
+    recipe = recipe_of(whole, findings, bool(files.missing))
     loading = judge_loading([part.gguf for part in parts], findings)
-    return Report(parts[0].path, sum(part.size for part in parts), whole, findings, parts, loading)
+    return Report(parts[0].path, sum(part.size for part in parts), whole, findings, parts, loading, recipe)
 
 
 def _look_at_blocks(one: _Scanned, progress: Callable[[int], object]) -> None:

@@ -13,6 +13,7 @@ from rich.text import Text
 import hifi_ref
 from hifi_ref.check.comparison import OTHERWISE, REPRODUCED, Comparison, TensorResult
 from hifi_ref.check.loads import Loading
+from hifi_ref.check.recipe import Recipe
 from hifi_ref.check.verdict import Verdict, judge, judged_blocks, plural
 from hifi_ref.commands import terminal
 from hifi_ref.model_files.dialects import REFERENCE
@@ -50,6 +51,7 @@ class Report:
     findings: Findings
     parts: list[Part]
     loading: Loading
+    recipe: Recipe
     comparison: Comparison | None = None
 
     @property
@@ -75,7 +77,12 @@ def to_text(report: Report, quiet: bool = False, colour: bool = False) -> str:
     parts += ["", *findings_lines(report), verdict_text(report)]
     if report.verdict.sentence:
         parts += ["", report.verdict.sentence]
-    parts += ["", f"rests on: {rests_on(report)}", f"loading: {report.loading.line}"]
+    parts += [
+        "",
+        f"rests on: {rests_on(report)}",
+        f"recipe: {report.recipe.sentence}",
+        f"loading: {report.loading.line}",
+    ]
     return terminal.rendered(parts, colour)
 
 
@@ -89,6 +96,8 @@ def rests_on(report: Report) -> str:
     files, tensors, blocks = len(report.parts), len(report.gguf.tensors), blocks_looked_at(report)
     looked = f"{files} file{plural(files)}, {tensors} tensor{plural(tensors)}, {blocks} block{plural(blocks)} looked at"
     compared = "" if report.comparison is None else f", {judged_blocks(report.comparison)} compared"
+    if report.comparison is not None and report.comparison.metadata is not None:
+        compared += f"; {report.comparison.metadata.line}"
     return f"{looked}{compared}; hifi_ref {hifi_ref.__version__}, {RELEASE}"
 
 

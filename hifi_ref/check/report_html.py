@@ -28,6 +28,7 @@ def to_html(report: Report) -> str:
         title=path,
         facts=facts,
         verdict=_verdict(report),
+        recipe=report.recipe.sentence,
         tiles=_tiles(report, results),
         findings=_findings(report),
         formats=_formats(report, results),

@@ -45,6 +45,7 @@ def to_json(report: Report) -> dict[str, object]:
         "dialect": gguf.dialect,
         "verdict": report.verdict._asdict(),
         "loading": report.loading._asdict(),
+        "recipe": report.recipe._asdict(),
         "rests_on": {
             "blocks": blocks_looked_at(report),
             "compared": None if report.comparison is None else judged_blocks(report.comparison),
@@ -91,5 +92,6 @@ def _source(report: Report, comparison: Comparison) -> dict[str, object]:
         "unmapped": comparison.unmapped,
         "coverage": None if comparison.coverage is None else comparison.coverage._asdict(),
         "left_out": comparison.left_out,
+        "metadata": None if comparison.metadata is None else comparison.metadata._asdict(),
         "verdict": report.verdict.sentence,
     }

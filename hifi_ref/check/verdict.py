@@ -55,6 +55,8 @@ def _kind(gguf: Gguf, findings: Findings, comparison: Comparison | None) -> tupl
 
 def _matters(code: str) -> bool:
     """Whether what is ignored keeps a model from being what its source gives: it differs, or is not whole."""
+    if CODES[code].severity == "note":
+        return False
     return code[0] in "ES" or code == "L004" or (code[0] == "G" and CODES[code].severity == "error")
 
 
@@ -163,6 +165,8 @@ def _left_out(gguf: Gguf, comparison: Comparison) -> str:
         parts.append(f"{missing} of the source {'is' if missing == 1 else 'are'} not in the file")
     if unmapped:
         parts.append(f"{unmapped} of the source {'has' if unmapped == 1 else 'have'} no name in GGUF")
+    if comparison.metadata is not None and comparison.metadata.read:
+        parts.append("the metadata that llama.cpp computes by are not the source's")
     return "".join(f"; {part}" for part in parts)
 
 

@@ -5,7 +5,7 @@ gguf_model        what is then known of it
 gguf_write        a new one, written whole or not at all
 dialects          what type ids stand for, in llama.cpp and its forks; tensor_types what one of them says
 resolve_dialect   which dialect a file is written in
-file_types        what general.file_type stands for
+file_types        the names that general.file_type stands for
 source            weights that a file may have been made from: GGUF, or safetensors_file
 imatrix           importance, in both of its forms
 context           what an encoder was given besides the weights

@@ -85,7 +85,7 @@ CODES: dict[str, Code] = {
     "G021": Code(
         "warning",
         "file type does not fit",
-        "general.file_type says something else than the tensors' types.",
+        "general.file_type names no mixture, or one named after a type that no tensor has.",
         "Go by the table of types; correct general.file_type with the tool gguf-set-metadata of the gguf package.",
     ),
     "G022": Code("warning", "empty tensor", "A tensor has a dimension of 0 and holds nothing.", _WRITER),
@@ -96,6 +96,12 @@ CODES: dict[str, Code] = {
         _WRITER,
     ),
     "G024": Code("warning", "bool is neither 0 nor 1", "A metadata bool holds another byte.", _WRITER),
+    "G025": Code(
+        "note",
+        "a mixture of its own",
+        "Types are not those that llama-quantize v0.5.0 chooses under the name of general.file_type.",
+        "Nothing, where its publisher chose them so; other releases of llama.cpp chose otherwise, too.",
+    ),
     "P001": Code(
         "error",
         "non-finite scale",
@@ -284,6 +290,24 @@ CODES: dict[str, Code] = {
         "importance of another width",
         "The importance matrix has another number of values than the tensor has columns; llama-quantize refuses it.",
         "Give the matrix that was made of this model.",
+    ),
+    "E014": Code(
+        "error",
+        "other hyper-parameters",
+        "Metadata that llama.cpp computes or tokenizes by are not the source's: the same weights give other answers.",
+        "Ask who changed them, and why; quantize the source again, without --override-kv.",
+    ),
+    "E015": Code(
+        "warning",
+        "another chat template",
+        "The chat template is not the source's: the model is asked otherwise than its makers meant.",
+        "Read both templates; corrected ones are common.",
+    ),
+    "E016": Code(
+        "note",
+        "other descriptions",
+        "Metadata that only describe the model are not the source's.",
+        "Nothing is wrong with it.",
     ),
     # Whether llama.cpp loads it: errors say that it will not.
     # fmt: off

@@ -11,7 +11,8 @@ from hifi_ref.commands import command_line, terminal
 from hifi_ref.commands.command_line import FAULT, FINE, USAGE_ERROR, UsageError
 from hifi_ref.commands.usage import Usage, help_text
 from hifi_ref.formats import FORMATS
-from hifi_ref.model_files import policies
+from hifi_ref.mixtures.hifi import FORK_FILE_TYPES
+from hifi_ref.mixtures.roadmaps import ROADMAP
 from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import open_gguf
 from hifi_ref.model_files.imatrix import read_imatrix
@@ -32,10 +33,10 @@ USAGE = Usage(
 def _flag_values() -> flags.FlagValues:
     values = command_line.flags_of_all()
     flags.DEFINE_boolean("hifi", False, "a mix of HIFI formats that fits the model's size", flag_values=values)
-    mixes = " ".join(policies.ROADMAP)
+    mixes = " ".join(ROADMAP)
     one_type = f"NAME: one format for all matrices, such as Q4_K or Q4_K_HIFI, or a mix: {mixes}"
     flags.DEFINE_string("type", None, one_type, flag_values=values)
-    fork = f"NAME: as the HIFI fork does for a file type: {' '.join(policies.FORK_FILE_TYPES)}"
+    fork = f"NAME: as the HIFI fork does for a file type: {' '.join(FORK_FILE_TYPES)}"
     flags.DEFINE_string("fork", None, fork, flag_values=values)
     flags.DEFINE_string("imatrix", None, "FILE: an importance matrix, GGUF or .dat", flag_values=values)
     flags.DEFINE_boolean("quiet", False, "do not tell what became of each tensor", flag_values=values)
@@ -81,14 +82,14 @@ def _line(plan: Plan) -> str:
 def _choice(values: flags.FlagValues) -> Choice:
     """Raises UsageError for a name that nothing has."""
     if values.fork:
-        if values.fork not in policies.FORK_FILE_TYPES:
-            known = " ".join(policies.FORK_FILE_TYPES)
+        if values.fork not in FORK_FILE_TYPES:
+            known = " ".join(FORK_FILE_TYPES)
             raise UsageError(f"the fork has no file type {values.fork!r}; there are {known}")
         return as_the_fork(values.fork)
     if values.hifi:
         return a_mix(None)
     if values.type in FORMATS and FORMATS[values.type].encode is not None and values.type not in ("Q8_1", "Q8_K"):
         return one_format(values.type)
-    if values.type in policies.ROADMAP:
+    if values.type in ROADMAP:
         return a_mix(values.type)
     raise UsageError(f"no format is called {values.type!r}, and no mix; there are {' '.join(FORMATS)}")

@@ -10,7 +10,8 @@ import numpy as np
 from hifi_ref import api
 from hifi_ref.formats import FORMATS
 from hifi_ref.lanes import choose
-from hifi_ref.model_files import context, gguf_write, policies
+from hifi_ref.mixtures.hifi import FORK_FILE_TYPES
+from hifi_ref.model_files import context, gguf_write
 from hifi_ref.model_files.dialects import DIALECTS, REFERENCE
 from hifi_ref.model_files.file_types import FILE_TYPES
 from hifi_ref.model_files.files import InputError, replacing
@@ -76,7 +77,7 @@ def _nbytes(plan: Plan) -> int:
 def _file_type(name: str) -> int | None:
     """general.file_type of one llama.cpp format, or of the fork; None for what has no number."""
     if name.startswith("fork "):
-        return policies.FORK_FILE_TYPES[name.removeprefix("fork ")]
+        return FORK_FILE_TYPES[name.removeprefix("fork ")]
     return next((n for n, (stored, _) in FILE_TYPES.items() if stored in (name, f"{name}_S")), None)
 
 

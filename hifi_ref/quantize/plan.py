@@ -9,7 +9,9 @@ import numpy as np
 
 from hifi_ref.formats import FORMATS
 from hifi_ref.formats.hifi import importance as importance_of
-from hifi_ref.model_files import policies
+from hifi_ref.mixtures.hifi import fork_outliers
+from hifi_ref.mixtures.kept import is_quantized
+from hifi_ref.mixtures.rows import FALLBACK, FORK_FALLBACK, that_fits
 from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import Tensor
 from hifi_ref.model_files.imatrix import Imatrix
@@ -30,11 +32,11 @@ def plan_of(
     tensor: Tensor, format_of: Callable[[Tensor], str], metadata: dict[str, Any], imatrix: Imatrix | None
 ) -> Plan:
     """The plan of one tensor, with the choice's format and metadata. Raises InputError where it cannot be encoded."""
-    if not policies.is_quantized(tensor.name, tensor.shape):
+    if not is_quantized(tensor.name, tensor.shape):
         return Plan(tensor, tensor.type_name, {}, None)
     if tensor.type_name not in FLOATS:
         raise InputError(f"tensor {tensor.name} is {tensor.type_name}: quantize from F32, F16 or BF16")
-    name = policies.that_fits(format_of(tensor), tensor.shape[0])
+    name = that_fits(format_of(tensor), tensor.shape[0], FORK_FALLBACK if "model" in metadata else FALLBACK)
     f = FORMATS[name]
     row = None if imatrix is None else imatrix.rows.get(tensor.name)
     if row is not None and row.size != tensor.shape[0] * (tensor.shape[2] if len(tensor.shape) > 2 else 1):
@@ -46,7 +48,7 @@ def plan_of(
     context: dict[str, Any] = {}
     if "model" in metadata and f.outliers is not None:
         own = None if row is None else float(importance_of.of_tensor(row.reshape(1, -1))[0])
-        count = policies.fork_outliers(tensor.name, name, metadata["model"], own)
+        count = fork_outliers(tensor.name, name, metadata["model"], own)
         context |= {} if count is None else {"outliers": count}
     if f.by_model_size:
         context["model_params"] = metadata["model_params"]

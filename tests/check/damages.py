@@ -89,8 +89,10 @@ DAMAGES = {
         NO_LOAD,
     ),
     # The release takes it for a model whose output is its embedding.
-    "output lost": Damage(edited(lambda c: c.tensors.pop("output.weight")), set(), {"E007"}, OTHER),
-    "tensor renamed": Damage(edited(lambda c: rename(c, UP, UP + "s")), {"L004", "L006"}, {"E006", "E007"}, NO_LOAD),
+    "output lost": Damage(edited(lambda c: c.tensors.pop("output.weight")), {"G025"}, {"E007"}, OTHER),
+    "tensor renamed": Damage(
+        edited(lambda c: rename(c, UP, UP + "s")), {"G025", "L004", "L006"}, {"E006", "E007"}, NO_LOAD
+    ),
     "tensor too many": Damage(
         edited(lambda c: c.tensors.update({"blk.1.attn_norm.weight": c.tensors["blk.0.attn_norm.weight"]})),
         {"L006"},
@@ -101,24 +103,27 @@ DAMAGES = {
         edited(lambda c: exchange(c, Q, "blk.0.attn_k.weight")), {"L005"}, {"E008"}, NO_LOAD
     ),
     "tensors exchanged": Damage(edited(lambda c: exchange(c, Q, "blk.0.attn_output.weight")), set(), {"E001"}, OTHER),
-    "key lost": Damage(edited(lambda c: c.metadata.pop("llama.block_count")), {"L002"}, set(), NO_LOAD),
+    "key lost": Damage(edited(lambda c: c.metadata.pop("llama.block_count")), {"L002"}, {"E014"}, NO_LOAD),
     "heads miscounted": Damage(
         edited(lambda c: c.metadata.update({"llama.attention.head_count": (5, UINT32, None)})),
         {"L003"},
-        set(),
+        {"E014"},
         NO_LOAD,
     ),
     "layers miscounted": Damage(
-        edited(lambda c: c.metadata.update({"llama.block_count": (2, UINT32, None)})), {"L004"}, set(), NO_LOAD
+        edited(lambda c: c.metadata.update({"llama.block_count": (2, UINT32, None)})),
+        {"G025", "L004"},
+        {"E014"},
+        NO_LOAD,
     ),
     "architecture unknown": Damage(
         edited(lambda c: c.metadata.update({"general.architecture": ("lama", STRING, None)})),
         {"L001"},
-        set(),
+        {"E014"},
         NO_LOAD,
     ),
     "token lost": Damage(
-        edited(lambda c: c.metadata.update({"tokenizer.ggml.tokens": SHORT})), {"L005", "L009"}, set(), NO_LOAD
+        edited(lambda c: c.metadata.update({"tokenizer.ggml.tokens": SHORT})), {"L005", "L009"}, {"E014"}, NO_LOAD
     ),
     "file type changed": Damage(
         edited(lambda c: c.metadata.update({"general.file_type": (7, UINT32, None)})), {"G021"}, set(), ODD

@@ -30,7 +30,7 @@ def test_a_damage_is_found(tmp_path: Path, folder: Path, name: str) -> None:
     damage.spoil(folder / "15.gguf", path)
     code, report = report_of(path)
     assert (set(report["counts"]), report["verdict"]["kind"]) == (damage.plain, damage.kind[0])
-    assert code == (1 if damage.plain else 0)
+    assert code == (1 if damage.plain - {"G025"} else 0)
     (outcome,) = outcomes([path])
     assert report["loading"]["kind"] in ("loads" if outcome.loads else "will not load", "not judged")
     assert outcome.loads or code == 1

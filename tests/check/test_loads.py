@@ -49,9 +49,11 @@ def test_what_the_last_lines_say(tmp_path: Path, folder: Path) -> None:
 
 def test_every_tensor_of_a_model_that_is_not_judged(tmp_path: Path, folder: Path) -> None:
     """The sentence speaks of the file; the last line says that loading was not judged."""
-    content = rewrite.read(folder / "15.gguf")
-    content.metadata[ARCHITECTURE] = ("mamba", STRING, None)
-    code, out, _ = run_check(rewrite.write(tmp_path / "q.gguf", content), f"--source={folder / 'f32.gguf'}")
+    for name in ("15.gguf", "f32.gguf"):
+        content = rewrite.read(folder / name)
+        content.metadata[ARCHITECTURE] = ("mamba", STRING, None)
+        rewrite.write(tmp_path / name, content)
+    code, out, _ = run_check(tmp_path / "15.gguf", f"--source={tmp_path / 'f32.gguf'}")
     assert code == 0 and ": every tensor is bit for bit" in out
     assert "\nloading: not judged, architecture mamba: " in out
 

@@ -1,9 +1,8 @@
-"""Which format each tensor of a model takes: pure functions of its name, its layer and the model's size.
+"""Which format the HIFI fork gives each tensor under its own file types, and how many outliers it keeps there.
 
-Three policies: that of the HIFI fork's file types; the plans of its roadmaps, which the fork did not follow; and one
-format for all, with llama.cpp's fallbacks for rows that it cannot hold. Sizes are in billions of parameters.
+Sizes are in billions of parameters.
 
-Reference: llama_tensor_get_type_impl of the fork (llama-quant.cpp, 1de093b32) and of llama.cpp v0.5.0.
+Reference: llama_tensor_get_type_impl of the fork (llama-quant.cpp, 1de093b32).
 """
 
 from __future__ import annotations
@@ -13,9 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hifi_ref.formats import FORMATS
 from hifi_ref.formats.hifi import q3_k_hifi, q4_k_hifi
-from hifi_ref.formats.hifi.transcode import base_of
+from hifi_ref.mixtures.model import NotDescribed, first_number
+from hifi_ref.mixtures.rules import layer_of, more_bits
+from hifi_ref.model_files.gguf_model import Gguf
 
 # The fork's file types: general.file_type, and what a tensor takes where no rule says otherwise.
 FORK_FILE_TYPES = {
@@ -27,34 +27,35 @@ LITE_STEP_UP = {"Q2_K_LITE": "Q3_K_LITE", "Q3_K_LITE": "Q4_K_LITE", "Q4_K_LITE":
                 "Q6_K_LITE": "Q8_0"}  # fmt: skip
 # The tensors among which importance chooses.
 GUIDED = ("attn_q", "attn_k", "attn_v", "attn_qkv", "ffn_gate", "ffn_up")
-# The roadmaps' mixes: the format of critical tensors and that of the others.
-ROADMAP = {
-    "Q3_K_HIFI": ("Q3_K_HIFI", "Q3_K"),
-    "Q4_K_HIFI_M": ("Q4_K_HIFI", "Q4_K"),
-    "Q4_K_HIFI_L": ("Q6_K_HIFI", "Q4_K_HIFI"),
-}
-# lm_head is called output in GGUF.
-CRITICAL = ("output", "token_embd", "attn_v", "ffn_down", "ffn_gate")
-# What takes the place of a format whose blocks do not fill a row.
-FALLBACK = {
-    "IQ1_S": "IQ4_NL", "IQ1_M": "IQ4_NL", "IQ2_XXS": "IQ4_NL", "IQ2_XS": "IQ4_NL", "IQ2_S": "IQ4_NL",
-    "IQ3_XXS": "IQ4_NL",
-    "IQ3_S": "IQ4_NL", "IQ4_XS": "IQ4_NL", "Q2_K": "IQ4_NL", "Q3_K": "IQ4_NL", "TQ1_0": "Q4_0", "TQ2_0": "Q4_0",
-    "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0", "Q2_K_HIFI": "IQ4_NL", "Q3_K_HIFI": "IQ4_NL",
-}  # fmt: skip
-# Matrices that are never quantized, by parts of their names.
-KEPT = ("_norm.weight", "ffn_gate_inp.weight", "altup", "laurel", "per_layer_model_proj", "ssm_conv1d",
-        "shortconv.conv", "time_mix_first", "attn_rel_b", "position_embd", "token_types", ".position")  # fmt: skip
 
 
 class Model(NamedTuple):
-    """What the rules ask of a model. ``layers``: how many it has; ``tied``: no output tensor of its own."""
+    """What the fork's rules ask of a model. ``layers``: how many it has; ``tied``: no output tensor of its own."""
 
     size: float
     layers: int
     experts: int = 0
     seventy: bool = False
     tied: bool = False
+
+
+def read(gguf: Gguf) -> Model:
+    """The model that a file's metadata describe. Raises NotDescribed."""
+    arch = gguf.text("general.architecture")
+
+    def number(key: str) -> int:
+        found = first_number(gguf, f"{arch}.{key}")
+        if found is None:
+            raise NotDescribed(f"the source's metadata has no number {arch}.{key}, which the fork's rules need")
+        return found
+
+    layers, experts = number("block_count"), first_number(gguf, f"{arch}.expert_count") or 0
+    tokens = gguf.metadata.get("tokenizer.ggml.tokens")
+    embedding = next((t for t in gguf.tensors if t.name == "token_embd.weight"), None)
+    vocabulary = tokens.count if tokens and tokens.count else embedding.shape[-1] if embedding else 0
+    size = size_of(number("embedding_length"), layers, number("feed_forward_length"), vocabulary)
+    tied = not any(t.name == "output.weight" for t in gguf.tensors)
+    return Model(size, layers, experts, layers == 80 and arch == "llama", tied)
 
 
 def size_of(embedding: int, layers: int, feed_forward: int, vocabulary: int) -> float:
@@ -66,25 +67,6 @@ def size_of(embedding: int, layers: int, feed_forward: int, vocabulary: int) -> 
 def kind_of(name: str) -> str:
     """ "attn_v" of "blk.3.attn_v.weight"; "output" and so on of tensors outside the layers."""
     return re.sub(r"^blk\.\d+\.|\.weight$", "", name).removesuffix("_exps")
-
-
-def layer_of(name: str) -> int:
-    """The layer's number; -1 outside the layers."""
-    match = re.match(r"blk\.(\d+)\.", name)
-    return int(match[1]) if match else -1
-
-
-def more_bits(i: int, n: int) -> bool:
-    """The first and last eighth of the layers, and every third between."""
-    return i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2
-
-
-def is_quantized(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether a tensor is a weight matrix that policies speak of; ``shape`` has the row length first."""
-    return name.endswith(".weight") and len(shape) >= 2 and not any(part in name for part in KEPT)
-
-
-# THE FORK
 
 
 def fork_format(file_type: str, name: str, model: Model) -> str:
@@ -224,35 +206,3 @@ def outliers_by_depth(layer: int, layers: int, importance: float, size: float) -
     elif own < f(0.3):
         count = count * (f(0.7) + own / f(0.3) * f(0.3))
     return int(min(max(np.floor(count + f(0.5)), 2), 8))
-
-
-# THE ROADMAPS
-
-
-def automatic_mix(size: float) -> str:
-    """The roadmaps' mix for a model of this size: Q3_K_HIFI up to 2, Q4_K_HIFI_M up to 10, Q4_K_HIFI_L above."""
-    return "Q3_K_HIFI" if size <= 2 else "Q4_K_HIFI_M" if size <= 10 else "Q4_K_HIFI_L"
-
-
-def roadmap_format(mix: str, name: str) -> str:
-    """The format of a tensor in one of ROADMAP's mixes: critical tensors keep their outliers, or more bits."""
-    critical, other = ROADMAP[mix]
-    return critical if kind_of(name) in CRITICAL else other
-
-
-# ROWS THAT DO NOT FIT
-
-
-def that_fits(format: str, row: int) -> str:
-    """The format, or what takes its place where a row is no whole number of its blocks; F16 where nothing fits.
-
-    Formats of the fork that it knows no replacement for, and stops at, take that of their base.
-    """
-    while row % FORMATS[format].block_size:
-        if format in FALLBACK:
-            format = FALLBACK[format]
-        elif FORMATS[format].dialect == "hifi":
-            format = base_of(format).LAYOUT.name
-        else:
-            return "F16"
-    return format
