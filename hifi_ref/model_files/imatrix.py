@@ -31,10 +31,14 @@ class ImatrixError(InputError):
 
 
 class Imatrix(NamedTuple):
-    """``rows`` maps a tensor's name to float32[values]: its columns, or those of each of its matrices in turn."""
+    """``rows`` maps a tensor's name to float32[values]: its columns, or those of each of its matrices in turn.
+
+    ``chunks``: how many pieces of text it was computed from; 0 where it does not say.
+    """
 
     rows: dict[str, np.ndarray]
     datasets: tuple[str, ...] = ()
+    chunks: int = 0
 
 
 def read_imatrix(path: str | os.PathLike[str]) -> Imatrix:
@@ -76,7 +80,8 @@ def _read_gguf(path: str | os.PathLike[str]) -> Imatrix:
             rows[name] = np.where(counts > 0, sums / counts, np.float32(1)).astype(np.float32).reshape(-1)
     if not rows:
         raise ImatrixError("there are no sums in it")
-    return Imatrix(rows, tuple(_texts(file, "imatrix.datasets")))
+    chunks = file.metadata.get("imatrix.chunk_count")
+    return Imatrix(rows, tuple(_texts(file, "imatrix.datasets")), (chunks.integer or 0) if chunks else 0)
 
 
 def _floats(file: Gguf, tensor) -> np.ndarray:
@@ -128,9 +133,9 @@ def _read_dat(path: str | os.PathLike[str]) -> Imatrix:
         rows[name] = row / np.float32(calls) if calls > 0 else row
     if at == len(data):
         return Imatrix(rows)
-    number("the chunk count")
+    chunks = number("the chunk count")
     if at == len(data):
-        return Imatrix(rows)
+        return Imatrix(rows, (), chunks)
     length = number("the length of the data set's name")
     start = take(length, "the data set's name")
-    return Imatrix(rows, (printable(data[start : start + length]),) if length > 0 else ())
+    return Imatrix(rows, (printable(data[start : start + length]),) if length > 0 else (), chunks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -11,6 +12,7 @@ from hifi_ref import api
 from hifi_ref.formats import FORMATS
 from hifi_ref.lanes import choose
 from hifi_ref.mixtures.hifi import FORK_FILE_TYPES
+from hifi_ref.mixtures.kept import dimensions
 from hifi_ref.model_files import context, gguf_write
 from hifi_ref.model_files.dialects import DIALECTS, REFERENCE
 from hifi_ref.model_files.file_types import FILE_TYPES
@@ -18,13 +20,13 @@ from hifi_ref.model_files.files import InputError, replacing
 from hifi_ref.model_files.gguf_file import Gguf, Tensor, open_gguf
 from hifi_ref.model_files.imatrix import Imatrix
 from hifi_ref.model_files.source import Weights, open_source
-from hifi_ref.quantize.choices import Choice
+from hifi_ref.quantize import as_released
+from hifi_ref.quantize.choices import Choice, Chosen
 from hifi_ref.quantize.plan import Plan, plan_of
 
 # Weights that are encoded in one go.
 PIECE = 1 << 21
 HIFI_DIALECT = "hifi-lite"
-QUANTIZATION_VERSION = 2
 
 
 def quantize(
@@ -32,7 +34,7 @@ def quantize(
     out: str,
     choice: Choice,
     imatrix: Imatrix | None = None,
-    imatrix_name: str | None = None,
+    imatrix_path: str | None = None,
     progress: Callable[[int], object] = lambda n: None,
 ) -> list[Plan]:
     """Quantize a file. Raises OSError, or InputError in one sentence; then nothing is written.
@@ -43,28 +45,46 @@ def quantize(
     if not gguf.tensors:
         raise InputError(f"{source} has no tensors")
     weights = open_source(source, gguf)
-    name, format_of, metadata = choice(gguf)
-    plans = [plan_of(tensor, format_of, metadata, imatrix) for tensor in gguf.tensors]
-    counts = {plan.tensor.name: plan.context["outliers"] for plan in plans if "outliers" in plan.context}
+    chosen = choice(gguf, imatrix)
+    tensors = as_released.in_order(gguf) if chosen.mixture else gguf.tensors
+    plans = [plan_of(tensor, chosen.format_of, chosen.metadata, imatrix) for tensor in tensors]
     used = {FORMATS[plan.format].dialect for plan in plans if plan.format in FORMATS}
-    foreign = name.startswith("fork ") or "hifi" in used
+    foreign = chosen.name.startswith("fork ") or "hifi" in used
     known = {kind.name: type_id for type_id, kind in DIALECTS[HIFI_DIALECT if foreign else REFERENCE].ids.items()}
     for plan in plans:
         if plan.format not in known:
             raise InputError(f"{plan.format} has no number in GGUF, so no file can hold it")
     entries = [
-        gguf_write.Entry(gguf.raw_name(plan.tensor), plan.tensor.shape, known[plan.format], _nbytes(plan))
+        gguf_write.Entry(gguf.raw_name(plan.tensor), _shape(plan, chosen), known[plan.format], _nbytes(plan))
         for plan in plans
     ]
-    changes: dict[str, int | float | str | None] = {
-        "general.file_type": _file_type(name), "general.quantization_version": QUANTIZATION_VERSION,
-        "quantize.imatrix.file": imatrix_name, context.DIALECT: HIFI_DIALECT if foreign else None,
-        context.MODEL_PARAMS: metadata.get("model_params") if any("model_params" in p.context for p in plans) else None,
-        context.OUTLIERS: json.dumps(counts) if counts else None,
-    }  # fmt: skip
+    if chosen.mixture:
+        changes = as_released.changes(chosen.mixture, imatrix, imatrix_path)
+    else:
+        changes = _changes(chosen, plans, foreign, imatrix_path)
     with replacing(out, "wb") as file:
         gguf_write.write(file, gguf, changes, entries, _data(gguf, plans, weights.find, progress))
     return plans
+
+
+def _changes(
+    chosen: Chosen, plans: list[Plan], foreign: bool, imatrix_path: str | None
+) -> dict[str, int | float | str | None]:
+    """What becomes of the source's metadata, so that a reader knows what the encoders were given."""
+    counts = {plan.tensor.name: plan.context["outliers"] for plan in plans if "outliers" in plan.context}
+    sized = any("model_params" in plan.context for plan in plans)
+    return {
+        "general.file_type": _file_type(chosen.name), "general.quantization_version": as_released.QUANTIZATION_VERSION,
+        "quantize.imatrix.file": os.path.basename(imatrix_path) if imatrix_path else None,
+        context.DIALECT: HIFI_DIALECT if foreign else None,
+        context.MODEL_PARAMS: chosen.metadata.get("model_params") if sized else None,
+        context.OUTLIERS: json.dumps(counts) if counts else None,
+    }  # fmt: skip
+
+
+def _shape(plan: Plan, chosen: Chosen) -> tuple[int, ...]:
+    shape = plan.tensor.shape
+    return shape[: dimensions(shape)] if chosen.mixture else shape
 
 
 def _nbytes(plan: Plan) -> int:

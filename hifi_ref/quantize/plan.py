@@ -12,6 +12,7 @@ from hifi_ref.formats.hifi import importance as importance_of
 from hifi_ref.mixtures.hifi import fork_outliers
 from hifi_ref.mixtures.kept import is_quantized
 from hifi_ref.mixtures.rows import FALLBACK, FORK_FALLBACK, that_fits
+from hifi_ref.mixtures.rules import EMBEDDINGS
 from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import Tensor
 from hifi_ref.model_files.imatrix import Imatrix
@@ -39,9 +40,10 @@ def plan_of(
     name = that_fits(format_of(tensor), tensor.shape[0], FORK_FALLBACK if "model" in metadata else FALLBACK)
     f = FORMATS[name]
     row = None if imatrix is None else imatrix.rows.get(tensor.name)
-    if row is not None and row.size != tensor.shape[0] * (tensor.shape[2] if len(tensor.shape) > 2 else 1):
+    misfit = row is not None and row.size != tensor.shape[0] * (tensor.shape[2] if len(tensor.shape) > 2 else 1)
+    if row is not None and misfit and tensor.name not in EMBEDDINGS:
         raise InputError(f"the importance of {tensor.name} has {row.size} values for a shape of {list(tensor.shape)}")
-    if f.block_size == 1:
+    if misfit or f.block_size == 1:
         row = None
     if f.requires_weights and row is None:
         raise InputError(f"{name} cannot be encoded without importance, and there is none for {tensor.name}")

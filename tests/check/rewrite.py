@@ -32,6 +32,8 @@ def write(path: Path, content: Content) -> Path:
     writer.kv_data[0].clear()
     for name, (value, kind, items) in content.metadata.items():
         writer.add_key_value(name, value, kind, items)
+    if "general.alignment" in content.metadata:
+        writer.data_alignment = content.metadata["general.alignment"][0]
     for name, (data, kind) in content.tensors.items():
         writer.add_tensor(name, data, raw_dtype=kind)
     writer.write_header_to_file()
