@@ -153,8 +153,8 @@ def _followed(name: str, fitting: list[_Mixture]) -> Recipe:
     if kind == PURE:
         sentence = f"{name} by name, but all matrices {llama_quantize.default_type(name)} (--pure)"
         return Recipe(kind, name, None, [], [], [], sentence)
-    told = {mixture.importance for mixture in fitting if mixture.kind == kind}
-    importance = told.pop() if len(told) == 1 else None
+    known = {mixture.importance for mixture in fitting if mixture.kind == kind}
+    importance = known.pop() if len(known) == 1 else None
     chooser = "the HIFI fork" if name in hifi.FORK_FILE_TYPES else "llama-quantize"
     how = "" if importance is None else " with importance" if importance else " without importance"
     return Recipe(kind, name, importance, [], [], [], f"{name}, as {chooser} chooses{how}")

@@ -1,10 +1,11 @@
-"""Every damage of both tables is found, plain and with the source; verdicts agree with the release's loader."""
+"""Every damage of both tables, and every changed entry of the metadata, is found, plain and with the source."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from reference.loader import outcomes
 from tests.check.damages import DAMAGES
 from tests.check.helpers import different
 from tests.check.injuries import INJURIES, Patient, Sound
+from tests.check.rewrite import read, write
 from tests.check.test_reports import schema
 from tests.hostile import run_check
 
@@ -63,3 +65,39 @@ def test_an_injury_is_found(tmp_path: Path, sound: Callable[[str], Sound], name:
     assert code == 1 and expected <= set(report["counts"])
     assert set(different(report)) == patient.changed(before.path)
     assert ": every tensor is" not in report["verdict"]["sentence"]
+
+
+# What llama.cpp computes by in the model of these tests.
+READ = [
+    *(f"llama.{key}" for key in (
+        "block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count",
+        "attention.head_count_kv", "rope.dimension_count", "attention.layer_norm_rms_epsilon", "vocab_size",
+    )),
+    *(f"tokenizer.ggml.{key}" for key in ("model", "tokens", "scores", "token_type")),
+    "general.architecture",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", ["changed", "lost"])
+@pytest.mark.parametrize("key", READ)
+def test_a_changed_entry_is_found(tmp_path: Path, folder: Path, key: str, change: str) -> None:
+    """With the source by its name; without it, where llama.cpp does not load the file."""
+    content, path = read(folder / "15.gguf"), tmp_path / "q.gguf"
+    value, *kinds = content.metadata.pop(key)
+    if change == "changed":
+        content.metadata[key] = (another(value), *kinds)
+    write(path, content)
+    code, report = report_of(path)
+    (outcome,) = outcomes([path])
+    assert outcome.loads or (code == 1 and report["verdict"]["kind"] == "will not load in llama.cpp")
+    assert report["loading"]["kind"] in ("loads" if outcome.loads else "will not load", "not judged")
+    code, report = report_of(path, f"--source={folder / 'f32.gguf'}")
+    assert code == 1 and "E014" in report["counts"]
+    assert key in {word for f in report["findings"] if f["code"] == "E014" for word in f["message"].split()}
+    assert ": every tensor is" not in report["verdict"]["sentence"]
+
+
+def another(value: Any) -> Any:
+    if isinstance(value, list):
+        return [another(value[0]), *value[1:]]
+    return value + "x" if isinstance(value, str) else value * 2 + 1
