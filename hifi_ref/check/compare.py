@@ -26,7 +26,7 @@ from hifi_ref.model_files.context import contexts
 from hifi_ref.model_files.findings import Findings
 from hifi_ref.model_files.gguf_file import Gguf, Tensor, printable
 from hifi_ref.model_files.imatrix import Imatrix, read_imatrix
-from hifi_ref.model_files.source import Source, SourceError, Weights, expects_interleaved, layouts, open_source
+from hifi_ref.model_files.source import NotKnown, Source, SourceError, Weights, layouts, open_source
 from hifi_ref.model_files.tensor_types import is_defined
 
 # Tensors that are worked on at a time: one is read and compared while another is encoded.
@@ -79,7 +79,7 @@ def compare(
     compared = {result.name for result in results}
     comparison = Comparison(
         options, source.form, results, missing, source.unmapped, imatrix.datasets,
-        left_out=[t.name for t in gguf.tensors if t.name not in compared],
+        left_out=[t.name for t in gguf.tensors if t.name not in compared], elsewhere=source.elsewhere,
         coverage=importance.coverage(imatrix, gguf.tensors, results) if options.imatrix else None,
         misfits=_misfits(wanted, results, imatrix),
     )  # fmt: skip
@@ -128,7 +128,10 @@ def _compare_all(
 
 
 def _plan(gguf: Gguf, file: Gguf, tensor: Tensor, source: Source, imatrix: Imatrix) -> Plan | TensorResult:
-    weights = source.find(tensor.name)
+    try:
+        weights = source.find(tensor.name)
+    except NotKnown as error:
+        return TensorResult(tensor.name, NOT_JUDGED, "conversion", str(error))
     if weights is None:
         return TensorResult(tensor.name, NOT_JUDGED, "absent", "the source has no such tensor")
 
@@ -136,6 +139,8 @@ def _plan(gguf: Gguf, file: Gguf, tensor: Tensor, source: Source, imatrix: Imatr
         return TensorResult(tensor.name, NOT_JUDGED, meaning, why, weights.name, weights.kind)
 
     if _plain(weights.shape) != _plain(tensor.shape):
+        if weights.doubt:
+            return not_judged("conversion", weights.doubt)
         return not_judged("shape", f"the shape is {list(tensor.shape)}, and {list(weights.shape)} in the source")
     kind = tensor.known_type.name
     if kind not in FORMATS or not is_defined(tensor.known_type) or FORMATS[kind].encode is None:
@@ -143,9 +148,7 @@ def _plan(gguf: Gguf, file: Gguf, tensor: Tensor, source: Source, imatrix: Imatr
     row = importance.row_of(imatrix, tensor)
     if FORMATS[kind].requires_weights and row is None:
         return not_judged("importance", f"{kind} needs an importance matrix")
-    orders = layouts(gguf, tensor)
-    expected = "interleaved" if expects_interleaved(source, gguf, tensor) else ""
-    return Plan(file, tensor, weights, reproduce.ways_to_make(tensor, weights, row, orders, expected))
+    return Plan(file, tensor, weights, reproduce.ways_to_make(tensor, weights, row, layouts(gguf, tensor)))
 
 
 def _misfits(tensors: list[Tensor], results: list[TensorResult], imatrix: Imatrix) -> dict[str, str]:
@@ -182,4 +185,4 @@ def _compare_tensor(gguf: Gguf, plan: Plan, options: Options, progress: Callable
 
     sourced = reproduce.SourcedTensor(plan.gguf, plan.tensor, plan.weights, encode)
     tally, way = reproduce.follow(sourced, plan.ways, options.sample, options.seed, progress)
-    return result_of(plan.tensor, tally, way, plan.weights.name, plan.weights.kind)
+    return result_of(plan.tensor, tally, way, plan.weights)

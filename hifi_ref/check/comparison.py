@@ -28,7 +28,7 @@ class TensorResult:
     """What is known of one tensor. ``outcome`` is one of the four above.
 
     ``meaning`` of a difference: damage, few, profile, encoder, source; of another way: order, importance, rounding;
-    of a tensor not judged: absent, shape, importance, format. None where there is nothing to explain.
+    of a tensor not judged: absent, shape, importance, format, conversion. None where there is nothing to explain.
     """
 
     name: str
@@ -81,6 +81,7 @@ class Coverage(NamedTuple):
 class Comparison:
     """What came of it. ``missing`` are GGUF names that only the source has, ``unmapped`` its names that have none.
 
+    ``elsewhere`` are the source's names that belong into another file, as those of a model's eyes and ears do.
     ``left_out`` are the file's tensors that were not asked for, or cannot be read; ``coverage`` is None without an
     importance matrix, ``misfits`` says which of its entries have another width than their tensor.
     """
@@ -95,3 +96,4 @@ class Comparison:
     coverage: Coverage | None = None
     misfits: dict[str, str] = field(default_factory=dict)
     metadata: MetadataComparison | None = None
+    elsewhere: list[str] = field(default_factory=list)

@@ -16,6 +16,7 @@ from hifi_ref.check.reproduce import Way
 from hifi_ref.check.tally import Tally
 from hifi_ref.formats import FORMATS
 from hifi_ref.model_files.gguf_file import Tensor
+from hifi_ref.model_files.weights import Weights
 
 # Formats whose blocks come without a search, so that no build writes others. With importance Q4_0 and Q5_0 search too.
 WITHOUT_SEARCH = ("F32", "F16", "BF16", "Q8_0", "Q1_0", "Q2_0", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4")
@@ -25,13 +26,13 @@ AS_GOOD, NO_WORSE = 1.06, 1.34
 OTHER_ENCODER, NO_LIKENESS = 1.7, 0.9
 
 
-def result_of(tensor: Tensor, tally: Tally, way: Way, source_name: str, source_type: str) -> TensorResult:
+def result_of(tensor: Tensor, tally: Tally, way: Way, weights: Weights) -> TensorResult:
     """Put a tally into words, as far as one tensor alone can tell."""
     result = TensorResult(
         tensor.name,
         REPRODUCED,
-        source_name=source_name,
-        source_type=source_type,
+        source_name=weights.name,
+        source_type=weights.kind,
         importance=way.importance is not None,
         blocks_judged=tally.judged,
         blocks_differing=tally.differing,
@@ -44,6 +45,11 @@ def result_of(tensor: Tensor, tally: Tally, way: Way, source_name: str, source_t
     )
     if not tally.judged:
         result.outcome, result.meaning, result.why = NOT_JUDGED, "not finite", "the source's weights are not finite"
+    elif tally.differing and weights.doubt:
+        result.outcome, result.meaning, result.why = NOT_JUDGED, "conversion", weights.doubt
+    elif weights.doubt and way.name == "order":
+        # Of rotary halves and pairs, an architecture that is not known may have either.
+        pass
     elif tally.differing:
         result.outcome, result.meaning = DIFFERS, _meaning(tally, way)
         result.single_bytes = sum(int(np.count_nonzero(change[:, 3] == 1)) for change in tally.changes)

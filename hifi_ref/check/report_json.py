@@ -90,6 +90,7 @@ def _source(report: Report, comparison: Comparison) -> dict[str, object]:
         "outcomes": dict(sorted(Counter(result.outcome for result in comparison.results).items())),
         "missing": comparison.missing,
         "unmapped": comparison.unmapped,
+        "elsewhere": comparison.elsewhere,
         "coverage": None if comparison.coverage is None else comparison.coverage._asdict(),
         "left_out": comparison.left_out,
         "metadata": None if comparison.metadata is None else comparison.metadata._asdict(),

@@ -68,9 +68,20 @@ class SourcedTensor:
         blocks = self.gguf.blocks(self.tensor).reshape(-1, self.blocks_per_row, self.tensor.known_type.type_size)
         return blocks[_as_slice(rows)]
 
+    def _source_rows(self, piece: Piece, way: Way) -> np.ndarray:
+        """The source's row for each row of a piece. A vector, one row, has its numbers reordered instead."""
+        return piece.rows if way.order is None or len(self.tensor.shape) == 1 else way.order[piece.rows]
+
     def source(self, piece: Piece, way: Way) -> np.ndarray:
         """f32[rows, row length] that the rows of a piece were made from."""
-        x = self.weights.rows(_as_slice(piece.rows if way.order is None else way.order[piece.rows]))
+        x = self.weights.rows(_as_slice(self._source_rows(piece, way)))
+        if way.order is not None and len(self.tensor.shape) == 1:
+            x = x[:, way.order]
+        if self.weights.close and self.tensor.known_type.name == "F32":
+            # What a function of a library gave the converter is taken from the file where it is as near as that.
+            seen = self.observed(piece.rows).reshape(len(x), -1).view("<f4")
+            with np.errstate(all="ignore"):
+                x = np.where(np.abs(seen - x) <= self.weights.close * np.abs(x), seen, x)
         return x if way.through is None else _rounded(x, way.through)
 
     def expected(self, x: np.ndarray, piece: Piece, way: Way) -> tuple[np.ndarray, np.ndarray]:
@@ -80,11 +91,10 @@ class SourcedTensor:
         """
         size = self.tensor.known_type.block_size
         shape = (len(x), -1, self.tensor.known_type.type_size)
-        if self.weights.kind == self.tensor.known_type.name and way.through is None and not self.weights.raised:
-            rows = piece.rows if way.order is None else way.order[piece.rows]
-            blocks = np.ascontiguousarray(self.weights.raw[_as_slice(rows)])
-            if self.weights.order == "<":
-                return blocks.reshape(shape), np.ones((len(x), self.blocks_per_row), bool)
+        stored = self.weights.stored if self.weights.kind == self.tensor.known_type.name else None
+        if stored is not None and way.through is None and not (len(self.tensor.shape) == 1 and way.order is not None):
+            rows = self._source_rows(piece, way)
+            return stored(_as_slice(rows)).reshape(shape), np.ones((len(x), self.blocks_per_row), bool)
         finite = np.isfinite(x).reshape(len(x), -1, size).all(axis=2)
         if not finite.all():
             if way.importance is not None and FORMATS[self.tensor.known_type.name].row_scoped:
@@ -118,18 +128,18 @@ def follow(
         numbers = (piece.rows[:, None] * sourced.blocks_per_row + np.arange(sourced.blocks_per_row)).reshape(-1)
         shape = (len(numbers), -1)
         tally.add(numbers, observed.reshape(shape), expected.reshape(shape), x.reshape(shape), finite.reshape(-1))
+        sourced.weights.forget()
         progress(x.size)
     return tally, way
 
 
 def ways_to_make(
-    tensor: Tensor, weights: Weights, importance: np.ndarray | None, layouts: dict[str, np.ndarray], expected: str
+    tensor: Tensor, weights: Weights, importance: np.ndarray | None, layouts: dict[str, np.ndarray]
 ) -> list[Way]:
-    """The ways a tensor may have been made, the expected one first. ``expected`` names a layout, "" for the same."""
+    """The ways a tensor may have been made, the expected one first."""
     f = FORMATS[tensor.known_type.name]
     quantized = f.block_size > 1
     orders: dict[str, np.ndarray | None] = {"": None, **layouts}
-    orders = {expected: orders[expected]} | orders
     importances: list[np.ndarray | None] = [importance] if importance is not None and quantized else [None]
     if importances[0] is not None and not f.requires_weights:
         importances.append(None)
@@ -137,7 +147,7 @@ def ways_to_make(
     if weights.kind in ("F32", "BF16", "F64") and tensor.known_type.name != "F16":
         roundings += ["F16"] if weights.kind == "BF16" else ["F16", "BF16"]
     return [
-        Way(_way_name(order != expected and order, i is not importances[0], through), i, orders[order], through, n)
+        Way(_way_name(bool(order), i is not importances[0], through), i, orders[order], through, n)
         for through in roundings
         for i in importances
         for order in orders
@@ -145,9 +155,9 @@ def ways_to_make(
     ]
 
 
-def _way_name(order: str | bool, without_importance: bool, through: str | None) -> str:
+def _way_name(reordered: bool, without_importance: bool, through: str | None) -> str:
     parts = [
-        *(["order"] if order is not False else []),
+        *(["order"] if reordered else []),
         *(["importance"] if without_importance else []),
         *([f"rounded to {through}"] if through else []),
     ]

@@ -187,6 +187,7 @@ _MEANINGS = {
     "rounded": ("was rounded to another float first", "were rounded to another float first"),
     "absent": ("is not in the source", "are not in the source"),
     "shape": ("has another shape in the source", "have another shape in the source"),
+    "conversion": ("cannot be known from the source", "cannot be known from the source"),
     "format": ("has a format without an encoder here", "have a format without an encoder here"),
     "not finite": ("has a source that is not finite", "have a source that is not finite"),
 }

@@ -6,7 +6,8 @@ gguf_write        a new one, written whole or not at all
 dialects          what type ids stand for, in llama.cpp and its forks; tensor_types what one of them says
 resolve_dialect   which dialect a file is written in
 file_types        the names that general.file_type stands for
-source            weights that a file may have been made from: GGUF, or safetensors_file
+source            weights that a file may have been made from: GGUF, or safetensors_file; weights is one tensor of them
+hugging_face      safetensors as the converter of llama.cpp reads them: a room of its own
 imatrix           importance, in both of its forms
 context           what an encoder was given besides the weights
 files             files that cannot be used, and files that replace others

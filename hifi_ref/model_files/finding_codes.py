@@ -265,7 +265,7 @@ CODES: dict[str, Code] = {
         "warning",
         "not judged",
         "What the reference encoder would have written cannot be known from what was given.",
-        "Give the importance matrix with --imatrix, or a source with finite weights.",
+        "Give the importance matrix with --imatrix, or a source that says all: finite, with its config.json.",
     ),
     "E010": Code(
         "error",

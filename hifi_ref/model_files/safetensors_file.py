@@ -50,8 +50,8 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, Entry]:
     """Every tensor of a file, or of the shards of an index or folder. Raises OSError, or SafetensorsError."""
     path = Path(path)
     if path.is_dir():
-        path = path / INDEX if (path / INDEX).exists() else path / "model.safetensors"
-    files = [path] if path.suffix != ".json" else _shards(path)
+        path = path / INDEX if (path / INDEX).exists() else path
+    files = _parts(path) if path.is_dir() else [path] if path.suffix != ".json" else _shards(path)
     entries: dict[str, Entry] = {}
     for file in files:
         for entry in _read_one(file):
@@ -59,6 +59,14 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, Entry]:
                 raise SafetensorsError(f"{printable(str(file))}: another file already holds {printable(entry.name)}")
             entries[entry.name] = entry
     return entries
+
+
+def _parts(folder: Path) -> list[Path]:
+    """The files of a folder without an index: those of transformers, else those of Mistral."""
+    for pattern in ("model*.safetensors", "consolidated*.safetensors"):
+        if found := sorted(folder.glob(pattern)):
+            return found
+    return [folder / "model.safetensors"]
 
 
 def _shards(index: Path) -> list[Path]:

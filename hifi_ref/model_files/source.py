@@ -1,8 +1,7 @@
 """The weights that a file was quantized from: a GGUF of floats, or safetensors, row by row as float32.
 
-Tensors of safetensors are found by the names that convert_hf_to_gguf gives them, through gguf's own tables. The
-converter also changes some: it reorders the rows of attn_q and attn_k of the llama family, whose rotary halves it lays
-side by side, and adds 1 to Gemma's norms. `layouts` names the orders that a tensor's rows may stand in.
+Safetensors are read as convert_hf_to_gguf reads them: see the room hugging_face. `layouts` names the orders that the
+rows of attn_q and attn_k may stand in besides.
 """
 
 from __future__ import annotations
@@ -17,59 +16,22 @@ import numpy as np
 
 from hifi_ref import api
 from hifi_ref.formats import FORMATS
-from hifi_ref.model_files.files import InputError
-from hifi_ref.model_files.gguf_file import MAGIC, Gguf, Tensor, open_gguf, printable
-from hifi_ref.model_files.safetensors_file import Entry, SafetensorsError, read_safetensors
+from hifi_ref.model_files.gguf_file import MAGIC, Gguf, Tensor, open_gguf
+from hifi_ref.model_files.hugging_face.checkpoint import open_checkpoint
+from hifi_ref.model_files.safetensors_file import SafetensorsError
 from hifi_ref.model_files.tensor_types import is_defined
+from hifi_ref.model_files.weights import NotKnown, Rows, SourceError, Weights
 
 FLOATS = ("F32", "F16", "BF16")
-# Architectures whose converter reorders attn_q and attn_k, and those whose norms it raises by 1.
-ROTARY_ROWS = ("llama", "granite", "granitemoe", "baichuan", "deci", "xverse", "smollm3", "arcee", "mistral3")
-RAISED_NORMS = ("gemma", "gemma2", "gemma3")
-NUMBER = re.compile(r"\.(\d+)\.")
-# What the converter leaves out of every checkpoint; and the most layers that names are made for.
-DROPPED = (".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq")
-MOST_LAYERS = 1024
 PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
-
-
-class SourceError(InputError):
-    """A source that cannot be used. The message names what and where."""
-
-
-@dataclass
-class Weights:
-    """One tensor of the source, its name there, its shape with the row length first, its type's name.
-
-    ``raw`` is uint8[rows, row bytes]; ``order`` the byte order of its numbers. ``raised`` is added to every weight.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    kind: str
-    raw: np.ndarray
-    order: str = "<"
-    raised: float = 0.0
-
-    def rows(self, which: np.ndarray | slice) -> np.ndarray:
-        """f32[rows, row length] of these rows, exactly as stored."""
-        raw = np.ascontiguousarray(self.raw[which])
-        if self.kind == "F32":
-            x = raw.view(self.order + "f4").astype(np.float32, copy=False)
-        elif self.kind == "F64":
-            x = raw.view(self.order + "f8").astype(np.float32)
-        else:
-            if self.order == ">":
-                raw = raw.reshape(len(raw), -1, 2)[..., ::-1].reshape(raw.shape)
-            x = decode(self.kind, raw)
-        return x + np.float32(self.raised) if self.raised else x
 
 
 @dataclass
 class Source:
     """Where weights come from. ``find`` returns the tensor of a GGUF name, or None; ``names`` are all that it has.
 
-    ``unmapped`` are tensors of the source that no GGUF name is known for.
+    ``find`` raises NotKnown for a tensor of which a source says too little. ``unmapped`` are tensors of the source that
+    no GGUF name is known for, ``elsewhere`` those that belong into another file, as those of images do.
     """
 
     path: str
@@ -77,6 +39,7 @@ class Source:
     names: list[str]
     find: Callable[[str], Weights | None]
     unmapped: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
 
 
 def decode(name: str, blocks: np.ndarray) -> np.ndarray:
@@ -112,12 +75,6 @@ def layouts(target: Gguf, tensor: Tensor) -> dict[str, np.ndarray]:
     return {"interleaved": interleaved, "halved": np.argsort(interleaved)}
 
 
-def expects_interleaved(source: Source, target: Gguf, tensor: Tensor) -> bool:
-    """Whether convert_hf_to_gguf reorders this tensor's rows on the way from this source."""
-    arch = target.text("general.architecture")
-    return source.form == "safetensors" and arch in ROTARY_ROWS and bool(layouts(target, tensor))
-
-
 def _parts(path: Path) -> list[Path]:
     """The files of a model that is split, of which any one was given; else the file itself."""
     found = PART.search(path.name)
@@ -139,62 +96,34 @@ def _gguf(path: Path) -> Source:
             raise SourceError(f"tensor {name} of the source is {tensor.type_name}, which holds no weights known here")
         if file.order == ">" and tensor.type_name not in (*FLOATS, "F64"):
             raise SourceError(f"tensor {name} of the source holds big-endian {tensor.type_name} blocks")
-        row = tensor.shape[0] if tensor.shape else 1
-        raw = file.blocks(tensor).reshape(tensor.elements // row, -1)
-        return Weights(name, tensor.shape or (1,), tensor.type_name, raw, file.order)
+        return _stored(file, tensor)
 
     return Source(os.fspath(path), "GGUF", list(tensors), find)
 
 
+def _stored(file: Gguf, tensor: Tensor) -> Weights:
+    """A tensor of a GGUF, in the byte order of its file."""
+    row = tensor.shape[0] if tensor.shape else 1
+    raw = file.blocks(tensor).reshape(tensor.elements // row, -1)
+    size = {"F32": 4, "F64": 8}.get(tensor.type_name, 2)
+
+    def stored(which: Rows) -> np.ndarray:
+        rows = np.ascontiguousarray(raw[which])
+        return rows if file.order == "<" else rows.reshape(len(rows), -1, size)[..., ::-1].reshape(rows.shape)
+
+    def rows(which: Rows) -> np.ndarray:
+        if tensor.type_name in ("F32", "F64"):
+            numbers = np.ascontiguousarray(stored(which)).view("<f4" if size == 4 else "<f8")
+            return numbers.astype(np.float32, copy=False)
+        return decode(tensor.type_name, stored(which))
+
+    return Weights(tensor.name, tensor.shape or (1,), tensor.type_name, rows, stored)
+
+
 def _safetensors(path: Path, target: Gguf) -> Source:
-    entries = read_safetensors(path)
-    arch = target.text("general.architecture")
-    names, unmapped = _map_names(list(entries), arch)
-
-    def find(name: str) -> Weights | None:
-        if name not in names:
-            return None
-        entry = entries[names[name]]
-        if entry.dtype not in (*FLOATS, "F64"):
-            raise SourceError(f"tensor {printable(entry.name)} of the source is {entry.dtype}, not a float known here")
-        raised = 1.0 if arch in RAISED_NORMS and name.endswith("norm.weight") else 0.0
-        return Weights(entry.name, _shape(entry), entry.dtype, _raw(entry), "<", raised)
-
-    return Source(os.fspath(path), "safetensors", list(names), find, unmapped)
+    checkpoint = open_checkpoint(path, target)
+    names = [name for name in checkpoint.tensors if name not in checkpoint.optional]
+    return Source(os.fspath(path), "safetensors", names, checkpoint.find, checkpoint.unmapped, checkpoint.elsewhere)
 
 
-def _shape(entry: Entry) -> tuple[int, ...]:
-    return tuple(reversed(entry.shape)) or (1,)
-
-
-def _raw(entry: Entry) -> np.ndarray:
-    rows = 1
-    for n in entry.shape[:-1]:
-        rows *= n
-    return np.frombuffer(entry.data, np.uint8, entry.stop - entry.start, entry.start).reshape(rows, -1)
-
-
-def _map_names(tensors: list[str], arch: str | None) -> tuple[dict[str, str], list[str]]:
-    """GGUF name -> the source's name, and the source's names that have none."""
-    import gguf
-
-    architecture = next((a for a, name in gguf.MODEL_ARCH_NAMES.items() if name == arch), None)
-    if architecture is None:
-        raise SourceError(f"the architecture {printable(str(arch))} of the file has no table of names in gguf-py")
-    # Also of layers that the file lacks.
-    numbers = (int(n) for name in tensors for n in NUMBER.findall(name))
-    table = gguf.get_tensor_name_map(architecture, max((n for n in numbers if n < MOST_LAYERS), default=-1) + 1)
-    names: dict[str, str] = {}
-    unmapped = []
-    for tensor in tensors:
-        if tensor.endswith(DROPPED):
-            continue
-        name = table.get_name(tensor, try_suffixes=(".weight", ".bias"))
-        if name is None or name in names:
-            unmapped.append(tensor)
-        else:
-            names[name] = tensor
-    return names, unmapped
-
-
-__all__ = ["SafetensorsError", "Source", "SourceError", "Weights", "layouts", "open_source"]
+__all__ = ["NotKnown", "SafetensorsError", "Source", "SourceError", "Weights", "layouts", "open_source"]
