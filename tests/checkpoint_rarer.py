@@ -35,6 +35,10 @@ STATE: Shapes = {
     "in_proj.weight": (4 * WIDTH, WIDTH), "x_proj.weight": (20, 2 * WIDTH), "dt_proj.weight": (2 * WIDTH, 4),
     "dt_proj.bias": (2 * WIDTH,), "out_proj.weight": (WIDTH, 2 * WIDTH),
 }  # fmt: skip
+MAMBA2: Shapes = {
+    "A_log": (4,), "D": (4,), "dt_bias": (4,), "conv1d.weight": (144, 1, 4), "conv1d.bias": (144,),
+    "in_proj.weight": (276, WIDTH), "norm.weight": (2 * WIDTH,), "out_proj.weight": (WIDTH, 2 * WIDTH),
+}  # fmt: skip
 BERT: Shapes = {
     "attention.self.query.weight": (WIDTH, WIDTH), "attention.self.key.weight": (WIDTH, WIDTH),
     "attention.self.value.weight": (WIDTH, WIDTH), "attention.output.dense.weight": (WIDTH, WIDTH),
@@ -212,5 +216,77 @@ CHECKPOINTS: dict[str, Checkpoint] = {
             "linear_attn.in_proj_b.weight": (4, WIDTH), "linear_attn.in_proj_qkv.weight": (96, WIDTH),
             "linear_attn.in_proj_z.weight": (64, WIDTH), "linear_attn.out_proj.weight": (WIDTH, 64),
         }) | named("model.layers.1.", LLAMA | QK_NORMS | {"self_attn.q_proj.weight": (2 * WIDTH, WIDTH)}),
+    ),
+    "granite hybrid": Checkpoint(
+        config("GraniteMoeHybridForCausalLM", "granitemoehybrid", mamba_n_groups=1, mamba_n_heads=4, mamba_d_head=32,
+               mamba_expand=2, mamba_d_state=8, mamba_d_conv=4, layer_types=["mamba", "attention"],
+               num_local_experts=EXPERTS, num_experts_per_tok=2, shared_intermediate_size=INNER),
+        TIED | in_layers({**NORMS, "block_sparse_moe.router.layer.weight": (EXPERTS, WIDTH),
+                          "block_sparse_moe.input_linear.weight": (EXPERTS, 2 * INNER, WIDTH),
+                          "block_sparse_moe.output_linear.weight": (EXPERTS, WIDTH, INNER),
+                          "shared_mlp.input_linear.weight": (2 * INNER, WIDTH),
+                          "shared_mlp.output_linear.weight": (WIDTH, INNER)})
+        | named("model.layers.0.mamba.", MAMBA2) | named("model.layers.1.", ATTENTION),
+    ),
+    "nemotron_h": Checkpoint(
+        config("NemotronHForCausalLM", "nemotron_h", n_groups=2, mamba_num_heads=4, mamba_head_dim=32, expand=2,
+               ssm_state_size=8, conv_kernel=4, hybrid_override_pattern="M*-", num_hidden_layers=3, head_dim=HEAD,
+               attention_head_dim=HEAD, layer_norm_epsilon=1e-5),
+        {"backbone.embeddings.weight": (VOCABULARY, WIDTH), "backbone.norm_f.weight": (WIDTH,),
+         "lm_head.weight": (VOCABULARY, WIDTH)}
+        | in_layers({"norm.weight": (WIDTH,)}, "backbone.layers.{}.", 3)
+        | named("backbone.layers.0.mixer.", MAMBA2)
+        | {name.replace("self_attn", "backbone.layers.1.mixer"): shape for name, shape in ATTENTION.items()}
+        | named("backbone.layers.2.mixer.", {"up_proj.weight": (INNER, WIDTH), "down_proj.weight": (WIDTH, INNER)}),
+    ),
+    "falcon_h1": Checkpoint(
+        config("FalconH1ForCausalLM", "falcon_h1", mamba_n_groups=1, mamba_n_heads=4, mamba_d_head=32, mamba_d_ssm=128,
+               mamba_d_state=8, mamba_d_conv=4, mamba_expand=2, head_dim=HEAD, attention_in_multiplier=0.9,
+               attention_out_multiplier=0.3, ssm_in_multiplier=1.7, ssm_out_multiplier=0.23, key_multiplier=0.39,
+               mlp_multipliers=[0.88, 0.11], ssm_multipliers=[0.35, 0.25, 0.18, 0.5, 0.31], lm_head_multiplier=0.039,
+               embedding_multiplier=5.65, rope_theta=1e4),
+        {"model.embed_tokens.weight": (VOCABULARY, WIDTH), "model.final_layernorm.weight": (WIDTH,),
+         "lm_head.weight": (VOCABULARY, WIDTH)}
+        | in_layers({"input_layernorm.weight": (WIDTH,), "pre_ff_layernorm.weight": (WIDTH,), **ATTENTION,
+                     **named("mamba.", MAMBA2), **{n.replace("mlp", "feed_forward"): s for n, s in MLP.items()}}),
+        "F16",
+    ),
+    "kimi_linear": Checkpoint(
+        config("KimiLinearForCausalLM", "kimi_linear", num_key_value_heads=HEADS, kv_lora_rank=32, q_lora_rank=None,
+               qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=16, head_dim=24, num_experts=EXPERTS,
+               num_experts_per_token=2, moe_intermediate_size=INNER, first_k_dense_replace=1, num_shared_experts=1,
+               routed_scaling_factor=1.0, moe_renormalize=True, moe_router_activation_func="sigmoid",
+               linear_attn_config={"kda_layers": [1], "full_attn_layers": [2], "num_heads": HEADS, "head_dim": HEAD,
+                                   "short_conv_kernel_size": 4}),
+        ENDS | in_layers(NORMS) | named("model.layers.0.", MLP) | named("model.layers.0.self_attn.", {
+            "A_log": (1, 1, HEADS, 1), "dt_bias": (WIDTH,), "q_conv1d.weight": (WIDTH, 1, 4),
+            "k_conv1d.weight": (WIDTH, 1, 4), "v_conv1d.weight": (WIDTH, 1, 4), "q_proj.weight": (WIDTH, WIDTH),
+            "k_proj.weight": (WIDTH, WIDTH), "v_proj.weight": (WIDTH, WIDTH), "o_proj.weight": (WIDTH, WIDTH)})
+        | named("model.layers.1.", {
+            "self_attn.q_proj.weight": (HEADS * 24, WIDTH), "self_attn.kv_a_proj_with_mqa.weight": (40, WIDTH),
+            "self_attn.kv_a_layernorm.weight": (32,), "self_attn.kv_b_proj.weight": (HEADS * 32, 32),
+            "self_attn.o_proj.weight": (WIDTH, HEADS * 16), "block_sparse_moe.gate.weight": (EXPERTS, WIDTH),
+            "block_sparse_moe.gate.e_score_correction_bias": (EXPERTS,),
+            **experts("block_sparse_moe.experts", "w1", "w3", "w2")}),
+    ),
+    "chameleon": Checkpoint(
+        config("ChameleonForConditionalGeneration", "chameleon", num_key_value_heads=HEADS, swin_norm=False),
+        ENDS | {"model.vqmodel.quantize.embedding.weight": (8, 8)} | in_layers({
+            **NORMS, **MLP, **{n: (WIDTH, WIDTH) for n in ATTENTION},
+            **{f"self_attn.{k}_norm.{kind}": (HEADS, HEAD) for k in "qk" for kind in ("weight", "bias")},
+        }),
+    ),
+    "glm4v": Checkpoint(
+        config("Glm4vForConditionalGeneration", "glm4v") | {
+            "text_config": config("", "glm4v_text", rope_scaling={"rope_type": "default", "mrope_section": [2, 1, 1],
+                                  "partial_rotary_factor": 0.5}) | {"architectures": None},
+            "vision_config": {},
+        },
+        {name.replace("model.", "model.language_model.", 1): shape for name, shape in TIED.items()}
+        | {"lm_head.weight": (VOCABULARY, WIDTH)}
+        | in_layers({"input_layernorm.weight": (WIDTH,), "post_attention_layernorm.weight": (WIDTH,), **ATTENTION,
+                     **BIASES, "post_self_attn_layernorm.weight": (WIDTH,), "post_mlp_layernorm.weight": (WIDTH,),
+                     "mlp.gate_up_proj.weight": (2 * INNER, WIDTH), "mlp.down_proj.weight": (WIDTH, INNER)},
+                    "model.language_model.layers.{}."),
     ),
 }  # fmt: skip

@@ -6,13 +6,13 @@ The rules for bytes stand in BYTE_RULES. Everything runs over chunks, so memory 
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from hifi_ref.formats import FORMATS
+from hifi_ref.model_files.files import release
 from hifi_ref.model_files.findings import Findings
 from hifi_ref.model_files.gguf_model import CHUNK, Gguf, Tensor, note
 from hifi_ref.model_files.tensor_types import TensorType, is_defined
@@ -224,12 +224,3 @@ def _report(tensor: Tensor, words: np.ndarray, check: _Check, findings: Findings
     others = f" (the first of {check.blocks} such {unit}s)" if check.blocks > 1 else ""
     message = f"{place}, at byte {offset}, {check.describe(int(word.reshape(-1)[i]))}{others}"
     note(findings, tensor, check.code, message, field=check.field, block=check.first, offset=offset, count=check.blocks)
-
-
-def release(data: mmap.mmap | bytes, start: int, stop: int) -> None:
-    """Tell the system that these bytes of the map are done with, so that it need not hold them for us."""
-    if isinstance(data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
-        last = stop // mmap.PAGESIZE * mmap.PAGESIZE
-        if first < last:
-            data.madvise(mmap.MADV_DONTNEED, first, last - first)

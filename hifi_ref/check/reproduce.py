@@ -16,6 +16,7 @@ import numpy as np
 from hifi_ref import api
 from hifi_ref.check.tally import Tally, without_padding
 from hifi_ref.formats import FORMATS
+from hifi_ref.model_files.files import release
 from hifi_ref.model_files.gguf_file import Gguf, Tensor
 from hifi_ref.model_files.source import Weights, decode
 
@@ -67,6 +68,11 @@ class SourcedTensor:
         """uint8[rows, blocks per row, type_size], as the file has them."""
         blocks = self.gguf.blocks(self.tensor).reshape(-1, self.blocks_per_row, self.tensor.known_type.type_size)
         return blocks[_as_slice(rows)]
+
+    def forget(self) -> None:
+        """Give back the memory of what was read of the file and of its source."""
+        self.weights.forget()
+        release(self.gguf.data, self.tensor.start, self.tensor.start + self.tensor.known_nbytes)
 
     def _source_rows(self, piece: Piece, way: Way) -> np.ndarray:
         """The source's row for each row of a piece. A vector, one row, has its numbers reordered instead."""
@@ -128,7 +134,7 @@ def follow(
         numbers = (piece.rows[:, None] * sourced.blocks_per_row + np.arange(sourced.blocks_per_row)).reshape(-1)
         shape = (len(numbers), -1)
         tally.add(numbers, observed.reshape(shape), expected.reshape(shape), x.reshape(shape), finite.reshape(-1))
-        sourced.weights.forget()
+        sourced.forget()
         progress(x.size)
     return tally, way
 

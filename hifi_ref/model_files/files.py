@@ -1,7 +1,8 @@
-"""Files that cannot be used, and files that are written whole or not at all."""
+"""Files that cannot be used, files that are written whole or not at all, and maps of files that are done with."""
 
 from __future__ import annotations
 
+import mmap
 import os
 import tempfile
 from collections.abc import Iterator
@@ -39,6 +40,15 @@ def replacing(path: str | os.PathLike[str], mode: str) -> Iterator[IO]:
         except BaseException:
             os.unlink(file.name)
             raise
+
+
+def release(data: mmap.mmap | bytes, start: int, stop: int) -> None:
+    """Tell the system that these bytes of the map are done with, so that it need not hold them for us."""
+    if isinstance(data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+        last = stop // mmap.PAGESIZE * mmap.PAGESIZE
+        if first < last:
+            data.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
 def _umask() -> int:

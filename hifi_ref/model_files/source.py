@@ -16,6 +16,7 @@ import numpy as np
 
 from hifi_ref import api
 from hifi_ref.formats import FORMATS
+from hifi_ref.model_files.files import release
 from hifi_ref.model_files.gguf_file import MAGIC, Gguf, Tensor, open_gguf
 from hifi_ref.model_files.hugging_face.checkpoint import open_checkpoint
 from hifi_ref.model_files.safetensors_file import SafetensorsError
@@ -117,7 +118,10 @@ def _stored(file: Gguf, tensor: Tensor) -> Weights:
             return numbers.astype(np.float32, copy=False)
         return decode(tensor.type_name, stored(which))
 
-    return Weights(tensor.name, tensor.shape or (1,), tensor.type_name, rows, stored)
+    def forget() -> None:
+        release(file.data, tensor.start, tensor.start + tensor.known_nbytes)
+
+    return Weights(tensor.name, tensor.shape or (1,), tensor.type_name, rows, stored, forget=forget)
 
 
 def _safetensors(path: Path, target: Gguf) -> Source:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from hifi_ref.check.damage.survey import PAGE
-from hifi_ref.check.payload import release
 from hifi_ref.formats import FORMATS
+from hifi_ref.model_files.files import release
 from hifi_ref.model_files.gguf_model import CHUNK, Gguf, Tensor
 from hifi_ref.model_files.tensor_types import is_defined
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hifi_ref.check.payload import release
+from hifi_ref.model_files.files import release
 from hifi_ref.model_files.gguf_model import CHUNK, Gguf, Tensor
 
 # What file systems, page caches and disks lose or exchange at a time, counted from the file's first byte.

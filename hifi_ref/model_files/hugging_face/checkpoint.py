@@ -7,6 +7,7 @@ import mmap
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from hifi_ref.model_files.files import release
 from hifi_ref.model_files.gguf_file import Gguf, printable
 from hifi_ref.model_files.hugging_face import names as naming
 from hifi_ref.model_files.hugging_face.classes import family_of
@@ -51,7 +52,7 @@ class Checkpoint:
     def forget(self) -> None:
         """Give back the memory of what was read; it is read again where it is needed."""
         for data in self.maps:
-            data.madvise(mmap.MADV_DONTNEED)
+            release(data, 0, len(data))
 
 
 def open_checkpoint(path: Path, target: Gguf) -> Checkpoint:
@@ -59,8 +60,7 @@ def open_checkpoint(path: Path, target: Gguf) -> Checkpoint:
     entries = read_safetensors(path)
     model = read_model(path, target)
     checkpoint = Checkpoint(generated=generated(model), doubt=_doubt(model))
-    if hasattr(mmap, "MADV_DONTNEED"):
-        checkpoint.maps = list({id(entry.data): entry.data for entry in entries.values()}.values())
+    checkpoint.maps = list({id(entry.data): entry.data for entry in entries.values()}.values())
     held = {tensor.name for tensor in target.tensors}
     names = naming.Names(model.arch, entries, held)
     stored = {}
@@ -87,7 +87,7 @@ def _may_lack(name: str, model: Model, held: set[str]) -> bool:
         apart, whole = name.endswith(_LATENT[:2]), name.rsplit(".", 2)[0] + ".attn_kv_b.weight" in held
         return apart == whole
     layer = naming.NUMBER.search(name)
-    if layer is None or not name.startswith("blk.") or int(layer[1]) < (model.find("num_hidden_layers") or 1 << 30):
+    if layer is None or not name.startswith("blk.") or int(layer[1]) < model.layers:
         return False
     return not any(other.startswith(f"blk.{layer[1]}.") for other in held)
 
@@ -95,9 +95,8 @@ def _may_lack(name: str, model: Model, held: set[str]) -> bool:
 def _fill(checkpoint: Checkpoint, model: Model, names: naming.Names, tensors: dict[str, Tensor]) -> None:
     steps = FAMILIES[family_of(model.hf_class, model.arch) or "plain"]
     numbered: dict[tuple[str, str], dict[int, Tensor]] = {}
-    layers = model.find("num_hidden_layers") or 0
     for name, tensor in tensors.items():
-        for new, made in run(steps, naming.further_layer(name, layers), tensor, model):
+        for new, made in run(steps, naming.further_layer(name, model.layers), tensor, model):
             if checkpoint.doubt and not made.doubt:
                 made = replace(made, doubt=checkpoint.doubt)
             found = names.gguf_name(new)

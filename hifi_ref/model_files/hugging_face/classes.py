@@ -16,11 +16,12 @@ CLASSES: dict[str, str] = {
         Qwen3ASRForConditionalGeneration StepVLForConditionalGeneration QWenLMHeadModel Olmo2ForCausalLM
         Olmo3ForCausalLM OlmoeForCausalLM SeedOssForCausalLM PhiForCausalLM Phi3ForCausalLM Phi4ForCausalLMV
         PhiMoEForCausalLM GPTBigCodeForCausalLM Starcoder2ForCausalLM CodeShellForCausalLM CohereForCausalLM
-        DreamModel ExaoneForCausalLM Exaone4ForCausalLM Jais2ForCausalLM LLaDAMoEModel
+        DreamModel ExaoneForCausalLM Exaone4ForCausalLM
+        ExaoneMoEForCausalLM ExaoneMoeForCausalLM Exaone4_5_ForConditionalGeneration Jais2ForCausalLM LLaDAMoEModel
         LLaDAMoEModelLM MaincoderForCausalLM MapleForCausalLM MellumForCausalLM MiniCPM3ForCausalLM MPTForCausalLM
         MiniMaxText01ForCausalLM MiniMaxM1ForCausalLM MiniMaxM2ForCausalLM OrionForCausalLM PLMForCausalLM
         SmallThinkerForCausalLM StableLmForCausalLM StableLMEpochForCausalLM LlavaStableLMEpochForCausalLM
-        GrokForCausalLM Grok1ForCausalLM GroveMoeForCausalLM GlmOcrForConditionalGeneration Glm4ForCausalLM
+        GrokForCausalLM Grok1ForCausalLM GroveMoeForCausalLM GlmOcrForConditionalGeneration
         Glm4MoeForCausalLM Glm4vMoeForConditionalGeneration SolarOpenForCausalLM HYV3ForCausalLM LagunaForCausalLM
         EuroBertModel JinaEmbeddingsV5Model
     """,
@@ -35,6 +36,10 @@ CLASSES: dict[str, str] = {
         DeciLMForCausalLM DeepseekForCausalLM InternLM3ForCausalLM LLaDAModelLM
     """,
     "llama weights": "OlmoForCausalLM OLMoForCausalLM MiniCPMForCausalLM ArcticForCausalLM",
+    "granite_swa": "GraniteSWAForCausalLM",
+    "sarashina": "Sarashina2VisionForCausalLM",
+    "chameleon": "ChameleonForCausalLM ChameleonForConditionalGeneration",
+    "glm4": "Glm4ForCausalLM Glm4vForConditionalGeneration",
     "xverse": "XverseForCausalLM",
     "apertus": "ApertusForCausalLM",
     "plamo": "PlamoForCausalLM",
@@ -73,6 +78,10 @@ CLASSES: dict[str, str] = {
     "deepseek2 further layers": "DeepseekV32ForCausalLM Glm4MoeLiteForCausalLM GlmMoeDsaForCausalLM",
     "mamba": "MambaForCausalLM MambaLMHeadModel FalconMambaForCausalLM",
     "mamba2": "Mamba2ForCausalLM",
+    "granite hybrid": "GraniteMoeHybridForCausalLM BambaForCausalLM",
+    "nemotron_h": "NemotronHForCausalLM NemotronHPuzzleForCausalLM",
+    "falcon_h1": "FalconH1ForCausalLM",
+    "kimi_linear": "KimiLinearForCausalLM KimiLinearModel",
     "jamba": "JambaForCausalLM",
     "qwen3next": "Qwen3NextForCausalLM",
     "qwen3.5": """

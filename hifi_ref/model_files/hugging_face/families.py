@@ -10,26 +10,46 @@ Reference: the package `conversion` of llama.cpp v0.5.0.
 from __future__ import annotations
 
 from hifi_ref.model_files.hugging_face import fused
+from hifi_ref.model_files.hugging_face.common import (
+    BERT,
+    BIAS_OF_EXPERTS,
+    EMBEDDINGS_CUT,
+    EXTRA_LAYERS_LEFT_OUT,
+    FUSED_EXPERTS_TURNED,
+    LATENT,
+    MASKS_LEFT_OUT,
+    MERGED_INPUTS,
+    OUTPUT_LEFT_OUT,
+    OUTPUT_LEFT_OUT_IF_TIED,
+    QWEN_3_NEXT,
+    RAISED,
+    ROTARY,
+    ROTARY_WEIGHTS,
+    STATE_SPACE,
+    STATE_SPACE_2,
+)
 from hifi_ref.model_files.hugging_face.special import (
     after_the_padding,
+    four_axes,
+    halves_from_pairs,
     has_experts,
-    is_classifier,
     is_packed,
-    keys,
     matrices_of,
+    multiplied,
+    multiplied_by_part,
+    one_for_all_heads,
     one_head,
     queries,
     shuffled_columns,
     shuffled_queries,
     the_rest,
+    turns_by_sections,
 )
 from hifi_ref.model_files.hugging_face.steps import (
     SAME,
     Step,
     alternate,
-    as_the_file,
     doubted,
-    extra_layer,
     halves,
     in_groups,
     interleaved,
@@ -38,60 +58,8 @@ from hifi_ref.model_files.hugging_face.steps import (
     raised,
     rows_from,
     squeezed,
-    tied,
     turned,
     turned_alternate,
-    turned_halves,
-    upright,
-)
-
-# Rotary halves laid side by side: of weights and biases, or of weights alone.
-ROTARY = (
-    Step(r".*q_proj\.(weight|bias)", SAME, interleaved(queries)),
-    Step(r".*k_proj\.(weight|bias)", SAME, interleaved(keys)),
-)
-ROTARY_WEIGHTS = (
-    Step(r".*q_proj\.weight", SAME, interleaved(queries)),
-    Step(r".*k_proj\.weight", SAME, interleaved(keys)),
-)
-RAISED = (Step(r".*norm\.weight", SAME, raised(1.0)),)
-OUTPUT_LEFT_OUT = (Step(r"lm_head\.weight", ()),)
-OUTPUT_LEFT_OUT_IF_TIED = (Step(r"(model\.)?lm_head\.weight", (), when=tied),)
-BIAS_OF_EXPERTS = (Step(r"(.*\.expert_bias)", (r"\1.bias",)),)
-EXTRA_LAYERS_LEFT_OUT = (Step(r"model\.layers\.\d+\..*", (), when=extra_layer),)
-LATENT = (Step(r"(.*\.)kv_b_proj\.weight", (r"\1k_b_proj.weight", r"\1v_b_proj.weight", SAME[0]), fused.latent),)
-EMBEDDINGS_CUT = (Step(r".*embed_tokens\.weight", SAME, as_the_file("token_embd.weight")),)
-STATE_SPACE = (
-    Step(r"(.*)\.dt_bias", (r"\1.dt_proj.bias",)),
-    Step(r".*\.conv1d\.weight", SAME, squeezed),
-    Step(r".*\.A_log", SAME, minus_exp),
-)
-STATE_SPACE_2 = (*STATE_SPACE, Step(r".*\.(A_log|D)", SAME, upright))
-MASKS_LEFT_OUT = (Step(r".*\.attn\.(bias|masked_bias)", ()),)
-FUSED_EXPERTS_TURNED = (
-    Step(r"(.*)\.gate_up_proj(\.weight)?", (r"\1.gate_proj.weight", r"\1.up_proj.weight"), turned_halves),
-    Step(r"(.*experts)\.down_proj(\.weight)?", (r"\1.down_proj.weight",), turned),
-)
-BERT = (
-    Step(r"(?:bert|roberta|distilbert)\.(.*)", (r"\1",)),
-    Step(r"(.*)\.gamma", (r"\1.weight",)),
-    Step(r"(.*)\.beta", (r"\1.bias",)),
-    Step(r"(.*)\.parametrizations\.(.*)\.original", (r"\1.\2",)),
-    Step(r"embeddings\.position_ids|pooler\.dense\..*|cls\.(predictions|seq_relationship).*|vocab_.*", ()),
-    Step(r"classifier\.(weight|bias)", (r"classifier.out_proj.\1",), when=is_classifier),
-)
-
-
-QWEN_3_NEXT = (
-    *STATE_SPACE,
-    Step(r"(?!.*linear_attn\.norm\.weight).*norm\.weight", SAME, raised(1.0)),
-    Step(
-        r"model\.layers\.(\d+)\..*in_proj_qkvz\.weight",
-        (r"blk.\1.attn_qkv.weight", r"blk.\1.attn_gate.weight"),
-        fused.qwen3next,
-    ),
-    Step(r"(.*experts)\.gate_up_proj(\.weight)?", (r"\1.gate_proj.weight", r"\1.up_proj.weight"), halves),
-    Step(r"(.*experts)\.down_proj(\.weight)?", (r"\1.down_proj.weight",)),
 )
 
 FAMILIES: dict[str, tuple[Step, ...]] = {
@@ -101,6 +69,14 @@ FAMILIES: dict[str, tuple[Step, ...]] = {
     # Rows of q and k permuted.
     "llama": ROTARY,
     "llama weights": ROTARY_WEIGHTS,
+    "granite_swa": (*ROTARY, Step(r"(.*sinks)", (r"\1.weight",))),
+    "sarashina": (*ROTARY, Step(r"norm\..*", ())),
+    "chameleon": (
+        *ROTARY,
+        Step(r".*q_norm\.(weight|bias)", SAME, one_for_all_heads(keys=False)),
+        Step(r".*k_norm\.(weight|bias)", SAME, one_for_all_heads(keys=True)),
+    ),
+    "glm4": (Step(r".*[qk]_proj\.(weight|bias)", SAME, halves_from_pairs, turns_by_sections),),
     "xverse": (
         Step(r".*q_proj\.weight", SAME, interleaved(queries)),
         Step(r".*k_proj\.weight", SAME, interleaved(fused.shared_heads)),
@@ -219,26 +195,7 @@ FAMILIES: dict[str, tuple[Step, ...]] = {
         ),
         Step(r"(.*)\.gate_up_proj", (r"\1.gate_proj.weight", r"\1.up_proj.weight"), alternate),
     ),
-    "granitemoe": (
-        *ROTARY,
-        Step(
-            r"model\.layers\.(\d+)\.block_sparse_moe\.input_linear\.weight",
-            (r"blk.\1.ffn_gate_exps.weight", r"blk.\1.ffn_up_exps.weight"), halves,
-        ),
-        Step(
-            r"model\.layers\.(\d+)\.shared_mlp\.input_linear\.weight",
-            (r"blk.\1.ffn_gate_shexp.weight", r"blk.\1.ffn_up_shexp.weight"), halves,
-            lambda model, layer: bool(model.find("num_local_experts")),
-        ),
-        Step(
-            r"model\.layers\.(\d+)\.shared_mlp\.input_linear\.weight",
-            (r"blk.\1.ffn_gate.weight", r"blk.\1.ffn_up.weight"), halves,
-        ),
-        Step(
-            r"model\.layers\.(\d+)\.shared_mlp\.output_linear\.weight", (r"blk.\1.ffn_down.weight",),
-            when=lambda model, layer: not model.find("num_local_experts"),
-        ),
-    ),
+    "granitemoe": (*ROTARY, *MERGED_INPUTS),
     "dbrx": (
         Step(r"(.*\.experts\.mlp\.)(w1|v1)", (r"\1\2.weight",), matrices_of("ffn_hidden_size")),
         Step(r"(.*\.experts\.mlp\.)w2", (r"\1w2.weight",), matrices_of("ffn_hidden_size", turn=True)),
@@ -249,6 +206,32 @@ FAMILIES: dict[str, tuple[Step, ...]] = {
     # State spaces.
     "mamba": STATE_SPACE,
     "mamba2": (*STATE_SPACE_2, Step(r".*\.mixer\.norm\.weight", SAME, in_groups("n_groups"))),
+    "granite hybrid": (
+        *ROTARY, *MERGED_INPUTS, *STATE_SPACE_2,
+        Step(r".*\.mamba\.norm\.weight", SAME, in_groups("n_groups", "mamba_n_groups")),
+    ),
+    "nemotron_h": (
+        Step(r"model\.(.*)", (r"backbone.\1",)), *ROTARY_WEIGHTS, *STATE_SPACE_2,
+        Step(r".*\.mixer\.norm\.weight", SAME, in_groups("n_groups", "num_groups", "mamba_n_groups")),
+    ),
+    "falcon_h1": (
+        *STATE_SPACE_2,
+        Step(r".*\.mamba\.norm\.weight", SAME, in_groups("mamba_n_groups")),
+        Step(r".*down_proj\.weight", SAME, multiplied("mlp_multipliers.1")),
+        Step(r".*gate_proj\.weight", SAME, multiplied("mlp_multipliers.0")),
+        Step(r".*k_proj\.(weight|bias)", SAME, multiplied("key_multiplier", "attention_in_multiplier")),
+        Step(r".*[qv]_proj\.(weight|bias)", SAME, multiplied("attention_in_multiplier")),
+        Step(r".*o_proj\.(weight|bias)", SAME, multiplied("attention_out_multiplier")),
+        Step(r".*out_proj\.(weight|bias)", SAME, multiplied("ssm_out_multiplier")),
+        Step(r".*in_proj\.weight", SAME, multiplied_by_part),
+        Step(r".*lm_head\.weight", SAME, multiplied("lm_head_multiplier")),
+        Step(r".*embed_tokens\.weight", SAME, multiplied("embedding_multiplier")),
+    ),
+    "kimi_linear": (
+        Step(r".*\.[qkv]_conv1d\.weight", SAME, four_axes), *LATENT,
+        Step(r"(.*)\.dt_bias", (r"\1.dt_proj.bias",)),
+        Step(r".*\.A_log", SAME, minus_exp),
+    ),
     "jamba": (
         Step(r"(.*)\.moe\.(.*)", (r"\1.feed_forward.\2",)),
         Step(r"(.*)\.experts\.0\.(.*)", (r"\1.\2",), when=lambda model, layer: not has_experts(model, layer)),

@@ -51,6 +51,12 @@ class Model:
         return found
 
     @property
+    def layers(self) -> int:
+        """How many layers config.json says that the model has; beyond all where it says nothing."""
+        layers = self.config.get("num_hidden_layers")
+        return layers if isinstance(layers, int) and layers > 0 else 1 << 30
+
+    @property
     def heads(self) -> int:
         return self.number("num_attention_heads", "n_head", "n_heads")
 

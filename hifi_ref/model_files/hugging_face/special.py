@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from hifi_ref.model_files.hugging_face.model import Model
-from hifi_ref.model_files.hugging_face.steps import Maker
-from hifi_ref.model_files.hugging_face.tensors import Tensor, viewed
+from hifi_ref.model_files.hugging_face.steps import Maker, between, cut, times
+from hifi_ref.model_files.hugging_face.tensors import Tensor, joined, viewed
 
 
 def queries(model: Model) -> int:
@@ -69,3 +71,64 @@ def shuffled_queries(tensor: Tensor, model: Model, layer: int) -> list[Tensor]:
 def shuffled_columns(tensor: Tensor, model: Model, layer: int) -> list[Tensor]:
     """plamo's output projection, whose columns are heads: in the order of `shuffled_queries`."""
     return [viewed(tensor, lambda x: x.reshape(5120, 8, 5, 128).swapaxes(1, 2), tensor.shape)]
+
+
+def turns_by_sections(model: Model, layer: int) -> bool:
+    """Whether glm4 has rotary embeddings for images too."""
+    return "mrope_section" in model.rope
+
+
+def halves_from_pairs(tensor: Tensor, model: Model, layer: int) -> list[Tensor]:
+    """glm4v: of the rows of each head that are rotated, the even ones first, then the odd ones."""
+    size = model.find("head_dim") or model.number("hidden_size") // model.heads
+    factor = model.rope.get("partial_rotary_factor", model.config.get("partial_rotary_factor", 0.5))
+    rotated = int(size * factor)
+    parts = []
+    for start in range(0, tensor.shape[0], size):
+        head = between(tensor, start, start + size)
+        pairs = between(head, 0, rotated)
+        parts += [viewed(pairs, lambda x: x[::2]), viewed(pairs, lambda x: x[1::2]), between(head, rotated, size)]
+    return [joined(part for part in parts if part.shape[0])]
+
+
+def one_for_all_heads(keys: bool) -> Maker:
+    """chameleon: the first head's norm interleaved, and repeated for every head."""
+
+    def make(tensor: Tensor, model: Model, layer: int) -> list[Tensor]:
+        n = model.key_heads if keys else model.heads
+        size = tensor.shape[-1]
+        if size != model.number("hidden_size") // n:
+            raise ValueError(size)
+        return [viewed(tensor, lambda x: np.broadcast_to(x[0].reshape(2, -1).T, (n, size // 2, 2)), (n, size))]
+
+    return make
+
+
+def four_axes(tensor: Tensor, model: Model, layer: int) -> list[Tensor]:
+    """kimi: convolutions as llama.cpp keeps those of images."""
+    rows, width = tensor.shape[0], tensor.shape[-1]
+    return [viewed(tensor, lambda x: x.reshape(1, rows, 1, width))]
+
+
+def multiplied(*keys: str) -> Maker:
+    """falcon_h1: times numbers of config.json, where a key may end in the place in a list."""
+
+    def make(tensor: Tensor, model: Model, layer: int) -> list[Tensor]:
+        return [times(tensor, *(_factor(model, key) for key in keys))]
+
+    return make
+
+
+def _factor(model: Model, key: str) -> float:
+    name, _, place = key.partition(".")
+    value = model.config.get(name)
+    return float(value[int(place)] if place and isinstance(value, list) else value)  # type: ignore[arg-type]
+
+
+def multiplied_by_part(tensor: Tensor, model: Model, layer: int) -> list[Tensor]:
+    """falcon_h1's in_proj: times a number, and each of its parts times one more."""
+    inner = model.number("mamba_d_ssm")
+    state = model.number("mamba_n_groups") * model.number("mamba_d_state")
+    sizes = [inner, inner, state, state]
+    parts = cut(times(tensor, _factor(model, "ssm_in_multiplier")), [*sizes, tensor.shape[0] - sum(sizes)])
+    return [joined(times(part, _factor(model, f"ssm_multipliers.{i}")) for i, part in enumerate(parts))]

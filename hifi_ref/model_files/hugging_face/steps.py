@@ -68,7 +68,7 @@ def tied(model: Model, layer: int) -> bool:
 
 def extra_layer(model: Model, layer: int) -> bool:
     """Whether the layer stands behind the model's own, as one that predicts further tokens does."""
-    return layer >= (model.find("num_hidden_layers") or 1 << 30)
+    return layer >= model.layers
 
 
 def interleaved(heads: Callable[[Model], int]) -> Maker:
@@ -161,9 +161,20 @@ def raised(amount: float) -> Maker:
     """A number added to every weight."""
 
     def make(tensor: Tensor, model: Model, layer: int) -> list[Tensor]:
-        return [changed(tensor, lambda x: x + x.dtype.type(amount))]
+        return [changed(tensor, lambda x: (x.astype(np.float32) + np.float32(amount)).astype(x.dtype))]
 
     return make
+
+
+def times(tensor: Tensor, *factors: float) -> Tensor:
+    """Every weight times each of these, one after another, as PyTorch multiplies by a number of Python's."""
+    for factor in factors:
+        tensor = _times(tensor, np.float32(factor))
+    return tensor
+
+
+def _times(tensor: Tensor, factor: np.float32) -> Tensor:
+    return changed(tensor, lambda x: (x.astype(np.float32) * factor).astype(x.dtype))
 
 
 def minus_exp(tensor: Tensor, model: Model, layer: int) -> list[Tensor]:
