@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tests import checkpoint_codes as codes
-from tests import checkpoint_rarer
+from tests import checkpoint_newer, checkpoint_rarer
 from tests.checkpoints import (
     ATTENTION,
     BIASES,
@@ -303,4 +303,4 @@ CHECKPOINTS: dict[str, Checkpoint] = {
         config("LlamaForCausalLM", "llama", quantization_config={"quant_method": "gptq", "bits": 4}),
         ENDS | in_layers(NORMS), raw=codes.in_every_layer(codes.gptq, ATTENTION | MLP),
     ),
-} | checkpoint_rarer.CHECKPOINTS  # fmt: skip
+} | checkpoint_rarer.CHECKPOINTS | checkpoint_newer.CHECKPOINTS  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -56,3 +57,14 @@ def test_parts_for_images_belong_elsewhere(tmp_path: Path) -> None:
     assert source.elsewhere == [
         "multi_modal_projector.mm_input_projection_weight", "vision_tower.vision_model.post_layernorm.weight",
     ]  # fmt: skip
+
+
+def test_the_document_says_what_was_compared() -> None:
+    text = " ".join((Path(__file__).parents[2] / "docs" / "check.md").read_text().split())
+    made = [facts for by_type in converted.FACTS.values() for facts in by_type.values()]
+    architectures = {facts["architecture"] for facts in made}
+    tensors = sum(len(facts["tensors"]) for facts in made)
+    assert f"{len(converted.FACTS)} small checkpoints of {len(architectures)} GGUF architectures" in text
+    assert f"Each of the {tensors} tensors" in text
+    said = text.split("hold the table against:")[1].split("; and llama from")[0]
+    assert architectures == {name.split(" (")[0] for name in re.sub(r" \([^)]*\)", "", said).strip().split(", ")}

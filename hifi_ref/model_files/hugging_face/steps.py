@@ -158,16 +158,16 @@ def regrouped(*groups: slice) -> Callable[[Tensor, int, int], list[Tensor]]:
 
 
 def raised(amount: float) -> Maker:
-    """A number added to every weight."""
+    """A number added to every weight, which PyTorch rounds to their float first."""
 
     def make(tensor: Tensor, model: Model, layer: int) -> list[Tensor]:
-        return [changed(tensor, lambda x: (x.astype(np.float32) + np.float32(amount)).astype(x.dtype))]
+        return [changed(tensor, lambda x: x + x.dtype.type(amount))]
 
     return make
 
 
 def times(tensor: Tensor, *factors: float) -> Tensor:
-    """Every weight times each of these, one after another, as PyTorch multiplies by a number of Python's."""
+    """Every weight times each of these, one after another. PyTorch multiplies binary16 in binary32."""
     for factor in factors:
         tensor = _times(tensor, np.float32(factor))
     return tensor
