@@ -4,6 +4,9 @@ A step is: which names, what they become, and what is done to their numbers. Wha
 names: the tables of gguf-py, the tensors of images and sound, and experts, which are stacked. Which class of
 transformers is of which family stands in classes.
 
+A further family needs its steps here, its classes in classes, a small checkpoint in tests/checkpoint_models.py, and a
+run of tools/make_converted.py, which tells what the converter makes of that.
+
 Reference: the package `conversion` of llama.cpp v0.5.0.
 """
 

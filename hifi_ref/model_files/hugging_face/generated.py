@@ -27,7 +27,8 @@ def generated(model: Model) -> dict[str, Tensor]:
     try:
         kind = str(rope.get("rope_type") or "").lower()
         if kind == "llama3":
-            made[FREQUENCIES] = made_tensor(where, llama3_factors(rope, _size(model)), LIBRARY)
+            with np.errstate(all="ignore"):
+                made[FREQUENCIES] = made_tensor(where, llama3_factors(rope, _size(model)), LIBRARY)
         elif kind == "proportional":
             made[FREQUENCIES] = made_tensor(
                 where, proportional_factors(rope, min(MOST, model.number("global_head_dim")))

@@ -130,5 +130,7 @@ def multiplied_by_part(tensor: Tensor, model: Model, layer: int) -> list[Tensor]
     inner = model.number("mamba_d_ssm")
     state = model.number("mamba_n_groups") * model.number("mamba_d_state")
     sizes = [inner, inner, state, state]
+    if len(tensor.shape) != 2:
+        raise ValueError(tensor.shape)
     parts = cut(times(tensor, _factor(model, "ssm_in_multiplier")), [*sizes, tensor.shape[0] - sum(sizes)])
     return [joined(times(part, _factor(model, f"ssm_multipliers.{i}")) for i, part in enumerate(parts))]

@@ -133,6 +133,8 @@ def alternate(tensor: Tensor, model: Model, layer: int) -> list[Tensor]:
     if len(tensor.shape) == 2:
         return [viewed(tensor, lambda x: x[:, ::2]), viewed(tensor, lambda x: x[:, 1::2])]
     experts, rows, length = tensor.shape
+    if rows % 2:
+        raise ValueError(rows)
     made = (experts, rows // 2, length)
     return [viewed(tensor, lambda x: x[:, ::2], made), viewed(tensor, lambda x: x[:, 1::2], made)]
 

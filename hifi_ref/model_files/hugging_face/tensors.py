@@ -78,11 +78,13 @@ def made_tensor(name: str, x: np.ndarray, close: float = 0.0) -> Tensor:
 def viewed(tensor: Tensor, view: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...] | None = None) -> Tensor:
     """The tensor through a view of its numbers, whose rows then stand in the order of the view's first axes.
 
-    ``shape`` is the result's where the view has other axes.
+    ``shape`` is the result's where the view has other axes. Raises ValueError where the view has not as many numbers.
     """
     (part,) = tensor.parts
     planes = tuple(view(plane) for plane in part.planes)
     made = planes[0].shape if shape is None else shape
+    if planes[0].size * math.prod(tensor.shape) != part.planes[0].size * math.prod(made):
+        raise ValueError(made)
     return replace(tensor, shape=made, parts=(replace(part, planes=planes, count=_count(made)),))
 
 
@@ -137,7 +139,9 @@ def weights_of(tensor: Tensor) -> Weights:
     whole = all(part.stored is not None for part in tensor.parts) and len({p.stored for p in tensor.parts}) == 1
 
     def rows(which: Rows) -> np.ndarray:
-        return _read(tensor, which).astype(np.float32, copy=False)
+        # What overflows, or is not finite, the comparison tells of.
+        with np.errstate(all="ignore"):
+            return _read(tensor, which).astype(np.float32, copy=False)
 
     def stored(which: Rows) -> np.ndarray:
         return _gather(tensor, which, lambda part: part.stored)  # type: ignore[return-value, arg-type]
