@@ -43,9 +43,9 @@ def test_what_is_quantized_here_is_reproduced(tmp_path: Path, name: str) -> None
     assert (code, report["verdict"]["kind"], different(report)) == (0, "reproduced", {}), text
 
 
-@pytest.mark.parametrize("outtype", ["f16", "bf16"])
-def test_converted_files_themselves_are_reproduced(tmp_path: Path, outtype: str) -> None:
-    model = converted.as_converted(tmp_path, "qwen3moe", outtype)
+@pytest.mark.parametrize(("name", "outtype"), [("qwen3moe", "f16"), ("qwen3moe", "bf16"), ("gpt_oss mxfp4", "f32")])
+def test_converted_files_themselves_are_reproduced(tmp_path: Path, name: str, outtype: str) -> None:
+    model = converted.as_converted(tmp_path, name, outtype)
     assert compare(model, tmp_path / "checkpoint")[1]["verdict"]["kind"] == "reproduced"
 
 
