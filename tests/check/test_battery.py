@@ -60,10 +60,13 @@ def test_an_injury_is_found(tmp_path: Path, sound: Callable[[str], Sound], name:
     code, report = report_of(path, "--ignore=L")
     assert code == 1 and expected <= set(report["counts"]), report["findings"]
     assert report["verdict"]["kind"] in ("broken", "not sound")
-    matrix = [f"--imatrix={before.imatrix}"] if before.imatrix else []
-    code, report = report_of(path, "--ignore=L", f"--source={before.source}", *matrix)
+    flags = [f"--source={before.source}", *([f"--imatrix={before.imatrix}"] if before.imatrix else [])]
+    # The searches of these take seconds.
+    slow = kind.startswith(("IQ1", "IQ2", "IQ3"))
+    code, report = report_of(path, "--ignore=L", *flags, *(["--tensors=attn_q"] if slow else []))
     assert code == 1 and expected <= set(report["counts"])
-    assert set(different(report)) == patient.changed(before.path)
+    changed = patient.changed(before.path)
+    assert set(different(report)) == ({name for name in changed if "attn_q" in name} if slow else changed)
     assert ": every tensor is" not in report["verdict"]["sentence"]
 
 
