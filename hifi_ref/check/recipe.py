@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from hifi_ref.check.verdict import plural
@@ -59,12 +58,12 @@ def recipe_of(gguf: Gguf, findings: Findings, incomplete: bool = False) -> Recip
         return name
     if incomplete or gguf.data_start is None or any(tensor.type is None for tensor in gguf.tensors):
         return _unjudged(name, "not all tensors and types are known")
-    try:
-        mixtures = list(_mixtures(gguf, name))
-    except (NotDescribed, Refused) as problem:
-        return _unjudged(name, str(problem))
-    if not mixtures:
+    if gguf.dialect != REFERENCE and name not in hifi.FORK_FILE_TYPES:
         return _unjudged(name, f"its types were chosen by {DIALECTS[gguf.dialect].says}")
+    try:
+        mixtures, refusal = _mixtures(gguf, name)
+    except NotDescribed as problem:
+        return _unjudged(name, str(problem))
     if _contradicts(gguf, name, mixtures, findings):
         return _unjudged(name, f"no tensor is {llama_quantize.default_type(name)}")
     fitting = [mixture for mixture in mixtures if not _others(gguf, mixture)]
@@ -72,8 +71,10 @@ def recipe_of(gguf: Gguf, findings: Findings, incomplete: bool = False) -> Recip
         return _followed(name, fitting)
     if name in hifi.FORK_FILE_TYPES:
         return _unjudged(name, "the HIFI fork also goes by importance, or the types were chosen otherwise")
-    nearest = min((m for m in mixtures if m.kind == AS_NAMED), key=lambda mixture: len(_others(gguf, mixture)))
-    return _its_own(gguf, name, nearest, findings)
+    named = [mixture for mixture in mixtures if mixture.kind == AS_NAMED]
+    if not named:
+        return _unjudged(name, refusal)
+    return _its_own(gguf, name, min(named, key=lambda mixture: len(_others(gguf, mixture))), findings)
 
 
 def _name(gguf: Gguf, findings: Findings) -> str | Recipe:
@@ -97,21 +98,23 @@ def _unjudged(name: str | None, why: str) -> Recipe:
     return Recipe(NOT_JUDGED, name, None, [], [], [], f"{f'{name} by name, ' if name else ''}not judged: {why}")
 
 
-def _mixtures(gguf: Gguf, name: str) -> Iterator[_Mixture]:
-    """What the name may stand for, the likeliest first; nothing where that cannot be told."""
+def _mixtures(gguf: Gguf, name: str) -> tuple[list[_Mixture], str]:
+    """What the name may stand for, the likeliest first, and why llama-quantize stops at what is not among them."""
     if name in hifi.FORK_FILE_TYPES:
-        yield _Mixture(AS_NAMED, None, _as_the_fork(gguf, name))
-        return
-    if gguf.dialect != REFERENCE:
-        return
+        return [_Mixture(AS_NAMED, None, _as_the_fork(gguf, name))], ""
     model = models.read(gguf)
     shapes = {tensor.name: tensor.shape for tensor in gguf.tensors}
     stated = any(key in gguf.metadata for key in IMPORTANCE_KEYS)
-    for options in (Options(), Options(keep_split=True)):
-        for importance in (stated, not stated):
-            types = llama_quantize.choose(name, model, shapes, importance, options)
-            yield _Mixture(AS_NAMED, importance, types)
-    yield _Mixture(PURE, None, llama_quantize.choose(name, model, shapes, options=Options(pure=True)))
+    found, refusal = [], ""
+    for options in (Options(), Options(keep_split=True), Options(pure=True)):
+        for importance in (None,) if options.pure else (stated, not stated):
+            try:
+                types = llama_quantize.choose(name, model, shapes, bool(importance), options)
+            except Refused as refused:
+                refusal = refusal or str(refused)
+            else:
+                found.append(_Mixture(PURE if options.pure else AS_NAMED, importance, types))
+    return found, refusal
 
 
 def _as_the_fork(gguf: Gguf, name: str) -> dict[str, str | None]:
@@ -136,7 +139,7 @@ def _has(tensor: Tensor, wanted: str | None) -> bool:
 
 def _contradicts(gguf: Gguf, name: str, mixtures: list[_Mixture], findings: Findings) -> bool:
     """Whether a file is named after a type that it has not, though all mixtures that the name allows have it."""
-    if name in hifi.FORK_FILE_TYPES:
+    if not mixtures or name in hifi.FORK_FILE_TYPES:
         return False
     value, default = gguf.metadata["general.file_type"], llama_quantize.default_type(name)
     held = any(tensor.type_name == default for tensor in gguf.tensors)

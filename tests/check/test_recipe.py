@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,16 +14,18 @@ import numpy as np
 import pytest
 
 from hifi_ref.check.command import check_file
-from hifi_ref.check.recipe import Recipe
+from hifi_ref.check.recipe import Recipe, recipe_of
 from hifi_ref.check.report_json import SCHEMA_FILE
 from hifi_ref.mixtures.hifi import FORK_FILE_TYPES
-from hifi_ref.mixtures.llama_quantize import default_type, file_types
+from hifi_ref.mixtures.llama_quantize import Options, default_type, file_types
 from hifi_ref.model_files.dialects import REFERENCE
+from hifi_ref.model_files.findings import Findings
+from hifi_ref.model_files.gguf_file import map_file, scan
 from reference import quantizer
 from tests.check import rewrite
 from tests.hostile import run_check
 from tests.loading.models import TYPES, Model
-from tests.mixtures import models
+from tests.mixtures import asked, models
 from tests.paths import SAMPLE
 
 Q4_K_M = 15
@@ -79,6 +83,26 @@ def test_whatever_the_release_writes_is_as_named(source: Path, tmp_path: Path, n
     path = written(source, tmp_path, file_types()[name], True, pure=True)
     if recipe(path, REFERENCE).kind != "as named":
         assert recipe(path, REFERENCE).sentence == f"{name} by name, but all matrices {default_type(name)} (--pure)"
+
+
+@pytest.mark.parametrize("architecture", ["llama", "falcon", "qwen3moe", "bailingmoe3", "deepseek2", "mamba", "clip"])
+def test_models_of_all_kinds_are_as_named(tmp_path: Path, architecture: str) -> None:
+    """Types that the release chose for drawn models, with and without importance, also in the order of shards."""
+    draw = random.Random(architecture)
+    cases = list(asked.cases(tmp_path, draw, [architecture], 4, draw.sample(sorted(file_types()), 12)))
+    plain = [case._replace(options=Options(pure=i % 4 == 0, keep_split=i % 5 == 0)) for i, case in enumerate(cases)]
+    kinds = Counter()
+    for case, answer in zip(plain, quantizer.chosen_types([asked.question(case) for case in plain]), strict=True):
+        if answer.problem:
+            continue
+        held = Model(dict(case.model.keys), {n: (case.model.tensors[n][0], kind) for n, kind in answer.types.items()})
+        held.keys["general.file_type"] = ("u32", file_types()[case.file_type])
+        path = held.write(tmp_path / "held.gguf")
+        findings = Findings()
+        found = recipe_of(scan(map_file(path), findings, REFERENCE), findings)
+        assert found.kind in ("as named", "pure") and not findings.kept, (case, found)
+        kinds[found.kind] += 1
+    assert kinds["as named"] > 15 and kinds["pure"] > 0
 
 
 def test_pure_is_told_from_the_mixture(source: Path, tmp_path: Path) -> None:
