@@ -8,7 +8,7 @@ from pathlib import Path
 
 import hifi_ref
 from hifi_ref.check.comparison import Comparison
-from hifi_ref.check.report import RELEASE, Report, bits_per_weight, blocks_looked_at, by_type, totals
+from hifi_ref.check.report import RELEASE, Part, Report, bits_per_weight, blocks_looked_at, by_type, totals
 from hifi_ref.check.verdict import judged_blocks
 from hifi_ref.model_files.file_types import file_type, file_type_name
 from hifi_ref.model_files.finding_codes import CODES
@@ -27,15 +27,7 @@ def to_json(report: Report) -> dict[str, object]:
         "schema": SCHEMA,
         "path": report.path,
         "size": report.size,
-        "files": [
-            {
-                "path": part.path,
-                "size": part.size,
-                "metadata_entries": len(part.gguf.metadata),
-                "tensors": len(part.gguf.tensors),
-            }
-            for part in report.parts
-        ],
+        "files": [_file(part) for part in report.parts],
         "sound": report.sound,
         "version": gguf.version,
         "byte_order": "little" if gguf.order == "<" else "big",
@@ -74,6 +66,13 @@ def to_json(report: Report) -> dict[str, object]:
             for t in gguf.tensors
         ],
     }
+
+
+def _file(part: Part) -> dict[str, object]:
+    held = part.gguf
+    return {
+        "path": part.path, "size": part.size, "metadata_entries": len(held.metadata), "tensors": len(held.tensors)
+    }  # fmt: skip
 
 
 def _source(report: Report, comparison: Comparison) -> dict[str, object]:
