@@ -26,8 +26,8 @@ from hifi_ref.lanes.checks import check_finite, checked_array, format_offering, 
 from hifi_ref.lanes.choose import Kind
 
 LANES = ("auto", "numpy", "jax")
-# Where jax does the work for NumPy arrays when nobody named a lane: they lie in this machine's memory.
-HERE = "cpu"
+# Where jax decodes and multiplies NumPy arrays when nobody named a lane: they lie in this machine's memory.
+HERE = choose.HERE
 
 
 def encode(
@@ -75,7 +75,7 @@ def encode(
 
         if _in_memory(lane, given):
             own = None if weights is None else _numpy(weights)
-            return _like(x, jax_lane.encode_in_pieces(f, _numpy(x), own, shape))
+            return _like(x, jax_lane.encode_in_pieces(f, _numpy(x), own, shape, choose.platform()))
         return jax_lane.encode(f, x, weights, shape)
     own = None if weights is None else _numpy(weights)
     return _like(x, numpy_lane.encode(f, _numpy(x), own).reshape(shape))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -139,3 +140,68 @@ def test_the_public_functions_follow(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(np.array_equal(y, z) for y, z in zip(*results.values(), strict=True))
     counts = [("encode", 4096), ("decode", 4096), ("decode", 4096), ("dot", 4096), ("matmul", 8 * 4096)]
     assert asked == counts * 2
+
+
+# ANNOUNCED WORK BESIDE ANOTHER DEVICE
+
+
+WORK = [("Q4_K", False, 8 * MILLION)]
+
+
+@pytest.fixture
+def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A machine whose JAX takes a GPU by default, and the back ends that work was given to."""
+    given: list[str] = []
+    monkeypatch.setattr(kept, "keep", lambda: None)
+    monkeypatch.setattr(choose, "_platform", choose.HERE)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(choose, "_device", lambda: {"gpu": "cuda:0"}.get(choose.platform(), "cpu"))
+    whole = encoding._encode_chunks
+
+    def chunks(f, x, weights, platform, chunk):
+        given.append(platform)
+        return whole(f, x, weights, "cpu", chunk)
+
+    monkeypatch.setattr(encoding, "_encode_chunks", chunks)
+    return given
+
+
+@pytest.mark.parametrize(
+    ("refused", "given", "worker"),
+    [
+        ((), ["gpu"], "cuda:0 (JAX)"),
+        (("gpu",), ["cpu"], "cpu (JAX)"),
+        (("gpu", "cpu"), [], "cpu (NumPy, since no back end of JAX is exact here)"),
+    ],
+)
+def test_the_default_device_does_what_is_announced(
+    monkeypatch: pytest.MonkeyPatch, asked_for: list[str], refused: tuple[str, ...], given: list[str], worker: str
+) -> None:
+    """If its canary passes; else the processor's JAX; and NumPy only where that fails too, which is said."""
+    monkeypatch.setattr(canary, "failures", lambda platform: ("division",) if platform in refused else ())
+    monkeypatch.setattr(canary, "_warn_once", lambda platform: None)
+    choose.announce(WORK)
+    assert choose.workers("encode") == ()
+    x = np.random.default_rng(0).standard_normal((64, 256)).astype(np.float32)
+    monkeypatch.setattr(choose, "ENCODED_PIECE", 1 << 12)
+    assert np.array_equal(hr.encode("Q4_K", x), hr.encode("Q4_K", x, lane="numpy"))
+    assert (asked_for, choose.workers("encode")) == (given, (worker,))
+
+
+def test_a_default_device_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, asked_for: list[str]) -> None:
+    def broken(platform: str) -> tuple[str, ...]:
+        if platform == "gpu":
+            raise RuntimeError("no memory")
+        return ()
+
+    monkeypatch.setattr(canary, "failures", broken)
+    choose.announce(WORK)
+    assert choose.platform() == "cpu" and choose.lane(Q4_K, MILLION) == "jax"
+
+
+def test_what_nobody_announced_stays_here(monkeypatch: pytest.MonkeyPatch, asked_for: list[str]) -> None:
+    monkeypatch.setattr(canary, "failures", lambda platform: ())
+    assert choose.lane(Q4_K, 9 * MILLION) == "jax" and choose.platform() == "cpu"
+    choose.announce(WORK)
+    choose.announce([("Q4_K", False, MILLION)])
+    assert choose.platform() == "cpu"

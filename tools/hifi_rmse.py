@@ -2,7 +2,7 @@
 
 The root of the mean squared error, relative to that of the weights, on gaussian numbers, on numbers with heavy tails
 (Student's t, 3 degrees of freedom) and on the two-dimensional tensors of a model. Writes hifi_rmse.svg, prints the
-table.
+table. Needs hifi-ref[plots].
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from hifi_ref.check.report_json import SCHEMA
 from hifi_ref.check.report_json import to_json as one_to_json
 from hifi_ref.commands import terminal
 from hifi_ref.model_files.file_types import file_type, file_type_name
+from hifi_ref.model_files.files import name_of
 from hifi_ref.model_files.gguf_file import printable
 
 
@@ -35,6 +36,9 @@ def to_text(reports: Sequence[Report | Refused], colour: bool = False) -> str:
     parts.append(_table(reports))
     sentences = [report.verdict.sentence for report in reports if isinstance(report, Report)]
     parts += ["", *filter(None, sentences)] if any(sentences) else []
+    compared = [report.comparison for report in reports if isinstance(report, Report) and report.comparison]
+    workers = sorted({worker for comparison in compared for worker in comparison.encoded_on})
+    parts += [f"encoded again on: {', '.join(workers)}"] if workers else []
     return terminal.rendered(parts, colour)
 
 
@@ -46,6 +50,16 @@ def to_json(reports: Sequence[Report | Refused]) -> list[dict[str, object]]:
         else one_to_json(report)
         for report in reports
     ]
+
+
+def page_names(paths: Sequence[str]) -> list[str]:
+    """A name for the page of each model, after its first file; numbers tell those apart that are called the same."""
+    names: list[str] = []
+    for path in paths:
+        stem = name_of(path)
+        same = sum(name_of(other) == stem for other in paths[: len(names)])
+        names.append(f"{stem}{f'.{same}' if same else ''}.html")
+    return names
 
 
 def _table(reports: Sequence[Report | Refused]) -> Table:

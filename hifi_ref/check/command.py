@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from absl import flags
 
 from hifi_ref.check import batch
+from hifi_ref.check import verify as verification
+from hifi_ref.check.arguments import BARE, CODES_TEXT, USAGE, check_flags, flag_values
+from hifi_ref.check.attestation import read_statement, stated_flags, to_statement
 from hifi_ref.check.batch import Refused
 from hifi_ref.check.ignoring import ignoring
 from hifi_ref.check.look import check_file, check_model
 from hifi_ref.check.models import ModelFiles, models_of
 from hifi_ref.check.report import Report, to_text
 from hifi_ref.check.report_json import SCHEMA, to_json
+from hifi_ref.check.verify import verify
 from hifi_ref.commands import command_line, terminal
-from hifi_ref.commands.command_line import FAULT, FINE, FOUND, USAGE_ERROR, UsageError
-from hifi_ref.commands.usage import Usage, columns, help_text
+from hifi_ref.commands.command_line import FINE, FOUND, USAGE_ERROR, UsageError
+from hifi_ref.commands.usage import columns, help_text
 from hifi_ref.loading.report import NO_MODEL
+from hifi_ref.model_files import remote
 from hifi_ref.model_files.dialects import DIALECTS
 from hifi_ref.model_files.file_types import FILE_TYPES
-from hifi_ref.model_files.files import InputError
+from hifi_ref.model_files.files import InputError, name_of
 from hifi_ref.model_files.finding_codes import CODES, SEVERITIES, code_table
 from hifi_ref.model_files.findings import Findings
 from hifi_ref.model_files.gguf_file import TENSOR_TYPES, printable
@@ -32,54 +37,6 @@ __all__ = ["FILE_TYPES", "SCHEMA", "TENSOR_TYPES", "Report", "check_file", "main
 # From this size on a terminal sees a progress bar.
 LONG_FILE = 256 << 20
 
-USAGE = Usage(
-    "check",
-    "FILE.gguf ... [flags]",
-    "look at a GGUF file's structure and at every block of its tensors, and compare them with their source",
-    "Looks at a GGUF file's structure and at every block of its tensors, and tells what is wrong with it. With "
-    "--source it also encodes the source's weights again, and tells which blocks are not what the reference encoder "
-    "writes. FILE may be any shard of a model, which is checked whole, or stand for several models: a folder, or "
-    "a glob in quotes.",
-    {
-        FINE: "sound (and reproduced)",
-        FOUND: "findings, of the severity of --fail-on",
-        USAGE_ERROR: "wrong usage or a file that cannot be read",
-        FAULT: "a fault of this program",
-    },
-)
-# Flags that may stand without a value.
-BARE = ("--json", "--resume")
-CODES_TEXT = """
-finding codes (an error means a broken file, one that llama.cpp does not load, or another than its source gives; a
-warning one that no reference tool writes, or that the reference writes otherwise; both exit with 1; a note with 0):
-"""
-
-
-def _flag_values() -> flags.FlagValues:
-    values = command_line.flags_of_all()
-    source = "PATH: the weights it was made from: a GGUF, a safetensors file, or a folder with safetensors"
-    flags.DEFINE_string("source", None, source, flag_values=values)
-    imatrix = "FILE: the importance matrix it was quantized with, GGUF or .dat"
-    flags.DEFINE_string("imatrix", None, imatrix, flag_values=values)
-    flags.DEFINE_string("tensors", None, "REGEX: compare only tensors whose name matches", flag_values=values)
-    sample = "N: compare only about N blocks per tensor, drawn with --seed"
-    flags.DEFINE_integer("sample", None, sample, lower_bound=1, flag_values=values)
-    flags.DEFINE_integer("seed", 0, "N: another draw of the sample, 0 by default", lower_bound=0, flag_values=values)
-    resume = "FILE: keep what is done in FILE (default: beside the report or the file), and go on from there"
-    flags.DEFINE_string("resume", None, resume, flag_values=values)
-    dialect = "NAME: what the type ids mean, where the file leaves it open: one of the dialects below"
-    flags.DEFINE_enum("dialect", None, list(DIALECTS), dialect, flag_values=values)
-    fail_on = "SEVERITY: exit with 1 from findings of this severity on: error, warning (the default) or note"
-    flags.DEFINE_enum("fail-on", "warning", list(SEVERITIES), fail_on, flag_values=values)
-    ignore = "CODE[:REGEX]: pass over findings of this code, or letter, about tensors that match"
-    flags.DEFINE_multi_string("ignore", [], ignore, flag_values=values)
-    json = "FILE: write the report as JSON, to FILE or in place of the text"
-    flags.DEFINE_string("json", None, json, flag_values=values)
-    flags.DEFINE_string("html", None, "FILE: write the report as one page for a browser", flag_values=values)
-    quiet = "print the findings and the verdict, without the tables"
-    flags.DEFINE_boolean("quiet", False, quiet, flag_values=values)
-    return values
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, sys.argv's where None, without a program name; return the exit code."""
@@ -87,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    values = _flag_values()
+    values = flag_values()
     rest = command_line.parse(values, arguments, bare=BARE)
     if values.help:
         dialects = "\n".join(columns([(name, dialect.says) for name, dialect in DIALECTS.items()]))
@@ -97,8 +54,11 @@ def _run(arguments: list[str]) -> int:
     if not rest:
         raise UsageError("a FILE is needed, none is given")
     models = models_of(rest)
-    _check_flags(values, len(models))
-    command_line.check_writable((values.json, values.html, values.resume))
+    check_flags(values, len(models))
+    html = values.html if len(models) == 1 or values.html is None else _folder(values.html)
+    command_line.check_writable((values.json, html, values.attest, values.resume))
+    if values.verify is not None:
+        return _run_verify(models, values)
     if len(models) == 1:
         return _run_one(models[0], values)
     return _run_several(models, values)
@@ -108,11 +68,30 @@ def _run_one(files: ModelFiles, values: flags.FlagValues) -> int:
     report = _checked(files, values)
     if values.source is not None:
         _compare(report, values)
+    statement = functools.partial(to_statement, report, stated_flags(values))
     command_line.deliver(
-        ((values.json, lambda: command_line.json_text(to_json(report))), (values.html, lambda: _to_html(report))),
-        lambda: to_text(report, values.quiet, terminal.has_colour()),
+        (
+            (values.json, lambda: command_line.json_text(to_json(report))),
+            (values.html, lambda: _to_html(report)),
+            (values.attest, lambda: command_line.json_text(statement())),
+        ),
+        lambda: to_text(report, values.quiet, terminal.has_colour(), values.attest),
     )
     return _exit_code(report, values)
+
+
+def _run_verify(models: Sequence[ModelFiles], values: flags.FlagValues) -> int:
+    """Hold all files that were named against a statement."""
+    paths = [path for files in models for path in files.paths]
+    with _reading(values.verify):
+        statement = read_statement(values.verify)
+    with _reading(paths[0]), terminal.progress(_size(paths), "bytes", "hashing", LONG_FILE) as advance:
+        found = verify(values.verify, statement, paths, [name for files in models for name in files.missing], advance)
+    command_line.deliver(
+        ((values.json, lambda: command_line.json_text(verification.to_json(found))),),
+        lambda: verification.to_text(found),
+    )
+    return FOUND if found.differences else FINE
 
 
 def _run_several(models: Sequence[ModelFiles], values: flags.FlagValues) -> int:
@@ -126,6 +105,11 @@ def _run_several(models: Sequence[ModelFiles], values: flags.FlagValues) -> int:
             reports.append(report)
         except InputError as error:
             reports.append(Refused(files.paths[0], str(error)))
+    if values.html is not None:
+        pages = [report for report in reports if isinstance(report, Report)]
+        names = [os.path.join(values.html, name) for name in batch.page_names([page.path for page in pages])]
+        made = [functools.partial(_to_html, page) for page in pages]
+        command_line.deliver(zip(names, made, strict=True), str)
     command_line.deliver(
         ((values.json, lambda: command_line.json_text(batch.to_json(reports))),),
         lambda: batch.to_text(reports, terminal.has_colour()),
@@ -148,23 +132,14 @@ def _reading(path: str) -> Iterator[None]:
         raise InputError(message) from None
 
 
-def _check_flags(values: flags.FlagValues, models: int) -> None:
-    """Raises UsageError where the flags make no sense together."""
-    if values.source is None:
-        for name in ("imatrix", "tensors", "sample", "resume"):
-            if values[name].value is not None:
-                raise UsageError(f"--{name} needs a --source to compare with")
-    ignoring(values.ignore)
-    if models > 1 and values.html is not None:
-        raise UsageError(f"--html makes a page of one model, and {models} are given")
-    if models > 1 and values.resume not in (None, "-"):
-        raise UsageError(f"--resume=FILE keeps the results of one model, and {models} are given")
-    if values.tensors is not None:
-        try:
-            re.compile(values.tensors)
-        except re.error as error:
-            message = f"--tensors={printable(values.tensors)} is no regular expression: {error}"
-            raise UsageError(message) from None
+def _folder(path: str) -> str:
+    """Make the folder for a page of each model; a path in it. Raises InputError."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        message = f"cannot write {printable(path)}: {error.strerror} (of several models it is a folder of pages)"
+        raise InputError(message) from None
+    return os.path.join(path, "index.html")
 
 
 def _to_html(report: Report) -> str:
@@ -175,9 +150,22 @@ def _to_html(report: Report) -> str:
 
 def _checked(files: ModelFiles, values: flags.FlagValues) -> Report:
     """Look at a model, with a progress bar on a terminal. Raises InputError where a file cannot be read."""
-    size = sum(os.path.getsize(path) for path in files.paths if os.path.isfile(path))
-    with _reading(files.paths[0]), terminal.progress(size, "bytes", "checking", LONG_FILE) as advance:
-        return check_model(files, advance, values.dialect, Findings(ignores=ignoring(values.ignore)))
+    findings = Findings(ignores=ignoring(values.ignore))
+    hashed = _hashed(values)
+    with _reading(files.paths[0]), terminal.progress(_size(files.paths), "bytes", "checking", LONG_FILE) as advance:
+        payload = not values["structure-only"].value
+        return check_model(files, advance, values.dialect, findings, hashed, payload)
+
+
+def _hashed(values: flags.FlagValues) -> bool:
+    """Whether a report is asked for that carries hashes: they take their time."""
+    return any(path is not None for path in (values.attest, values.json, values.html))
+
+
+def _size(paths: Sequence[str]) -> int:
+    """Of all files that are there, those at addresses among them."""
+    here = sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
+    return here + sum(remote.about(path)[0] for path in paths if remote.is_remote(path))
 
 
 def _compare(report: Report, values: flags.FlagValues, i: int = 0) -> None:
@@ -188,14 +176,18 @@ def _compare(report: Report, values: flags.FlagValues, i: int = 0) -> None:
     state = values.resume
     written = [path for path in (values.html, values.json) if path not in (None, "-")]
     if state == "-" or state is None and written:
-        state = f"{[*written, report.path][0]}{f'.{i}' if i else ''}.state"
+        beside = name_of(report.path) if remote.is_remote(report.path) else report.path
+        state = f"{[*written, beside][0]}{f'.{i}' if i else ''}.state"
     resumed = values.resume is not None
-    options = Options(values.source, values.imatrix, values.tensors, values.sample, values.seed, state, resumed)
+    options = Options(
+        values.source, values.imatrix, values.tensors, values.sample, values.seed, state, resumed, _hashed(values)
+    )
     with _reading(report.path), ExitStack() as bars:
 
-        def start_progress(weights: int, seconds: float) -> Callable[[int], object]:
-            title = f"encoding again, about {max(1, seconds):.0f} s"
-            return bars.enter_context(terminal.progress(weights, "weights", title))
+        def start(title: str, unit: str, total: int) -> Callable[[int, str], object]:
+            bars.close()
+            return bars.enter_context(terminal.progress(total, unit, title))
 
+        bars_of = functools.partial(start, "encoding again", "weights"), functools.partial(start, "fetching", "bytes")
         files = {part.path: part.gguf for part in report.parts}
-        report.comparison = compare(files, report.gguf, options, report.findings, start_progress)
+        report.comparison = compare(files, report.gguf, options, report.findings, *bars_of)

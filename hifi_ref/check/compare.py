@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from hifi_ref import api
 from hifi_ref.check import importance, reproduce
 from hifi_ref.check.comparison import NOT_JUDGED, Comparison, Options, TensorResult
 from hifi_ref.check.differences import add_findings
+from hifi_ref.check.hashes import hash_files, source_files
 from hifi_ref.check.meaning import result_of, settle
 from hifi_ref.check.metadata import compare_metadata
 from hifi_ref.check.resume import digest_of, load_state, save_state
@@ -26,6 +28,7 @@ from hifi_ref.model_files.context import contexts
 from hifi_ref.model_files.findings import Findings
 from hifi_ref.model_files.gguf_file import Gguf, Tensor, printable
 from hifi_ref.model_files.imatrix import Imatrix, read_imatrix
+from hifi_ref.model_files.remote import StartProgress, check_unchanged, local_copy
 from hifi_ref.model_files.source import NotKnown, Source, SourceError, Weights, layouts, open_source
 from hifi_ref.model_files.tensor_types import is_defined
 
@@ -33,9 +36,6 @@ from hifi_ref.model_files.tensor_types import is_defined
 AT_A_TIME = 2
 # Seconds between two states on disk.
 SAVE_EVERY = 2.0
-
-# Called with weights to encode and an estimate in seconds; returns what is called with the weights that are done.
-StartProgress = Callable[[int, float], Callable[[int], object]]
 
 
 class Plan(NamedTuple):
@@ -52,7 +52,8 @@ def compare(
     gguf: Gguf,
     options: Options,
     findings: Findings,
-    start_progress: StartProgress = lambda weights, seconds: lambda done: None,
+    start_progress: StartProgress = lambda weights: lambda done, name: None,
+    start_fetching: StartProgress = lambda nbytes: lambda done, name: None,
 ) -> Comparison:
     """Compare a sound model's tensors with their source. Findings are added to ``findings``.
 
@@ -61,8 +62,30 @@ def compare(
     """
     if any(file.order == ">" for file in files.values()):
         raise SourceError("a big-endian file cannot be compared with its source: convert it with gguf_convert_endian")
-    source = open_source(options.source, gguf)
-    imatrix = read_imatrix(options.imatrix) if options.imatrix else Imatrix({})
+    with ExitStack() as open_now:
+        path = open_now.enter_context(local_copy(options.source, start_fetching))
+        matrix = open_now.enter_context(local_copy(options.imatrix, start_fetching)) if options.imatrix else None
+        source = open_source(path, gguf)
+        imatrix = read_imatrix(matrix) if matrix else Imatrix({})
+        pool = open_now.enter_context(ThreadPoolExecutor(1))
+        made_from = (source_files(path), [matrix] if matrix else []) if options.hashed else ((), ())
+        hashing = [pool.submit(hash_files, paths) for paths in made_from]
+        comparison = _compare_with(source, imatrix, files, gguf, options, findings, start_progress)
+        comparison.source_files, comparison.imatrix_files = (done.result() for done in hashing)
+    if options.state and os.path.exists(options.state):
+        os.unlink(options.state)
+    return comparison
+
+
+def _compare_with(
+    source: Source,
+    imatrix: Imatrix,
+    files: Mapping[str, Gguf],
+    gguf: Gguf,
+    options: Options,
+    findings: Findings,
+    start_progress: StartProgress,
+) -> Comparison:
     wanted = [t for t in gguf.tensors if t.readable and re.search(options.tensors or "", t.name)]
     digest = digest_of(files, options)
     holders = {id(tensor): (path, file) for path, file in files.items() for tensor in file.tensors}
@@ -82,12 +105,13 @@ def compare(
         left_out=[t.name for t in gguf.tensors if t.name not in compared], elsewhere=source.elsewhere,
         coverage=importance.coverage(imatrix, gguf.tensors, results) if options.imatrix else None,
         misfits=_misfits(wanted, results, imatrix),
+        encoded_on=choose.workers("encode"),
     )  # fmt: skip
     names_of = {t.name: printable(os.path.basename(holders[id(t)][0])) for t in gguf.tensors if len(files) > 1}
     add_findings(gguf, comparison, findings, names_of)
-    comparison.metadata = compare_metadata(gguf, options.source, source.form, findings)
-    if options.state and os.path.exists(options.state):
-        os.unlink(options.state)
+    comparison.metadata = compare_metadata(gguf, source.path, source.form, findings)
+    for file in files.values():
+        check_unchanged(file.data)
     return comparison
 
 
@@ -101,13 +125,13 @@ def _compare_all(
 ) -> None:
     """Put each tensor's result into ``done``, which is saved now and then, and when anything interrupts."""
     work = _work(plans, options.sample)
-    seconds = choose.announce(work)
-    report_done, stopping = start_progress(sum(weights for _, _, weights in work), seconds), threading.Event()
+    choose.announce(work)
+    report_done, stopping = start_progress(sum(weights for _, _, weights in work)), threading.Event()
 
-    def progress(weights: int) -> None:
+    def progress(weights: int, name: str) -> None:
         if stopping.is_set():
             raise KeyboardInterrupt
-        report_done(weights)
+        report_done(weights, name)
 
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         running = [pool.submit(_compare_tensor, gguf, plan, options, progress) for plan in plans]
@@ -176,13 +200,17 @@ def _work(plans: list[Plan], sample: int | None) -> list[tuple[str, bool, int]]:
     return work
 
 
-def _compare_tensor(gguf: Gguf, plan: Plan, options: Options, progress: Callable[[int], object]) -> TensorResult:
+def _compare_tensor(gguf: Gguf, plan: Plan, options: Options, progress: Callable[[int, str], object]) -> TensorResult:
     name, known = plan.tensor.known_type.name, contexts(gguf).get(plan.tensor.name, {})
 
     def encode(x: np.ndarray, row: np.ndarray | None, outliers: int | None) -> np.ndarray:
         context = known or ({} if outliers is None else {"outliers": outliers})
         return api.encode(name, x, row, **context)
 
+    def done(weights: int) -> None:
+        progress(weights, plan.tensor.name)
+
+    done(0)
     sourced = reproduce.SourcedTensor(plan.gguf, plan.tensor, plan.weights, encode)
-    tally, way = reproduce.follow(sourced, plan.ways, options.sample, options.seed, progress)
+    tally, way = reproduce.follow(sourced, plan.ways, options.sample, options.seed, done)
     return result_of(plan.tensor, tally, way, plan.weights)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+from hifi_ref.check.hashes import HashedFile
 from hifi_ref.check.metadata import MetadataComparison
 
 REPRODUCED, OTHERWISE, DIFFERS, NOT_JUDGED = "reproduced", "otherwise", "differs", "not judged"
@@ -12,7 +13,10 @@ REPRODUCED, OTHERWISE, DIFFERS, NOT_JUDGED = "reproduced", "otherwise", "differs
 
 @dataclass(frozen=True)
 class Options:
-    """What to compare with, and how much of it. The file ``state`` keeps results; ``resume`` goes on from there."""
+    """What to compare with, and how much of it. The file ``state`` keeps results; ``resume`` goes on from there.
+
+    ``hashed`` asks for the hashes of the files of source and importance matrix.
+    """
 
     source: str
     imatrix: str | None = None
@@ -21,6 +25,7 @@ class Options:
     seed: int = 0
     state: str | None = None
     resume: bool = False
+    hashed: bool = False
 
 
 @dataclass
@@ -83,7 +88,8 @@ class Comparison:
 
     ``elsewhere`` are the source's names that belong into another file, as those of a model's eyes and ears do.
     ``left_out`` are the file's tensors that were not asked for, or cannot be read; ``coverage`` is None without an
-    importance matrix, ``misfits`` says which of its entries have another width than their tensor.
+    importance matrix, ``misfits`` says which of its entries have another width than their tensor. ``encoded_on`` are
+    the devices and lanes that encoded again; the files of source and matrix are there where they were hashed.
     """
 
     options: Options
@@ -97,3 +103,6 @@ class Comparison:
     misfits: dict[str, str] = field(default_factory=dict)
     metadata: MetadataComparison | None = None
     elsewhere: list[str] = field(default_factory=list)
+    encoded_on: tuple[str, ...] = ()
+    source_files: list[HashedFile] = field(default_factory=list)
+    imatrix_files: list[HashedFile] = field(default_factory=list)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import NamedTuple
 
 from hifi_ref.check.damage import Damage
+from hifi_ref.check.hashes import Hashes, Hashing
 from hifi_ref.check.loads import judge_loading
 from hifi_ref.check.models import ModelFiles
 from hifi_ref.check.payload import check_payload
@@ -16,7 +18,11 @@ from hifi_ref.check.report import Part, Report
 from hifi_ref.check.shards import check_shards
 from hifi_ref.model_files.dialects import REFERENCE
 from hifi_ref.model_files.findings import Finding, Findings
-from hifi_ref.model_files.gguf_file import Gguf, map_file, printable, scan
+from hifi_ref.model_files.gguf_file import Gguf, Tensor, map_file, printable, scan
+from hifi_ref.model_files.gguf_place import check_padding
+from hifi_ref.model_files.remote import RemoteMap, check_unchanged, held
+
+Progress = Callable[[int, str], object]
 
 
 class _Scanned(NamedTuple):
@@ -34,41 +40,58 @@ def check_file(
     ``progress`` is called with the number of bytes whenever some are done. ``dialect``, a key of DIALECTS, says what
     the type ids mean; None finds out.
     """
-    return check_model(ModelFiles([os.fspath(path)]), progress, dialect)
+    return check_model(ModelFiles([os.fspath(path)]), lambda nbytes, name: progress(nbytes), dialect)
 
 
 def check_model(
     files: ModelFiles,
-    progress: Callable[[int], object] = lambda nbytes: None,
+    progress: Progress = lambda nbytes, name: None,
     dialect: str | None = None,
     findings: Findings | None = None,
+    hashed: bool = False,
+    payload: bool = True,
 ) -> Report:
     """Check all files of a model, as `check_file` does; what is wrong with one of several names it.
 
-    ``findings``, which the report keeps, says what is to be ignored.
+    ``progress`` is called with the number of bytes that are done, which may be 0, and the tensor that is looked at.
+    ``findings``, which the report keeps, says what is to be ignored; ``hashed`` asks for the files' hashes.
+    Without ``payload`` no tensor's bytes are looked at, and the verdict says so.
     """
     findings = Findings() if findings is None else findings
     scanned = _scan(files.paths, dialect, findings.ignores)
+    parts = []
     for path, one in zip(files.paths, scanned, strict=True):
-        _look_at_blocks(one, progress)
+        hashes = _look_at_blocks(one, progress, hashed) if payload else None
+        parts.append(Part(path, len(one.gguf.data), one.gguf, hashes))
         _take(findings, one.findings, printable(os.path.basename(path)) if len(scanned) > 1 else None)
     check_shards(files, [gguf for gguf, _ in scanned], findings)
-    parts = [Part(path, len(gguf.data), gguf) for path, (gguf, _) in zip(files.paths, scanned, strict=True)]
     whole = parts[0].gguf
     if len(parts) > 1:
         whole = replace(whole, tensors=[tensor for part in parts for tensor in part.gguf.tensors])
     recipe = recipe_of(whole, findings, bool(files.missing))
     loading = judge_loading([part.gguf for part in parts], findings)
-    return Report(parts[0].path, sum(part.size for part in parts), whole, findings, parts, loading, recipe)
+    return Report(parts[0].path, sum(part.size for part in parts), whole, findings, parts, loading, recipe, payload)
 
 
-def _look_at_blocks(one: _Scanned, progress: Callable[[int], object]) -> None:
+def _look_at_blocks(one: _Scanned, progress: Progress, hashed: bool) -> Hashes | None:
     damage = Damage(one.gguf, one.findings)
-    for tensor in one.gguf.tensors:
-        if tensor.readable:
-            check_payload(one.gguf, tensor, one.findings, progress)
+    hashing = Hashing(one.gguf) if hashed else None
+    for tensor in one.gguf.in_file_order():
+        progress(0, tensor.name)
+        here = held(one.gguf.data, tensor.start, tensor.start + tensor.known_nbytes)
+        with here, nullcontext() if hashing is None else hashing.beside(tensor):
+            check_payload(one.gguf, tensor, one.findings, _of(tensor, progress))
             damage.look(tensor)
     damage.conclude()
+    hashes = None if hashing is None else hashing.finish()
+    if isinstance(one.gguf.data, RemoteMap) and one.gguf.header_end is not None:
+        check_padding(one.gguf, one.findings)
+    check_unchanged(one.gguf.data)
+    return hashes
+
+
+def _of(tensor: Tensor, progress: Progress) -> Callable[[int], object]:
+    return lambda nbytes: progress(nbytes, tensor.name)
 
 
 def _take(findings: Findings, others: Findings, file: str | None) -> None:

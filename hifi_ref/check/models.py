@@ -1,5 +1,7 @@
 """Which files are meant, and which of them are one model: a file, several, a folder, a glob, or any shard of a set.
 
+Files and folders may be addresses, https://... or hf://owner/repo.
+
 llama.cpp finds the shards of a model by their names, NAME-00001-of-00005.gguf and so on; so does this.
 """
 
@@ -12,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from hifi_ref.model_files import remote
 from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import printable
 
@@ -31,7 +34,8 @@ def models_of(arguments: Iterable[str]) -> list[ModelFiles]:
     for argument in arguments:
         for path in _files(argument):
             files = with_its_shards(path)
-            models.setdefault(os.path.abspath(files.paths[0]), files)
+            first = files.paths[0]
+            models.setdefault(first if remote.is_remote(first) else os.path.abspath(first), files)
     return list(models.values())
 
 
@@ -42,7 +46,8 @@ def with_its_shards(path: str) -> ModelFiles:
         return ModelFiles([path])
     stem, total = SHARD.fullmatch(path)[1], place[1]  # type: ignore[index]
     names = [f"{stem}-{number:05}-of-{total:05}.gguf" for number in range(1, total + 1)]
-    there = [name for name in names if os.path.exists(name)] or [path]
+    exists = remote.exists if remote.is_remote(path) else os.path.exists
+    there = [name for name in names if exists(name)] or [path]
     return ModelFiles(there, [name for name in names if name not in there])
 
 
@@ -55,7 +60,12 @@ def place_in_name(path: str | os.PathLike[str]) -> tuple[int, int] | None:
 
 
 def _files(argument: str) -> Iterator[str]:
-    if os.path.isdir(argument):
+    if remote.is_remote(argument):
+        in_folder = None if argument.endswith(".gguf") else remote.listed(argument)
+        if in_folder == []:
+            raise InputError(f"{printable(argument)} is a folder, and there is no .gguf file in it")
+        yield from [argument] if in_folder is None else in_folder
+    elif os.path.isdir(argument):
         found = sorted(os.fspath(path) for path in Path(argument).glob("*.gguf"))
         if not found:
             raise InputError(f"{printable(argument)} is a directory, and there is no .gguf file in it")

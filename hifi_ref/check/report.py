@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from rich.console import RenderableType
@@ -11,10 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 import hifi_ref
+from hifi_ref.check import provenance
 from hifi_ref.check.comparison import OTHERWISE, REPRODUCED, Comparison, TensorResult
+from hifi_ref.check.hashes import Hashes
 from hifi_ref.check.loads import Loading
+from hifi_ref.check.provenance import RELEASE
 from hifi_ref.check.recipe import Recipe
-from hifi_ref.check.verdict import Verdict, judge, judged_blocks, plural
+from hifi_ref.check.verdict import GOOD, Verdict, judge, judged_blocks, plural
 from hifi_ref.commands import terminal
 from hifi_ref.model_files.dialects import REFERENCE
 from hifi_ref.model_files.file_types import file_type, file_type_name
@@ -23,7 +26,6 @@ from hifi_ref.model_files.findings import Findings
 from hifi_ref.model_files.gguf_file import Gguf, Tensor, printable
 from hifi_ref.model_files.tensor_types import is_defined
 
-RELEASE = "llama.cpp v0.5.0"
 # Findings of one code that are printed; the JSON holds more.
 SHOWN = 5
 # Of findings on a terminal, the severest first.
@@ -31,11 +33,12 @@ COLOURS = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
 
 
 class Part(NamedTuple):
-    """One file of a model."""
+    """One file of a model; ``hashes`` are there where they were asked for."""
 
     path: str
     size: int
     gguf: Gguf
+    hashes: Hashes | None = None
 
 
 @dataclass
@@ -43,6 +46,7 @@ class Report:
     """What `check_model` found. The model is sound when ``findings`` has no entry.
 
     ``path`` is that of the only or the first file; ``gguf`` has its metadata, and the tensors of all ``parts``.
+    ``payload`` says whether the tensors' blocks were looked at.
     """
 
     path: str
@@ -52,12 +56,14 @@ class Report:
     parts: list[Part]
     loading: Loading
     recipe: Recipe
+    payload: bool = True
     comparison: Comparison | None = None
+    date: str = field(default_factory=provenance.date)
 
     @property
     def sound(self) -> bool:
-        """Nothing is wrong with the file itself, whatever it was made from."""
-        return all(code[0] == "E" or CODES[code].severity == "note" for code in self.findings.counts)
+        """Nothing is wrong with the file itself, whatever it was made from; all of it was looked at."""
+        return self.payload and all(code[0] == "E" or CODES[code].severity == "note" for code in self.findings.counts)
 
     @property
     def reproduced(self) -> bool | None:
@@ -66,28 +72,40 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        return judge(self.path, self.gguf, self.findings, self.comparison)
+        return judge(self.path, self.gguf, self.findings, self.comparison, self.payload)
 
 
-def to_text(report: Report, quiet: bool = False, colour: bool = False) -> str:
-    """The report as text: the file, a line per tensor, the types, the findings and the verdict."""
+def to_text(report: Report, quiet: bool = False, colour: bool = False, attested: str | None = None) -> str:
+    """The report as text: the file, a line per tensor, the types, the findings and the verdict.
+
+    ``attested`` is the path of an attestation, which repeats the verdict: if that is not good, nobody shall miss it.
+    """
     parts: list[RenderableType] = [headline(report)]
     if not quiet and report.gguf.tensors:
         parts += ["", _tensor_table(report), "", _type_table(report)]
     parts += ["", *findings_lines(report), verdict_text(report)]
     if report.verdict.sentence:
         parts += ["", report.verdict.sentence]
-    parts += [
-        "",
-        f"rests on: {rests_on(report)}",
-        f"recipe: {report.recipe.sentence}",
-        f"loading: {report.loading.line}",
-    ]
+    parts += ["", f"rests on: {rests_on(report)}"]
+    if report.comparison is not None and report.comparison.encoded_on:
+        parts.append(f"encoded again on: {', '.join(report.comparison.encoded_on)}")
+    parts += [f"recipe: {report.recipe.sentence}", f"loading: {report.loading.line}"]
+    if attested is not None:
+        parts += ["", _attested(report, attested)]
     return terminal.rendered(parts, colour)
+
+
+def _attested(report: Report, path: str) -> Text:
+    kind, reason, _ = report.verdict
+    if kind in GOOD:
+        return Text(f"attested: {printable(path)} says: {kind}: {reason}")
+    return Text(f"ATTESTED AS {kind.upper()}: {printable(path)} says: {kind}: {reason}", "bold red")
 
 
 def blocks_looked_at(report: Report) -> int:
     """Blocks of the tensors that are in the file and of a format that is defined here."""
+    if not report.payload:
+        return 0
     return sum(t.blocks or 0 for t in report.gguf.tensors if t.readable and is_defined(t.known_type))
 
 
@@ -175,7 +193,7 @@ def findings_lines(report: Report) -> list[str | Text]:
 def verdict_text(report: Report) -> Text:
     """The verdict and its reason, in the colour of the severest finding."""
     kind, reason, _ = report.verdict
-    return Text(f"{kind}: {reason}", _worst(report.findings.counts) or "green")
+    return Text(f"{kind}: {reason}", _worst(report.findings.counts) or ("green" if kind in GOOD else "yellow"))
 
 
 def bits_per_weight(tensor: Tensor) -> float | None:

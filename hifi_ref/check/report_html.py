@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import numpy as np
 
 from hifi_ref.check.comparison import DIFFERS, OTHERWISE, REPRODUCED, TensorResult
 from hifi_ref.check.drawings import LEGEND, block_map, histogram
-from hifi_ref.check.report import Report, bits_per_weight, by_type, headline, totals
+from hifi_ref.check.provenance import versions
+from hifi_ref.check.report import Part, Report, bits_per_weight, by_type, headline, totals
+from hifi_ref.check.verdict import GOOD
 from hifi_ref.commands import pages
+from hifi_ref.model_files.files import name_of
 from hifi_ref.model_files.finding_codes import CODES
-from hifi_ref.model_files.gguf_file import Tensor
+from hifi_ref.model_files.gguf_file import Tensor, printable
 
 TEMPLATE = Path(__file__).parent / "report.html"
 # Findings of one code that are shown.
@@ -27,6 +31,8 @@ def to_html(report: Report) -> str:
         TEMPLATE,
         title=path,
         facts=facts,
+        made=f"{report.date}, {', '.join(f'{name} {version}' for name, version in versions().items())}",
+        hashes=[(printable(name_of(part.path)), part.hashes.sha256) for part in report.parts if part.hashes],
         verdict=_verdict(report),
         recipe=report.recipe.sentence,
         tiles=_tiles(report, results),
@@ -34,15 +40,25 @@ def to_html(report: Report) -> str:
         formats=_formats(report, results),
         legend=LEGEND,
         compared=bool(results),
-        tensors=[_tensor(tensor, results.get(tensor.name)) for tensor in report.gguf.tensors],
+        tensors=[
+            {**_tensor(tensor, results.get(tensor.name)), "sha256": digest}
+            for part in report.parts
+            for tensor, digest in _hashed(part)
+        ],
     )
+
+
+def _hashed(part: Part) -> Iterable[tuple[Tensor, str | None]]:
+    """The tensors of a file, each with its digest where there is one."""
+    digests = [None] * len(part.gguf.tensors) if part.hashes is None else part.hashes.tensors
+    return zip(part.gguf.tensors, digests, strict=True)
 
 
 def _verdict(report: Report) -> dict[str, str]:
     """A colour's class, a word, and a sentence."""
     severities = {CODES[code].severity for code in report.findings.counts}
-    kind = "bad" if "error" in severities else "warn" if severities else "good"
     word, reason, sentence = report.verdict
+    kind = "bad" if "error" in severities else "warn" if severities or word not in GOOD else "good"
     return {"kind": kind, "word": f"{word.capitalize()}:", "sentence": f"{reason}. {sentence}"}
 
 

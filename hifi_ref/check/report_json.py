@@ -8,7 +8,8 @@ from pathlib import Path
 
 import hifi_ref
 from hifi_ref.check.comparison import Comparison
-from hifi_ref.check.report import RELEASE, Part, Report, bits_per_weight, blocks_looked_at, by_type, totals
+from hifi_ref.check.provenance import RELEASE, versions
+from hifi_ref.check.report import Part, Report, bits_per_weight, blocks_looked_at, by_type, totals
 from hifi_ref.check.verdict import judged_blocks
 from hifi_ref.model_files.file_types import file_type, file_type_name
 from hifi_ref.model_files.finding_codes import CODES
@@ -22,9 +23,17 @@ def to_json(report: Report) -> dict[str, object]:
     gguf = report.gguf
     number = file_type(gguf)
     holders = {id(t): n for n, part in enumerate(report.parts) for t in part.gguf.tensors}
+    digests = {
+        id(tensor): digest
+        for part in report.parts
+        if part.hashes is not None
+        for tensor, digest in zip(part.gguf.tensors, part.hashes.tensors, strict=True)
+    }
     results = {} if report.comparison is None else {result.name: result for result in report.comparison.results}
     return {
         "schema": SCHEMA,
+        "date": report.date,
+        "versions": versions(),
         "path": report.path,
         "size": report.size,
         "files": [_file(part) for part in report.parts],
@@ -60,6 +69,7 @@ def to_json(report: Report) -> dict[str, object]:
                 "bytes": t.nbytes,
                 "blocks": t.blocks,
                 "bits_per_weight": bits_per_weight(t),
+                "sha256": digests.get(id(t)),
                 "findings": t.codes,
                 **({"source": results[t.name].to_json()} if t.name in results else {}),
             }
@@ -71,8 +81,12 @@ def to_json(report: Report) -> dict[str, object]:
 def _file(part: Part) -> dict[str, object]:
     held = part.gguf
     return {
-        "path": part.path, "size": part.size, "metadata_entries": len(held.metadata), "tensors": len(held.tensors)
-    }  # fmt: skip
+        "path": part.path,
+        "size": part.size,
+        "metadata_entries": len(held.metadata),
+        "tensors": len(held.tensors),
+        "sha256": None if part.hashes is None else part.hashes.sha256,
+    }
 
 
 def _source(report: Report, comparison: Comparison) -> dict[str, object]:
@@ -93,5 +107,8 @@ def _source(report: Report, comparison: Comparison) -> dict[str, object]:
         "coverage": None if comparison.coverage is None else comparison.coverage._asdict(),
         "left_out": comparison.left_out,
         "metadata": None if comparison.metadata is None else comparison.metadata._asdict(),
+        "encoded_on": list(comparison.encoded_on),
+        "files": [file._asdict() for file in comparison.source_files],
+        "imatrix_files": [file._asdict() for file in comparison.imatrix_files],
         "verdict": report.verdict.sentence,
     }

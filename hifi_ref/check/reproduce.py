@@ -7,7 +7,9 @@ plausible ones are tried on a few rows, and the one that reproduces them is foll
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +20,7 @@ from hifi_ref.check.tally import Tally, without_padding
 from hifi_ref.formats import FORMATS
 from hifi_ref.model_files.files import release
 from hifi_ref.model_files.gguf_file import Gguf, Tensor
+from hifi_ref.model_files.remote import RemoteMap
 from hifi_ref.model_files.source import Weights, decode
 
 # Weights that are encoded and compared in one go.
@@ -67,7 +70,7 @@ class SourcedTensor:
     def observed(self, rows: np.ndarray) -> np.ndarray:
         """uint8[rows, blocks per row, type_size], as the file has them."""
         blocks = self.gguf.blocks(self.tensor).reshape(-1, self.blocks_per_row, self.tensor.known_type.type_size)
-        return blocks[_as_slice(rows)]
+        return _fetched(self.gguf.data, self.tensor.start, blocks, rows)
 
     def forget(self) -> None:
         """Give back the memory of what was read of the file and of its source."""
@@ -205,6 +208,17 @@ def _rounded(x: np.ndarray, through: str) -> np.ndarray:
             return x.astype(np.float16).astype(np.float32)
     finite = np.where(np.isfinite(x), x, np.float32(0))
     return decode("BF16", api.encode("BF16", finite, lane="numpy"))
+
+
+def _fetched(data: mmap.mmap | bytes, start: int, blocks: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """These of a tensor's rows, which begins at ``start`` of a map; of a remote file each is fetched, and copied."""
+    if not isinstance(data, RemoteMap):
+        return blocks[_as_slice(rows)]
+    with ExitStack() as here:
+        for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+            first, last = (start + int(row) * blocks[0].nbytes for row in (run[0], run[-1] + 1))
+            here.enter_context(data.held(first, last, first_too=True))
+        return blocks[_as_slice(rows)].copy()
 
 
 def _as_slice(rows: np.ndarray) -> np.ndarray | slice:

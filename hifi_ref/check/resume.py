@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hifi_ref.check.comparison import Options, TensorResult
+from hifi_ref.model_files import remote
 from hifi_ref.model_files.files import write_atomically
 
 
@@ -18,6 +19,9 @@ def digest_of(paths: Iterable[str], options: Options) -> str:
     depends_on: list[Any] = [options.source, options.imatrix, options.tensors, options.sample, options.seed]
     for name in (*paths, options.source, options.imatrix):
         if name is None:
+            continue
+        if remote.is_remote(name):
+            depends_on.append((name, *remote.about(name)))
             continue
         files = sorted(Path(name).iterdir()) if os.path.isdir(name) else [Path(name)]
         depends_on += [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]

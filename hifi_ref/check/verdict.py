@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 from hifi_ref.check.comparison import REPRODUCED as SAME
 from hifi_ref.check.comparison import Comparison, TensorResult
 from hifi_ref.formats import FORMATS
+from hifi_ref.model_files.files import name_of
 from hifi_ref.model_files.finding_codes import CODES
 from hifi_ref.model_files.findings import Findings
 from hifi_ref.model_files.gguf_file import Gguf, printable
@@ -18,6 +18,8 @@ from hifi_ref.model_files.gguf_file import Gguf, printable
 BROKEN, WILL_NOT_LOAD, AMBIGUOUS = "broken", "will not load in llama.cpp", "ambiguous"
 DAMAGED, NOT_REPRODUCED, NOT_SOUND = "damaged against its source", "not reproduced", "not sound"
 IN_PART, REPRODUCED, SOUND = "compared in part", "reproduced", "sound"
+STRUCTURE = "structure only"
+GOOD = (IN_PART, REPRODUCED, SOUND)
 
 
 class Verdict(NamedTuple):
@@ -28,13 +30,13 @@ class Verdict(NamedTuple):
     sentence: str = ""
 
 
-def judge(path: str, gguf: Gguf, findings: Findings, comparison: Comparison | None) -> Verdict:
-    """The verdict on a file whose findings are all there."""
-    kind, reason = _kind(gguf, findings, comparison)
+def judge(path: str, gguf: Gguf, findings: Findings, comparison: Comparison | None, payload: bool = True) -> Verdict:
+    """The verdict on a file whose findings are all there; ``payload`` says whether its blocks were looked at."""
+    kind, reason = _kind(gguf, findings, comparison, payload)
     return Verdict(kind, reason, "" if comparison is None else _sentence(path, gguf, comparison, kind == REPRODUCED))
 
 
-def _kind(gguf: Gguf, findings: Findings, comparison: Comparison | None) -> tuple[str, str]:
+def _kind(gguf: Gguf, findings: Findings, comparison: Comparison | None, payload: bool) -> tuple[str, str]:
     """The first verdict that applies, and what made it so."""
     groups: dict[str, list[str]] = {}
     for code in sorted(findings.counts):
@@ -44,6 +46,8 @@ def _kind(gguf: Gguf, findings: Findings, comparison: Comparison | None) -> tupl
         if kind in groups:
             return kind, _titles(groups[kind], findings.counts)
     ignored = f"; ignored: {_titles(sorted(findings.ignored), findings.ignored)}" if findings.ignored else ""
+    if not payload:
+        return STRUCTURE, f"{counted(findings.counts) or 'no findings'}, and no block was looked at{ignored}"
     if comparison is None:
         return SOUND, f"{counted(findings.counts) or 'no findings'}{ignored}"
     if any(_matters(code) for code in findings.ignored):
@@ -128,7 +132,7 @@ def _sentence(path: str, gguf: Gguf, comparison: Comparison, reproduced: bool) -
 
 
 def _name(path: str) -> str:
-    return printable(Path(path).name or path)
+    return printable(name_of(path.rstrip("/")) or path)
 
 
 def _with_importance(comparison: Comparison) -> str:

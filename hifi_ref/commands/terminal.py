@@ -59,16 +59,33 @@ class _Done(ProgressColumn):
         return Text(f"{task.completed / size:.{digits}f} of {total / size:.{digits}f} {unit}")
 
 
-@contextmanager
-def progress(total: float, unit: str, title: str = "", least: float = 0) -> Iterator[Callable[[float], object]]:
-    """A bar on standard error while the block runs; it is called with what is done.
+class _Bar(Progress):
+    """A bar, and below it what is worked on: a line of its own has room for any name of a tensor."""
 
-    There is none where standard error is no terminal, or where ``total`` is less than ``least``.
+    name = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        if self.name:
+            yield Text(self.name, overflow="ignore", no_wrap=True)
+
+
+@contextmanager
+def progress(total: float, unit: str, title: str = "", least: float = 0) -> Iterator[Callable[..., object]]:
+    """A bar on standard error while the block runs; it is called with what is done, and the name of what is worked on.
+
+    The time that remains is estimated from what was done so far. There is no bar where standard error is no terminal,
+    or where ``total`` is less than ``least``.
     """
     if not sys.stderr.isatty() or total < least:
-        yield lambda done: None
+        yield lambda done, name="": None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), _Done(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+    with _Bar(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(title, total=total, unit=unit)
-        yield lambda done: bar.advance(task, done)
+
+        def advance(done: float, name: str = "") -> None:
+            bar.name = name
+            bar.advance(task, done)
+
+        yield advance

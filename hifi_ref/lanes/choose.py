@@ -6,7 +6,8 @@ Nobody knows how much work will follow, so it is the rule of one who rents skis 
 * Work goes to NumPy until what JAX would have saved in this process so far amounts to what starting it costs. That
   never takes more than twice as long as the best choice in hindsight.
 * A second tensor of a million weights in the same format is taken for the beginning of a model, which has many more.
-* Commands know their work beforehand and announce it.
+* Commands know their work beforehand and announce it. Theirs goes to the device that JAX takes by default, if that
+  passes the canary, a GPU say; what a caller of the functions holds in memory stays with this machine's processor.
 
 speeds.py holds what was measured; kept.py knows what earlier processes have compiled. Both lanes give the same bits.
 """
@@ -27,6 +28,8 @@ TENSOR = 1 << 20
 MORE_TENSORS = 64
 # Up to so many columns a CPU is quicker with one matrix-vector product after the other than with a matrix product.
 FEW_COLUMNS = 6
+# JAX's name for this machine's processor.
+HERE = "cpu"
 
 
 class Kind(NamedTuple):
@@ -51,6 +54,10 @@ _in_jax: set[Kind] = set()
 _saved: dict[Kind, float] = {}
 _tensors: dict[Kind, int] = {}
 _announced: set[Kind] = set()
+# The back end of JAX that announced work goes to, and who has worked since: (operation, lane).
+_platform = HERE
+_worked: set[tuple[str, str]] = set()
+_refused = False
 
 
 def lane(kind: Kind, n: int) -> str:
@@ -58,6 +65,31 @@ def lane(kind: Kind, n: int) -> str:
 
     A RuntimeWarning says once where JAX would be quicker but is not exact.
     """
+    chosen = _lane(kind, n)
+    _worked.add((kind.operation, chosen))
+    return chosen
+
+
+def platform() -> str:
+    """The back end of JAX that work on NumPy arrays goes to."""
+    return _platform
+
+
+def workers(operation: str) -> tuple[str, ...]:
+    """Who has done such work since it was announced: devices, and on each of them which lane."""
+    lanes = sorted({lane for worked, lane in _worked if worked == operation})
+    numpy = f"{HERE} (NumPy{', since no back end of JAX is exact here' if _refused else ''})"
+    return tuple(f"{_device()} (JAX)" if lane == "jax" else numpy for lane in lanes)
+
+
+def _device() -> str:
+    """As JAX calls the first of the devices, cuda:0 say; the processor is one, however many JAX makes of it."""
+    import jax
+
+    return HERE if _platform == HERE else str(jax.local_devices(backend=_platform)[0])
+
+
+def _lane(kind: Kind, n: int) -> str:
     in_numpy, in_jax = _seconds(kind, n)
     if in_jax >= in_numpy:
         return "numpy"
@@ -89,9 +121,12 @@ def announce(work: Iterable[tuple[str, bool, int]]) -> float:
     for name, weighted, n in work:
         kind = Kind("encode", name, weighted)
         totals[kind] = totals.get(kind, 0) + n
+    global _platform, _refused
     kept.keep()
     with _lock:
         _announced.update(totals)
+        _worked.clear()
+        _platform, _refused = HERE, False
     both = {kind: _seconds(kind, n) for kind, n in totals.items()}
     in_jax = {kind: seconds + _compiling(kind) for kind, (_, seconds) in both.items()}
     better = {kind for kind in totals if in_jax[kind] < both[kind][0]}
@@ -99,12 +134,31 @@ def announce(work: Iterable[tuple[str, bool, int]]) -> float:
     gain = sum(both[kind][0] - in_jax[kind] for kind in better)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        if gain < start or not jax_is_exact_or_warn():
+        if gain < start:
+            return sum(in_numpy for in_numpy, _ in both.values())
+        _platform = _exact_default()
+        _refused = _platform == HERE and not jax_is_exact_or_warn()
+        if _refused:
             return sum(in_numpy for in_numpy, _ in both.values())
     with _lock:
         _in_jax.update(better)
-    kept.note(map(str, better))
+    if _platform == HERE:
+        kept.note(map(str, better))
     return start + sum(in_jax[kind] if kind in better else both[kind][0] for kind in totals)
+
+
+def _exact_default() -> str:
+    """The back end that JAX takes by default, where it is exact; else the processor's."""
+    try:
+        import jax
+
+        from hifi_ref.lanes import canary
+
+        kept.configure()
+        default = jax.default_backend()
+        return HERE if default == HERE or canary.failures(default) else default
+    except (ImportError, RuntimeError):
+        return HERE
 
 
 def jax_is_exact_or_warn() -> bool:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import mmap
 import os
+import posixpath
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 
 class InputError(ValueError):
     """A file that cannot be used as what it was given for. The message names what and where, in one sentence."""
+
+
+def name_of(path: str | os.PathLike[str]) -> str:
+    """A file's last name, without its folders; of an address without its query."""
+    text = os.fspath(path)
+    return posixpath.basename(urlsplit(text).path) if "://" in text else os.path.basename(text)
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:

@@ -91,7 +91,8 @@ class Tensor:
 
 @dataclass
 class Gguf:
-    """What a file says of itself. ``order`` is "<" or ">"; ``data_start`` is None where the tensor list is broken.
+    """What a file says of itself. ``order`` is "<" or ">"; ``data_start`` and ``header_end``, which is the byte behind
+    the tensor list, are None where that list is broken.
 
     ``dialect`` is a key of DIALECTS, whose type ids the file uses.
     """
@@ -104,6 +105,7 @@ class Gguf:
     tensors: list[Tensor] = field(default_factory=list)
     data_start: int | None = None
     dialect: str = REFERENCE
+    header_end: int | None = None
 
     def text(self, key: str) -> str | None:
         """A single string of the metadata; None where the key is absent or holds something else."""
@@ -117,6 +119,10 @@ class Gguf:
         """A tensor's name as it stands in the file; ``tensor.name`` has escapes for what is no printable character."""
         length = struct.unpack_from(self.order + "Q", self.data, tensor.entry_at)[0]
         return self.data[tensor.entry_at + 8 : tensor.entry_at + 8 + length]
+
+    def in_file_order(self) -> list[Tensor]:
+        """The readable tensors, each behind the one before."""
+        return sorted((tensor for tensor in self.tensors if tensor.readable), key=lambda tensor: tensor.start)
 
     def blocks(self, tensor: Tensor) -> np.ndarray:
         """A readable tensor's bytes, uint8[blocks, type_size], without a copy. Its type has no ``row_bytes``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hifi_ref.model_files.dialects import DIALECTS, REFERENCE
 from hifi_ref.model_files.findings import Finding, Findings
 from hifi_ref.model_files.gguf_model import Gguf, Tensor, above, note, padded
+from hifi_ref.model_files.remote import RemoteMap, need
 from hifi_ref.model_files.resolve_dialect import Claim, resolve
 from hifi_ref.model_files.tensor_types import nbytes
 
@@ -23,7 +24,7 @@ REMOVED_TYPES = {
 def place_tensors(gguf: Gguf, header_end: int | None, dialect: str | None, findings: Findings) -> None:
     """Find every tensor's type, size and place. ``header_end`` is None where the list of tensors is broken."""
     if header_end is not None:
-        gguf.data_start = padded(header_end, gguf.alignment)
+        gguf.header_end, gguf.data_start = header_end, padded(header_end, gguf.alignment)
     if dialect is None and gguf.text("hifi_ref.dialect") in DIALECTS:
         dialect = gguf.text("hifi_ref.dialect")
     contested = frozenset() if dialect else _find_dialect(gguf, findings)
@@ -32,7 +33,10 @@ def place_tensors(gguf: Gguf, header_end: int | None, dialect: str | None, findi
         if tensor.type_id not in contested:
             _measure(gguf, tensor, findings)
     if header_end is not None:
-        _place(gguf, header_end, findings)
+        _place(gguf, findings)
+        # What lies between a remote file's tensors is not here yet.
+        if not isinstance(gguf.data, RemoteMap):
+            check_padding(gguf, findings)
 
 
 def _find_dialect(gguf: Gguf, findings: Findings) -> frozenset[int]:
@@ -40,6 +44,7 @@ def _find_dialect(gguf: Gguf, findings: Findings) -> frozenset[int]:
 
     def read(i: int, n: int) -> bytes:
         start = (gguf.data_start or 0) + gguf.tensors[i].offset
+        need(gguf.data, start, start + n)
         return bytes(gguf.data[start : start + n])
 
     claims = _claims(gguf, last_is_whole=False)
@@ -116,9 +121,9 @@ def _note_unknown(gguf: Gguf, tensor: Tensor, findings: Findings) -> None:
     note(findings, tensor, "G012", f"{place} is unknown{why}", offset=tensor.type_at)
 
 
-def _place(gguf: Gguf, header_end: int, findings: Findings) -> None:
-    """Hold every tensor's place against its neighbours and the file's size; look at what lies between."""
-    size, data_start = len(gguf.data), padded(header_end, gguf.alignment)
+def _place(gguf: Gguf, findings: Findings) -> None:
+    """Hold every tensor's place against its neighbours and the file's size."""
+    size, data_start = len(gguf.data), gguf.data_start or 0
     # Tensors follow each other without gaps. After a wrong offset or a wrong size the rest may still be right,
     # so the next may start after the sum of all sizes, or where the last one says that it ends.
     total: int | None = 0
@@ -138,9 +143,8 @@ def _place(gguf: Gguf, header_end: int, findings: Findings) -> None:
         last_end = padded(tensor.offset + tensor.nbytes, gguf.alignment)
         total = last_end if total is None or fits else padded(total + tensor.nbytes, gguf.alignment)
 
-    placed = sorted((t for t in gguf.tensors if t.nbytes), key=lambda tensor: tensor.start)
     last: Tensor | None = None
-    for tensor in placed:
+    for tensor in _placed(gguf):
         stop = tensor.start + tensor.known_nbytes
         if stop > size:
             message = f"the data needs bytes {tensor.start} to {stop}, but the file ends at byte {size}"
@@ -153,27 +157,22 @@ def _place(gguf: Gguf, header_end: int, findings: Findings) -> None:
             tensor.readable = True
         if last is None or stop > last.start + last.known_nbytes:
             last = tensor
-    _between(gguf, header_end, placed, findings)
+    _check_end(gguf, findings)
 
 
-def _between(gguf: Gguf, header_end: int, placed: list[Tensor], findings: Findings) -> None:
-    """Padding must be zero, and the file end where the last tensor's padding does."""
-    size, at = len(gguf.data), header_end
-    gaps = []
-    for tensor in placed:
-        gaps.append((at, min(tensor.start, padded(at, gguf.alignment), size)))
+def _placed(gguf: Gguf) -> list[Tensor]:
+    """The tensors of known size, in the order of the file."""
+    return sorted((t for t in gguf.tensors if t.nbytes), key=lambda tensor: tensor.start)
+
+
+def _check_end(gguf: Gguf, findings: Findings) -> None:
+    """The file must end where the last tensor's padding does."""
+    size, at = len(gguf.data), gguf.header_end or 0
+    for tensor in _placed(gguf):
         at = max(at, tensor.start + tensor.known_nbytes)
     # A tensor of unknown size may own all that follows the others.
     known = all(tensor.nbytes is not None for tensor in gguf.tensors)
     end = padded(at, gguf.alignment)
-    gaps.append((at, min(end, size)))
-    for start, stop in gaps:
-        wrong, first = above(gguf.data, start, stop, 0)
-        if wrong:
-            message = (
-                f"{wrong} of the {stop - start} padding bytes from byte {start} are not zero, the first at {first}"
-            )
-            findings.add(Finding("P006", message, offset=first, count=wrong))
     if known and size > end:
         message = f"{size - end} bytes follow the last tensor, which ends with its padding at byte {end}"
         findings.add(Finding("G020", message, offset=end, count=size - end))
@@ -181,3 +180,21 @@ def _between(gguf: Gguf, header_end: int, placed: list[Tensor], findings: Findin
     elif known and gguf.tensors and at <= size < end:
         message = f"the file ends at byte {size}, {end - size} bytes short of the padding that closes its last tensor"
         findings.add(Finding("G019", message, offset=size))
+
+
+def check_padding(gguf: Gguf, findings: Findings) -> None:
+    """The bytes that fill up behind the list of tensors and behind each tensor must be zero."""
+    size, at = len(gguf.data), gguf.header_end or 0
+    gaps = []
+    for tensor in _placed(gguf):
+        gaps.append((at, min(tensor.start, padded(at, gguf.alignment), size)))
+        at = max(at, tensor.start + tensor.known_nbytes)
+    gaps.append((at, min(padded(at, gguf.alignment), size)))
+    for start, stop in gaps:
+        need(gguf.data, start, stop)
+        wrong, first = above(gguf.data, start, stop, 0)
+        if wrong:
+            message = (
+                f"{wrong} of the {stop - start} padding bytes from byte {start} are not zero, the first at {first}"
+            )
+            findings.add(Finding("P006", message, offset=first, count=wrong))

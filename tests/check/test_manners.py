@@ -71,7 +71,7 @@ def test_reports_are_tried_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     from hifi_ref.check import look
 
     monkeypatch.setattr(look, "check_payload", lambda *_: pytest.fail("work was done"))
-    for flag in ("--json", "--html"):
+    for flag in ("--json", "--html", "--attest"):
         for path, why in [(tmp_path / "no" / "x", "No such file or directory"), (tmp_path, "Is a directory")]:
             assert run_check(SAMPLE, f"{flag}={path}") == (2, "", f"hifi_ref.check: cannot write {path}: {why}\n")
     assert os.listdir(tmp_path) == []

@@ -15,6 +15,7 @@ from tests.check import rewrite
 from tests.check.helpers import compare, different, outcomes
 from tests.check.test_reports import schema
 from tests.hostile import run_check
+from tests.paths import SAMPLE
 
 
 @pytest.fixture
@@ -156,7 +157,8 @@ def test_a_folder(folder: Path, batch: Path) -> None:
     assert lines[1].split()[:4] == [f"{batch}/a-00001-of-00002.gguf", "2", "Q4_K_M", "12"]
     assert lines[2].split()[:4] == [f"{batch}/b.gguf", "1", "Q8_0", "12"]
     assert all(line.endswith("  loads    reproduced: every block of every tensor") for line in lines[1:3])
-    assert [": every tensor is bit for bit" in line for line in lines[4:]] == [True, True]
+    assert [": every tensor is bit for bit" in line for line in lines[4:6]] == [True, True]
+    assert lines[6].startswith("encoded again on: cpu (") and len(lines) == 7
     report = json.loads(run_check(batch, "--json")[1])
     assert list(schema().iter_errors(report)) == [] and [len(one["files"]) for one in report] == [2, 1]
 
@@ -179,10 +181,26 @@ def test_the_worst_of_a_folder_counts(folder: Path, batch: Path) -> None:
     assert (code, err) == (2, "") and out.count("cannot be checked") == 2 and f"{batch}/d.gguf is empty" in out
 
 
+def test_a_page_of_each(tmp_path: Path, batch: Path) -> None:
+    (batch / "c.gguf").write_text("hello")
+    pages = tmp_path / "new" / "pages"
+    assert run_check(batch, f"--html={pages}", str(SAMPLE), str(_copy(SAMPLE, tmp_path / "other")))[0] == 2
+    names = ["a-00001-of-00002.gguf.html", "b.gguf.html", "sample.gguf.1.html", "sample.gguf.html"]
+    assert sorted(path.name for path in pages.iterdir()) == names
+    assert str(batch / "b.gguf") in (pages / "b.gguf.html").read_text()
+    code, out, err = run_check(batch, f"--html={pages / names[0]}")
+    assert (code, out) == (2, "") and err.startswith(f"hifi_ref.check: cannot write {pages / names[0]}: ")
+
+
+def _copy(path: Path, folder: Path) -> Path:
+    folder.mkdir()
+    return Path(shutil.copy(path, folder))
+
+
 def test_what_cannot_be_asked_of_several(tmp_path: Path, folder: Path, batch: Path) -> None:
     source = f"--source={folder / 'f32.gguf'}"
     for flags, message in [
-        ([f"--html={tmp_path}/x.html"], "--html makes a page of one model, and 2 are given"),
+        (["--html=-"], "--html needs a folder for the pages of 2 models"),
         ([f"--resume={tmp_path}/x", source], "--resume=FILE keeps the results of one model, and 2 are given"),
     ]:
         code, out, err = run_check(batch, *flags)

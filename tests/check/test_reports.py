@@ -23,7 +23,9 @@ def test_the_report(folder: Path) -> None:
         "reproduced: every block of every tensor\n\n15.gguf: every tensor is bit for bit what the reference encoder "
         "(llama.cpp v0.5.0, x86-64) writes from f32.gguf (12 tensors, 2816 blocks, 525056 weights).\n\n"
         "rests on: 1 file, 12 tensors, 2816 blocks looked at, 2816 compared; 16 metadata entries compared; "
-        "hifi_ref 0.1.0, llama.cpp v0.5.0\nrecipe: Q4_K_M, as llama-quantize chooses\n"
+        "hifi_ref 0.1.0, llama.cpp v0.5.0\n"
+        f"encoded again on: {report['source']['encoded_on'][0]}\n"
+        "recipe: Q4_K_M, as llama-quantize chooses\n"
         "loading: loads, architecture llama, by the tables of llama.cpp v0.5.0\n"
     )
     assert report["loading"]["kind"] == "loads" and report["rests_on"]["compared"] == 2816

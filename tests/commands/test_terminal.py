@@ -70,3 +70,16 @@ def test_progress_is_seen_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -
     assert shown(io.StringIO()) == "" and shown(Terminal(), least=3_000_000) == ""
     text = Text.from_ansi(shown(Terminal())).plain
     assert "encoding" in text and "2.5 of 2.5 M weights" in text
+
+
+def test_what_is_worked_on_stands_on_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However narrow the bar gets, and the estimate is made of what was done, so that at first there is none."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "64")
+    name, stream = "a" * 63, Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with terminal.progress(100, "weights", "encoding again") as advance:
+        advance(0, name)
+    text = Text.from_ansi(stream.getvalue()).plain
+    assert name in text and "-:--:--" in text

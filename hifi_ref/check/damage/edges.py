@@ -11,6 +11,7 @@ import numpy as np
 from hifi_ref.check.damage.scales import NORM
 from hifi_ref.check.damage.survey import PAGE, Run, Survey
 from hifi_ref.model_files.gguf_file import Gguf
+from hifi_ref.model_files.remote import need
 
 # An edge lies so many bytes from a page's at most: bytes beside the run may be alike by chance.
 NEAR = 16
@@ -105,6 +106,7 @@ def _inside_row(survey: Survey, edge: int) -> bool:
 
 
 def _bytes(gguf: Gguf, start: int, stop: int) -> np.ndarray:
+    need(gguf.data, start, stop)
     return np.frombuffer(gguf.data, np.uint8, stop - start, start)
 
 

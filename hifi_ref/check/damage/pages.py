@@ -11,6 +11,7 @@ from hifi_ref.check.damage.edges import cut_out, same_out
 from hifi_ref.check.damage.survey import PAGE, Run, Survey
 from hifi_ref.check.damage.tensors import same_bytes
 from hifi_ref.model_files.gguf_file import Gguf
+from hifi_ref.model_files.remote import need
 
 # Of these types the encoder writes no block of zero bytes: their code for zero is not 0.
 NEVER_ZERO = ("Q1_0", "Q2_0", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0")
@@ -83,6 +84,7 @@ def _runs(pairs: np.ndarray, at: np.ndarray, of: np.ndarray) -> Iterator[tuple[i
 
 def _repetitive(gguf: Gguf, survey: Survey, start: int) -> bool:
     """Whether a page repeats one block or one row, as those of constant tensors do."""
+    need(gguf.data, start, start + PAGE)
     page = np.frombuffer(gguf.data, np.uint8, PAGE, start)
     periods = (survey.tensor.known_type.type_size, survey.row_bytes)
     return any(period <= PAGE // 2 and (page[period:] == page[:-period]).all() for period in periods)

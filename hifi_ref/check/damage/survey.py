@@ -13,6 +13,7 @@ from hifi_ref.model_files.gguf_model import CHUNK, Gguf, Tensor
 # What file systems, page caches and disks lose or exchange at a time, counted from the file's first byte.
 PAGE = 4096
 _WORDS = PAGE // 8
+_SAMPLES, _SAMPLE = 64, 32
 # Every 64th word of a page enters its fingerprint with a factor of its own, every other one by the sum alone.
 _FACTORS = np.random.Generator(np.random.PCG64(5)).integers(1, 2**63, _WORDS // 64, np.uint64) | np.uint64(1)
 
@@ -30,6 +31,7 @@ class Survey:
     """What one pass over a tensor found.
 
     ``runs`` are the longest runs of one word, in whole pages and, where zero, the pieces of pages at both ends.
+    ``samples`` are bytes from all over it, for the comparison with other tensors;
     ``prints`` u64[pages] are the fingerprints of the pages from ``first`` on that lie in the tensor; 0 where a page
     repeats one word.
     """
@@ -38,6 +40,7 @@ class Survey:
     first: int
     prints: np.ndarray
     runs: list[Run] = field(default_factory=list)
+    samples: bytes = b""
 
     @property
     def stop(self) -> int:
@@ -63,7 +66,7 @@ def survey(gguf: Gguf, tensor: Tensor) -> Survey:
     first, last = min(stop, -(-start // PAGE) * PAGE), max(start, stop // PAGE * PAGE)
     if last < first:
         first = last = stop
-    found = Survey(tensor, first, np.zeros((last - first) // PAGE, np.uint64))
+    found = Survey(tensor, first, np.zeros((last - first) // PAGE, np.uint64), samples=_samples(gguf, start, stop))
     _add_zeros(gguf, found, start, first)
     for at in range(first, last, CHUNK):
         words = np.frombuffer(gguf.data, np.uint64, min(CHUNK, last - at) // 8, at).reshape(-1, _WORDS)
@@ -80,6 +83,13 @@ def survey(gguf: Gguf, tensor: Tensor) -> Survey:
         release(gguf.data, at, at + words.nbytes)
     _add_zeros(gguf, found, last, stop)
     return found
+
+
+def _samples(gguf: Gguf, start: int, stop: int) -> bytes:
+    """A fingerprint that costs the same for every tensor."""
+    room = max(0, stop - start - _SAMPLE)
+    places = [start + room * i // (_SAMPLES - 1) for i in range(_SAMPLES)]
+    return b"".join(gguf.data[at : at + _SAMPLE] for at in places)
 
 
 def _add_zeros(gguf: Gguf, found: Survey, start: int, stop: int) -> None:

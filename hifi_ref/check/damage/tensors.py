@@ -12,6 +12,7 @@ from hifi_ref.check.damage.scales import NORM
 from hifi_ref.check.damage.survey import PAGE, Survey
 from hifi_ref.model_files.gguf_file import Gguf
 from hifi_ref.model_files.gguf_model import CHUNK
+from hifi_ref.model_files.remote import held
 
 # Without one of these every answer of the model is the same.
 NEEDED = ("token_embd.weight", "output.weight", "output_norm.weight")
@@ -22,7 +23,6 @@ _LAYER = re.compile(r"^(.*?\.)(\d+)\.(.+)$")
 _SHARED = ({"attn_k.weight", "attn_v.weight"},)
 # A layer needs so many further matrices to tell a copied layer from a copied tensor.
 _OTHERS = 3
-_SAMPLES, _SAMPLE = 64, 32
 
 
 def must_not_be_zero(name: str) -> str | None:
@@ -40,7 +40,7 @@ def copies(gguf: Gguf, surveys: Sequence[Survey]) -> list[tuple[Survey, Survey]]
     groups: dict[tuple[object, ...], list[Survey]] = defaultdict(list)
     for survey in surveys:
         if _LAYER.match(survey.tensor.name) and _is_matrix(survey):
-            groups[survey.tensor.type_name, survey.tensor.shape, _samples(gguf, survey)].append(survey)
+            groups[survey.tensor.type_name, survey.tensor.shape, survey.samples].append(survey)
     alike = [group for group in groups.values() if len(group) > 1 and not _uniform(gguf, group[0])]
     if any(len(group) > 2 for group in alike):
         return []
@@ -83,20 +83,14 @@ def _alone(gguf: Gguf, one: Survey, other: Survey, surveys: Sequence[Survey]) ->
     return not any(_same_bytes(gguf, survey, twin) for survey, twin in pairs)
 
 
-def _samples(gguf: Gguf, survey: Survey) -> bytes:
-    """A fingerprint that costs the same for every tensor."""
-    start, room = survey.tensor.start, survey.tensor.known_nbytes - _SAMPLE
-    places = [start + room * i // (_SAMPLES - 1) for i in range(_SAMPLES)]
-    return b"".join(gguf.data[at : at + _SAMPLE] for at in places)
-
-
 def _uniform(gguf: Gguf, survey: Survey) -> bool:
     """Whether all blocks, or all weights, are the same."""
     size = survey.tensor.known_type.type_size
     raw = np.frombuffer(gguf.data, np.uint8, survey.tensor.known_nbytes // size * size, survey.tensor.start)
     blocks = raw.reshape(-1, size)
     step = max(1, CHUNK // size)
-    return all((blocks[at : at + step] == blocks[0]).all() for at in range(0, len(blocks), step))
+    with held(gguf.data, survey.tensor.start, survey.stop):
+        return all((blocks[at : at + step] == blocks[0]).all() for at in range(0, len(blocks), step))
 
 
 def _same_bytes(gguf: Gguf, one: Survey, other: Survey) -> bool:
@@ -109,7 +103,8 @@ def same_bytes(gguf: Gguf, start: int, other: int, length: int) -> bool:
     """Whether two ranges of the file are equal, without a copy."""
     for at in range(0, length, CHUNK):
         n = min(CHUNK, length - at)
-        one = np.frombuffer(gguf.data, np.uint8, n, start + at)
-        if not np.array_equal(one, np.frombuffer(gguf.data, np.uint8, n, other + at)):
-            return False
+        one, two = (np.frombuffer(gguf.data, np.uint8, n, first + at) for first in (start, other))
+        with held(gguf.data, start + at, start + at + n), held(gguf.data, other + at, other + at + n):
+            if not np.array_equal(one, two):
+                return False
     return True

@@ -43,19 +43,25 @@ def encode(f: Format, x: Any, weights: Any, shape: tuple[int, ...]) -> Any:
     if exact.is_jax(x) and platform != "cpu" and x.size:
         return _encode_on_device(f, x, weights, platform).reshape(shape)
     weights = None if weights is None else np.asarray(weights)
-    chunk = ENCODE_CHUNK if platform == "cpu" else LARGE_CHUNK
-    # The next power of two, so that few shapes are compiled.
-    chunk = min(chunk, max(SMALLEST_CHUNK, 1 << (x.size - 1).bit_length()))
+    chunk = _chunk(x.size, ENCODE_CHUNK if platform == "cpu" else LARGE_CHUNK)
     result = _encode_chunks(f, np.asarray(x), weights, platform, chunk).reshape(shape)
     return jnp.asarray(result) if exact.is_jax(x) else result
 
 
-def encode_in_pieces(f: Format, x: np.ndarray, weights: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
-    """The same on this machine's processor, in calls of one shape: one compilation serves tensors of all shapes.
+def encode_in_pieces(
+    f: Format, x: np.ndarray, weights: np.ndarray | None, shape: tuple[int, ...], platform: str = "cpu"
+) -> np.ndarray:
+    """The same on one back end, on a CPU in calls of one shape: one compilation serves tensors of all shapes.
 
     Row-scoped formats with importance need whole rows, and so one compilation for each length of rows.
     """
-    return _encode_chunks(f, x, weights, "cpu", ENCODE_CHUNK).reshape(shape)
+    chunk = ENCODE_CHUNK if platform == "cpu" else _chunk(x.size, LARGE_CHUNK)
+    return _encode_chunks(f, x, weights, platform, chunk).reshape(shape)
+
+
+def _chunk(size: int, most: int) -> int:
+    """The next power of two, so that few shapes are compiled."""
+    return min(most, max(SMALLEST_CHUNK, 1 << (size - 1).bit_length()))
 
 
 def _encode_for(f: Format, is_cpu: bool) -> Callable[..., Any]:
