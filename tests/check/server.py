@@ -1,13 +1,19 @@
-"""A server of files on 127.0.0.1, that answers ranges, counts what it sends, and misbehaves when asked to."""
+"""A server of files on 127.0.0.1, that answers ranges, counts what it sends, and misbehaves when asked to.
+
+It also stands in for the Hugging Face hub: REPOSITORY there holds its files.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+REPOSITORY = "owner/repo"
 
 
 class Server(ThreadingHTTPServer):
@@ -45,8 +51,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(with_body=True)
 
     def _answer(self, with_body: bool) -> None:
-        server, path = self.server, self.server.folder / self.path.partition("?")[0].lstrip("/")
+        server, asked_path = self.server, self.path.partition("?")[0].lstrip("/")
         server.asked += 1
+        if asked_path.startswith("api/"):
+            self._tell(asked_path.removeprefix("api/models/"))
+            return
+        path = server.folder / asked_path.removeprefix(f"{REPOSITORY}/resolve/main/")
         if server.status or not path.is_file():
             self.send_response(server.status or 404)
             self.send_header("Content-Length", "0")
@@ -70,6 +80,22 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if with_body:
             self._send(path, start, stop, bool(asked))
+
+    def _tell(self, what: str) -> None:
+        """What the hub tells of a repository, and of its tree."""
+        answers = {
+            REPOSITORY: {"id": REPOSITORY, "sha": 40 * "0", "siblings": []},
+            f"{REPOSITORY}/tree/main": [
+                {"type": "file", "oid": self.server.tags[0], "size": path.stat().st_size, "path": path.name}
+                for path in sorted(self.server.folder.iterdir())
+            ],
+        }
+        body = json.dumps(answers.get(what.removesuffix("/revision/main"), {})).encode()
+        self.send_response(200 if what.removesuffix("/revision/main") in answers else 404)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def _send(self, path: Path, start: int, stop: int, ranged: bool) -> None:
         server = self.server

@@ -14,7 +14,7 @@ import pytest
 from hifi_ref.check import look
 from hifi_ref.model_files import gguf_file, remote
 from tests.check import rewrite
-from tests.check.server import Server, serving
+from tests.check.server import REPOSITORY, Server, serving
 from tests.check.test_damage import BATTERY, Patient
 from tests.check.test_damage import sound as sound
 from tests.hostile import build, run_check
@@ -216,6 +216,35 @@ def test_a_folder_of_another_file_system() -> None:
     finally:
         memory.rm("/folder", recursive=True)
         memory.rm("/empty", recursive=True)
+
+
+def test_the_hub(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """huggingface_hub's own file system, which asks a server that stands in for the hub."""
+    import huggingface_hub.constants
+
+    # What HF_ENDPOINT would set before the package is imported.
+    constants, files = huggingface_hub.constants, "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", served.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", served.url + files)
+    huggingface_hub.HfFileSystem.clear_instance_cache()
+    placed(served, SAMPLE)
+    (served.folder / "README.md").write_text("not looked at")
+    url = f"hf://{REPOSITORY}/m.gguf"
+    assert report_of(url) == report_of(SAMPLE) and served.sent < 1.5 * SAMPLE.stat().st_size
+    code, out, err = run_check(f"hf://{REPOSITORY}", "--structure-only", "--quiet")
+    assert (code, err) == (0, "") and out.startswith(f"{url}: GGUF v3, ")
+    assert (
+        refused(f"hf://{REPOSITORY}/absent.gguf") == f"cannot read hf://{REPOSITORY}/absent.gguf: there is no such file"
+    )
+    served.tags = ["a", "b"]
+
+    def change(*_: object) -> None:
+        served.tags = ["b"]
+
+    monkeypatch.setattr(look, "check_payload", change)
+    assert refused(url) == f"{url} was changed while it was read: check it again"
+    assert refused("hf://owner/another/m.gguf").startswith("cannot read hf://owner/another/m.gguf: ")
+    huggingface_hub.HfFileSystem.clear_instance_cache()
 
 
 # WHAT GOES WRONG
