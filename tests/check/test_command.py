@@ -152,7 +152,9 @@ def test_a_reader_that_stops_early_changes_nothing() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_memory_does_not_grow_with_the_file_and_jax_is_not_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flag", ["--quiet", "--attest=a.json"])
+def test_memory_does_not_grow_with_the_file_and_jax_is_not_loaded(tmp_path: Path, flag: str) -> None:
+    """Nor what reads addresses, with digests or without."""
     path = tmp_path / "zeros.gguf"
     nbytes = 600 << 20
     head = build([("t", 0, (nbytes // 4,), b"")])
@@ -162,12 +164,12 @@ def test_memory_does_not_grow_with_the_file_and_jax_is_not_loaded(tmp_path: Path
     # Not ru_maxrss, which a process takes over from the one that started it.
     program = (
         "import re, sys; from hifi_ref.check import command as check; code = "
-        "check.main([sys.argv[1], '--quiet', '--ignore=L']); "
+        "check.main([sys.argv[1], sys.argv[2], '--ignore=L']); "
         "peak = re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read()); "
-        "print(code, int(peak[1]) >> 10, 'jax' in sys.modules)"
+        "print(code, int(peak[1]) >> 10, 'jax' in sys.modules or 'fsspec' in sys.modules)"
     )
-    command = [sys.executable, "-c", program, str(path)]
+    command = [sys.executable, "-c", program, str(path), flag.replace("a.json", str(tmp_path / "a.json"))]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    code, mebibytes, jax = done.stdout.splitlines()[-1].split()
-    assert (code, jax) == ("0", "False")
+    code, mebibytes, loaded = done.stdout.splitlines()[-1].split()
+    assert (code, loaded) == ("0", "False")
     assert int(mebibytes) < 200
