@@ -29,6 +29,8 @@ BLOCK = 1 << 16
 PIECE = 16 << 20
 # A range is asked for so many times, after so many seconds.
 ATTEMPTS, PAUSE = 4, 1.0
+# A server at https:// that is silent for so many seconds has broken off; however slow it is otherwise.
+SILENCE = 60.0
 # What tells one version of a file from another, the best first.
 VERSION = ("ETag", "etag", "blob_id", "Last-Modified", "LastModified", "mtime", "created")
 # The files of a checkpoint that its weights are read from.
@@ -252,11 +254,17 @@ def _fetch_whole(url: str, target: Path, progress: Callable[[int, str], object])
 
 
 def _filesystem(url: str) -> tuple[Any, str]:
+    options = {}
     try:
         from fsspec.core import url_to_fs
+
+        if url.startswith(("http://", "https://")):
+            from aiohttp import ClientTimeout
+
+            options["client_kwargs"] = {"timeout": ClientTimeout(sock_connect=SILENCE, sock_read=SILENCE)}
     except ImportError:
         raise InputError(f"cannot read {printable(url)}: that needs fsspec, pip install 'hifi-ref[remote]'") from None
-    filesystem, path = _asked(url, url_to_fs, url)
+    filesystem, path = _asked(url, url_to_fs, url, **options)
     return filesystem, path
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +22,7 @@ class Server(ThreadingHTTPServer):
 
     ranges: False where it sends the whole file whatever is asked. sized: False where it hides the size. breaks: so many
     answers to ranges break off midway. status: answers with this instead. tags: the ETag of each answer in turn, the
-    last one from then on.
+    last one from then on. silences: the seconds before each answer to a range, likewise.
     """
 
     daemon_threads = True
@@ -30,7 +31,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder, self.sent, self.asked = folder, 0, 0
         self.ranges, self.sized, self.breaks, self.status = True, True, 0, 0
-        self.tags = ["a"]
+        self.tags, self.silences = ["a"], [0.0]
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -71,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
         else:
             self.send_response(200)
-        self.send_header("ETag", f'"{server.tags.pop(0) if len(server.tags) > 1 else server.tags[0]}"')
+        self.send_header("ETag", f'"{_next(server.tags)}"')
         if server.sized:
             self.send_header("Content-Length", str(stop - start))
         else:
@@ -99,6 +100,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, path: Path, start: int, stop: int, ranged: bool) -> None:
         server = self.server
+        if ranged:
+            time.sleep(_next(server.silences))
         if ranged and server.breaks:
             server.breaks -= 1
             stop = start + (stop - start) // 2
@@ -110,6 +113,10 @@ class _Handler(BaseHTTPRequestHandler):
                 server.sent += len(data)
                 start += len(data)
                 self.wfile.write(data)
+
+
+def _next(turns: list):
+    return turns.pop(0) if len(turns) > 1 else turns[0]
 
 
 @contextmanager

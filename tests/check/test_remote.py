@@ -149,7 +149,9 @@ def test_the_disk_is_given_back(tmp_path: Path, served: Server) -> None:
         assert data[:8192] == path.read_bytes()[:8192] and data.fetched == len(data) + 8192
 
 
-def test_the_source_and_the_file_at_addresses(tmp_path: Path, folder: Path, served: Server) -> None:
+def test_the_source_and_the_file_at_addresses(
+    tmp_path: Path, folder: Path, served: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url, source = placed(served, folder / "weighted.gguf"), placed(served, folder / "f32.gguf", "f32.gguf")
     imatrix = placed(served, folder / "imatrix.dat", "imatrix.dat")
     flags = [f"--source={folder / 'f32.gguf'}", f"--imatrix={folder / 'imatrix.dat'}"]
@@ -163,6 +165,8 @@ def test_the_source_and_the_file_at_addresses(tmp_path: Path, folder: Path, serv
     before = served.sent
     report_of(url, *flags, "--tensors=attn_q")
     assert served.sent - before < 1.5 * (folder / "weighted.gguf").stat().st_size + (1 << 18)
+    monkeypatch.chdir(tmp_path)
+    assert run_check(url, *flags, "--resume")[0] == 0 and not list(tmp_path.glob("*.state"))
     shards = rewrite.split(served.folder, "s", rewrite.read(folder / "f32.gguf"), 2)
     assert run_check(folder / "15.gguf", f"--source={served.url}/{shards[1].name}")[0] == 0
 
@@ -263,6 +267,15 @@ def test_what_breaks_off_is_asked_for_again(served: Server) -> None:
     served.breaks = 1000
     sentence = refused(url)
     assert sentence.startswith(f"cannot read {url}: bytes 0 to 4096 did not come, asked for 4 times (")
+
+
+def test_a_server_that_is_slow_or_silent(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = placed(served, SAMPLE)
+    monkeypatch.setattr(remote, "SILENCE", 0.5)
+    served.silences = [0.05, 1.5, 0.0]
+    assert report_of(url) == report_of(SAMPLE) and served.silences == [0.0]
+    served.silences = [1.5]
+    assert refused(url).startswith(f"cannot read {url}: bytes 0 to 4096 did not come, asked for 4 times (")
 
 
 def test_a_server_without_ranges(served: Server) -> None:
