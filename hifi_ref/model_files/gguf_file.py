@@ -84,7 +84,10 @@ def _map_remote(url: str) -> RemoteMap:
 
 
 def open_gguf(path: str | os.PathLike[str], dialect: str | None = None) -> Gguf:
-    """Read a sound file's structure. Raises OSError, or GgufError with the first error found."""
+    """Read a sound local file's structure. Raises OSError, or GgufError with the first error found."""
+    if is_remote(path):
+        # Whoever reads its tensors does not ask for their bytes first.
+        raise GgufError(f"{printable(os.fspath(path))} is an address: fetch the file, and give the copy")
     findings = Findings()
     gguf = scan(map_file(path), findings, dialect)
     if findings.errors:

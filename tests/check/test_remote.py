@@ -322,6 +322,15 @@ def test_what_is_not_there(served: Server, monkeypatch: pytest.MonkeyPatch) -> N
     assert refused(url) == wanted
 
 
+def test_who_cannot_read_addresses_says_so(tmp_path: Path, served: Server) -> None:
+    from hifi_ref.quantize.command import main
+
+    url = placed(served, SAMPLE)
+    with pytest.raises(gguf_file.GgufError, match="is an address: fetch the file, and give the copy"):
+        gguf_file.open_gguf(url)
+    assert main([url, str(tmp_path / "out.gguf"), "--type=Q4_0"]) == 2 and not (tmp_path / "out.gguf").exists()
+
+
 def test_metadata_without_an_end(tmp_path: Path, served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A length that reaches over a large file is not followed for ever."""
     monkeypatch.setattr(gguf_file, "REMOTE_HEADER", 1 << 18)
