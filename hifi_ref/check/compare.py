@@ -28,7 +28,8 @@ from hifi_ref.model_files.context import contexts
 from hifi_ref.model_files.findings import Findings
 from hifi_ref.model_files.gguf_file import Gguf, Tensor, printable
 from hifi_ref.model_files.imatrix import Imatrix, read_imatrix
-from hifi_ref.model_files.remote import StartProgress, check_unchanged, local_copy
+from hifi_ref.model_files.remote import check_unchanged
+from hifi_ref.model_files.remote_copy import StartProgress, local_copy
 from hifi_ref.model_files.source import NotKnown, Source, SourceError, Weights, layouts, open_source
 from hifi_ref.model_files.tensor_types import is_defined
 

@@ -109,13 +109,15 @@ def _value_digest(gguf: Gguf, value: Value) -> str:
 
 
 def source_files(path: Path) -> list[Path]:
-    """The files that a source, which was opened, keeps its weights in."""
+    """The files that a source, which was opened, keeps its weights in, and the configuration beside them."""
     if path.is_dir():
         path = path / INDEX if (path / INDEX).exists() else path / "model.safetensors"
+    files = [Path(part) for part in with_its_shards(os.fspath(path)).paths]
     if path.suffix == ".json":
         names = json.loads(path.read_bytes())["weight_map"].values()
-        return [path, *(path.parent / name for name in sorted(set(names)))]
-    return [Path(part) for part in with_its_shards(os.fspath(path)).paths]
+        files += [path.parent / name for name in sorted(set(names))]
+    config = path.parent / "config.json"
+    return files + [config] if path.suffix in (".json", ".safetensors") and config.exists() else files
 
 
 def hash_files(paths: Iterable[str | os.PathLike[str]]) -> list[HashedFile]:

@@ -10,6 +10,6 @@ source            weights that a file may have been made from: GGUF, or safetens
 hugging_face      safetensors as the converter of llama.cpp reads them: a room of its own
 imatrix           importance, in both of its forms
 context           what an encoder was given besides the weights
-remote            files at an address, fetched in ranges
+remote            files at an address, fetched in ranges; remote_copy fetches sources whole
 files             files that cannot be used, and files that replace others
 """

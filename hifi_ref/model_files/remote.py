@@ -10,12 +10,10 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import IO, Any
 
 import numpy as np
@@ -33,12 +31,6 @@ ATTEMPTS, PAUSE = 4, 1.0
 SILENCE = 60.0
 # What tells one version of a file from another, the best first.
 VERSION = ("ETag", "etag", "blob_id", "Last-Modified", "LastModified", "mtime", "created")
-# The files of a checkpoint that its weights are read from.
-CHECKPOINT = (".safetensors", ".json")
-# Called with the bytes to come; returns what is called with those that came, and the name of their file.
-StartProgress = Callable[[int], Callable[[int, str], object]]
-
-_SHARD = re.compile(r"(.*)-\d{5}-of-(\d{5})(\.gguf)")
 
 
 class Absent(InputError):
@@ -72,7 +64,7 @@ class RemoteMap(mmap.mmap):
             raise InputError(f"cannot read {printable(url)}: {message}")
         if size == 0:
             raise InputError(f"{printable(url)} is empty")
-        with _disk(url):
+        with kept_on_disk(url):
             file = tempfile.TemporaryFile(prefix="hifi_ref-")
             file.truncate(size)
             self = super().__new__(cls, file.fileno(), size)
@@ -125,7 +117,7 @@ class RemoteMap(mmap.mmap):
                 blocks = run[at : at + PIECE // BLOCK]
                 start, stop = int(blocks[0]) * BLOCK, min(len(self), int(blocks[-1] + 1) * BLOCK)
                 data = self._range(start, stop)
-                with _disk(self.url):
+                with kept_on_disk(self.url):
                     while start < stop:
                         start += os.pwrite(self._file.fileno(), memoryview(data)[len(data) - (stop - start) :], start)
                 self._here[blocks] = True
@@ -216,43 +208,6 @@ def listed(url: str, suffixes: tuple[str, ...] = (".gguf",)) -> list[str] | None
     return [f"{url.rstrip('/')}/{name}" for name in found]
 
 
-@contextlib.contextmanager
-def local_copy(url: str, start_progress: StartProgress = lambda nbytes: lambda done, name: None) -> Iterator[Path]:
-    """A file, with its shards, or the checkpoint of a folder, as a local one while the block runs. Raises InputError.
-
-    What is local already is itself.
-    """
-    if not is_remote(url):
-        yield Path(url)
-        return
-    in_folder = None if url.endswith((*CHECKPOINT, ".gguf")) else listed(url, CHECKPOINT)
-    with tempfile.TemporaryDirectory(prefix="hifi_ref-") as scratch:
-        here, files = Path(scratch), shards(url) if in_folder is None else in_folder
-        progress = start_progress(sum(about(each)[0] for each in files))
-        for each in files:
-            _fetch_whole(each, here / name_of(each), progress)
-        yield here if in_folder is not None else here / name_of(url)
-
-
-def shards(url: str) -> list[str]:
-    """The files of a model that is split, of which any one is named, by their names; else the file itself."""
-    found = _SHARD.fullmatch(url)
-    if found is None:
-        return [url]
-    return [f"{found[1]}-{number:05}-of-{found[2]}{found[3]}" for number in range(1, int(found[2]) + 1)]
-
-
-def _fetch_whole(url: str, target: Path, progress: Callable[[int, str], object]) -> None:
-    data = RemoteMap(url)
-    with _disk(url), open(target, "wb") as file:
-        for start in range(0, len(data), PIECE):
-            stop = min(len(data), start + PIECE)
-            with data.held(start, stop):
-                file.write(data[start:stop])
-            progress(stop - start, name_of(url))
-    data.check_unchanged()
-
-
 def _filesystem(url: str) -> tuple[Any, str]:
     options = {}
     try:
@@ -291,7 +246,7 @@ def _version(info: dict[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _disk(url: str) -> Iterator[None]:
+def kept_on_disk(url: str) -> Iterator[None]:
     """What the temporary folder refuses, in a sentence."""
     try:
         yield

@@ -13,6 +13,7 @@ import pytest
 
 from hifi_ref.check import look
 from hifi_ref.model_files import gguf_file, remote
+from tests import sources
 from tests.check import rewrite
 from tests.check.server import REPOSITORY, Server, serving
 from tests.check.test_damage import BATTERY, Patient
@@ -169,6 +170,30 @@ def test_the_source_and_the_file_at_addresses(
     assert run_check(url, *flags, "--resume")[0] == 0 and not list(tmp_path.glob("*.state"))
     shards = rewrite.split(served.folder, "s", rewrite.read(folder / "f32.gguf"), 2)
     assert run_check(folder / "15.gguf", f"--source={served.url}/{shards[1].name}")[0] == 0
+
+
+def test_a_checkpoint_at_an_address(folder: Path, served: Server) -> None:
+    """Its index, or a file of it, or a folder; what the index does not name is not fetched."""
+    import fsspec
+
+    tensors = list(sources.checkpoint().items())
+    parts = {"a.safetensors": tensors[:5], "b.safetensors": tensors[5:]}
+    index = {"weight_map": {n: file for file, part in parts.items() for n, _ in part}}
+    files = {
+        name: sources.safetensors({n: sources.as_dtype(x, "F32") for n, x in part}) for name, part in parts.items()
+    }
+    files |= {"model.safetensors.index.json": json.dumps(index).encode(), "config.json": b"{}"}
+    memory = fsspec.filesystem("memory")
+    for name, content in (files | {"consolidated.safetensors": b"not read"}).items():
+        (served.folder / name).write_bytes(content)
+        memory.pipe(f"/model/{name}", content)
+    for url in (f"{served.url}/model.safetensors.index.json", "memory://model"):
+        report = report_of(folder / "15.gguf", f"--source={url}")
+        assert report["source"]["outcomes"] == {"reproduced": 12} and report["source"]["path"] == url
+        assert {file["name"] for file in report["source"]["files"]} == set(files)
+    memory.rm("/model", recursive=True)
+    wanted = f"cannot read {served.url}/c.safetensors: there is no such file"
+    assert refused(str(folder / "15.gguf"), f"--source={served.url}/c.safetensors") == wanted
 
 
 def test_a_damaged_file_at_an_address_against_its_source(tmp_path: Path, folder: Path, served: Server) -> None:
