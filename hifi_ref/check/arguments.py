@@ -24,9 +24,9 @@ USAGE = Usage(
     "writes. FILE may be any shard of a model, which is checked whole, or stand for several models: a folder, or "
     "a glob in quotes; or lie at an address, https://... or hf://owner/repo/FILE.gguf.",
     {
-        FINE: "sound (and reproduced)",
-        FOUND: "findings, of the severity of --fail-on",
-        USAGE_ERROR: "wrong usage or a file that cannot be read",
+        FINE: "sound (and reproduced); with --verify the same bytes",
+        FOUND: "findings, of the severity of --fail-on; with --verify a difference",
+        USAGE_ERROR: "wrong usage or a file, or a statement, that cannot be read",
         FAULT: "a fault of this program",
     },
 )
