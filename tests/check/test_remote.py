@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +15,8 @@ from hifi_ref.check import look
 from hifi_ref.model_files import gguf_file, remote
 from tests import sources
 from tests.check import rewrite
+from tests.check.injuries import INJURIES, Patient, Sound
 from tests.check.server import REPOSITORY, Server, serving
-from tests.check.test_damage import BATTERY, Patient
-from tests.check.test_damage import sound as sound
 from tests.hostile import build, run_check
 from tests.paths import SAMPLE
 
@@ -67,10 +66,10 @@ TORN = [
 
 
 @pytest.mark.parametrize("kind", TORN)
-def test_damage_is_found(tmp_path: Path, sound, served: Server, kind: str) -> None:
+def test_damage_is_found(tmp_path: Path, sound: Callable[[str], Sound], served: Server, kind: str) -> None:
     """What is looked at again at the end is fetched again."""
-    name, injure, expected = BATTERY[kind]
-    patient = Patient(sound(name))
+    name, injure, expected = INJURIES[kind]
+    patient = Patient(sound(name).path)
     injure(patient)
     path = tmp_path / "damaged.gguf"
     path.write_bytes(patient.data)

@@ -24,7 +24,7 @@ def test_the_report(folder: Path) -> None:
         "(llama.cpp v0.5.0, x86-64) writes from f32.gguf (12 tensors, 2816 blocks, 525056 weights).\n\n"
         "rests on: 1 file, 12 tensors, 2816 blocks looked at, 2816 compared; 16 metadata entries compared; "
         "hifi_ref 0.1.0, llama.cpp v0.5.0\n"
-        f"encoded again on: {report['source']['encoded_on'][0]}\n"
+        f"encoded again on: {', '.join(report['source']['encoded_on'])}\n"
         "recipe: Q4_K_M, as llama-quantize chooses\n"
         "loading: loads, architecture llama, by the tables of llama.cpp v0.5.0\n"
     )
