@@ -56,6 +56,12 @@ def test_the_options_that_fuse(tmp_path: Path) -> None:
     assert "blk.1.attn_q.weight" in fused.names
     biased = opened(tmp_path, "qwen2", "qwen2", "blk.0.attn_qkv.weight")
     assert numbers(biased, "blk.0.attn_qkv.bias").shape == (checkpoints.WIDTH + 2 * checkpoints.NARROW,)
+    folder = tmp_path / "checkpoint"
+    narrow = {"model.layers.0.self_attn.v_proj.weight": ("BF16", (32, 2), bytes(128))}
+    tensors = dict(checkpoints.tensors("qwen2", CHECKPOINTS["qwen2"])) | narrow
+    (folder / "model.safetensors").write_bytes(sources.safetensors(tensors))
+    unlike = open_source(folder, open_gguf(tmp_path / "target.gguf"))
+    assert unlike.find("blk.0.attn_qkv.weight") is None and "blk.0.attn_q.weight" in unlike.names
     already = opened(tmp_path, "qwen3moe stacked", "qwen3moe", "blk.0.ffn_gate_up_exps.weight")
     whole = checkpoints.EXPERTS, 2 * checkpoints.INNER, checkpoints.WIDTH
     assert numbers(already, "blk.0.ffn_gate_up_exps.weight").shape == whole

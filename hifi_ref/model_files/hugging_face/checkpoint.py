@@ -121,9 +121,12 @@ def _fuse(tensors: dict[str, Tensor], fused: str) -> None:
     parts = ("attn_q", "attn_k", "attn_v") if kind == "attn_qkv" else ("ffn_gate_exps", "ffn_up_exps")
     for ending in ("weight", "bias"):
         names = [f"{layer}.{part}.{ending}" for part in parts]
-        if all(name in tensors and not tensors[name].unknown for name in names):
-            every = [tensors.pop(name) for name in names]
+        every = [tensors[name] for name in names if name in tensors and not tensors[name].unknown]
+        axes = {tensor.shape[1:] if kind == "attn_qkv" else tensor.shape for tensor in every}
+        if len(every) == len(parts) and len(axes) == 1:
             tensors[fused + ending] = joined(every) if kind == "attn_qkv" else beside(*every)
+            for name in names:
+                del tensors[name]
 
 
 def _doubt(model: Model) -> str:
