@@ -67,8 +67,10 @@ def jax_lane(name: str, operation: str) -> Callable:
             padded[:rows] = x
             return hr.encode(name, padded, lane="jax")[:rows]
         if f.row_scoped:
-            # The rest of a row counts
-            return hr.encode(name, x, importance, lane="jax")
+            # The rest of a row counts, so that only rows can be added.
+            padded = np.zeros((max(rows, 3), n), np.float32)
+            padded[:rows] = x
+            return hr.encode(name, padded, importance, lane="jax")[:rows]
         padded, weights = np.zeros((ENCODED, N), np.float32), np.ones(N, np.float32)
         padded[:rows, :n], weights[:n] = x, importance
         return hr.encode(name, padded, weights, lane="jax")[:rows, :row_bytes]

@@ -20,12 +20,12 @@ from tests.paths import ROOT, SAMPLE
 def test_mutants_end_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "mutant.gguf"
     codes: Counter[int] = Counter()
-    for mutant in hostile.mutants(SAMPLE.read_bytes(), 1500, seed=11):
+    for mutant in hostile.mutants(SAMPLE.read_bytes(), 900, seed=11):
         path.write_bytes(mutant.data)
         code, _, err = run_check(path)
         codes[code] += 1
         assert hostile.complaints(mutant, code, err, 0.0) == []
-    assert codes[1] > 1000 and codes[2] > 20
+    assert codes[1] > 600 and codes[2] > 12
 
 
 def reference_reads(path: Path) -> bool:
@@ -54,7 +54,7 @@ QUIET = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(l
 
 def test_the_reference_loads_whatever_is_called_sound_and_nothing_that_will_not_load(tmp_path: Path) -> None:
     paths, reports, how = [], [], []
-    for i, mutant in enumerate(hostile.mutants(SAMPLE.read_bytes(), 1000, seed=17)):
+    for i, mutant in enumerate(hostile.mutants(SAMPLE.read_bytes(), 700, seed=17)):
         path = tmp_path / f"{i}.gguf"
         path.write_bytes(mutant.data)
         code, out, _ = run_check(path, "--json")
@@ -67,7 +67,7 @@ def test_the_reference_loads_whatever_is_called_sound_and_nothing_that_will_not_
     for kind, outcome, mutant in zip(kinds, outcomes(paths), how, strict=True):
         assert outcome.loads or kind[0] != "sound", mutant
         assert not outcome.loads or kind[1] != "will not load", (mutant, kind)
-    assert kinds.count(("sound", "loads")) > 100 and kinds.count(("will not load in llama.cpp", "will not load")) > 20
+    assert kinds.count(("sound", "loads")) > 70 and kinds.count(("will not load in llama.cpp", "will not load")) > 14
 
 
 def test_mutants_of_a_file_with_every_type(tmp_path: Path) -> None:
