@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from hifi_ref.model_files.dialects import REFERENCE
 from hifi_ref.model_files.findings import Finding, Findings
 from hifi_ref.model_files.gguf_file import Gguf, Tensor, map_file, printable, scan
 from hifi_ref.model_files.gguf_place import check_padding
+from hifi_ref.model_files.holes import IsHole, holes
 from hifi_ref.model_files.remote import RemoteMap, check_unchanged, held
 
 Progress = Callable[[int, str], object]
@@ -61,7 +62,7 @@ def check_model(
     scanned = _scan(files.paths, dialect, findings.ignores)
     parts = []
     for path, one in zip(files.paths, scanned, strict=True):
-        hashes = _look_at_blocks(one, progress, hashed) if payload else None
+        hashes = _look_at_blocks(path, one, progress, hashed) if payload else None
         parts.append(Part(path, len(one.gguf.data), one.gguf, hashes))
         _take(findings, one.findings, printable(os.path.basename(path)) if len(scanned) > 1 else None)
     check_shards(files, [gguf for gguf, _ in scanned], findings)
@@ -73,21 +74,28 @@ def check_model(
     return Report(parts[0].path, sum(part.size for part in parts), whole, findings, parts, loading, recipe, payload)
 
 
-def _look_at_blocks(one: _Scanned, progress: Progress, hashed: bool) -> Hashes | None:
+def _look_at_blocks(path: str, one: _Scanned, progress: Progress, hashed: bool) -> Hashes | None:
     damage = Damage(one.gguf, one.findings)
     hashing = Hashing(one.gguf) if hashed else None
-    for tensor in one.gguf.in_file_order():
-        progress(0, tensor.name)
-        here = held(one.gguf.data, tensor.start, tensor.start + tensor.known_nbytes)
-        with here, nullcontext() if hashing is None else hashing.beside(tensor):
-            check_payload(one.gguf, tensor, one.findings, _of(tensor, progress))
-            damage.look(tensor)
+    with _holes(path, one.gguf) as is_hole:
+        for tensor in one.gguf.in_file_order():
+            progress(0, tensor.name)
+            start, stop = tensor.start, tensor.start + tensor.known_nbytes
+            hole = is_hole(start, stop)
+            with held(one.gguf.data, start, stop), nullcontext() if hashing is None else hashing.beside(tensor):
+                check_payload(one.gguf, tensor, one.findings, _of(tensor, progress), hole)
+                damage.look(tensor, hole)
     damage.conclude()
     hashes = None if hashing is None else hashing.finish()
     if isinstance(one.gguf.data, RemoteMap) and one.gguf.header_end is not None:
         check_padding(one.gguf, one.findings)
     check_unchanged(one.gguf.data)
     return hashes
+
+
+def _holes(path: str, gguf: Gguf) -> AbstractContextManager[IsHole]:
+    """Of what lies elsewhere the local file has holes wherever nothing was fetched yet."""
+    return nullcontext(lambda start, stop: False) if isinstance(gguf.data, RemoteMap) else holes(path)
 
 
 def _of(tensor: Tensor, progress: Progress) -> Callable[[int], object]:

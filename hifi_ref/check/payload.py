@@ -130,13 +130,18 @@ class _Check:
         self.blocks += int(np.count_nonzero(rows))
 
 
-def check_payload(gguf: Gguf, tensor: Tensor, findings: Findings, progress: Callable[[int], object]) -> None:
-    """Hold every block of a readable tensor against its format's rules. ``progress`` is called with bytes done."""
+def check_payload(
+    gguf: Gguf, tensor: Tensor, findings: Findings, progress: Callable[[int], object], hole: bool = False
+) -> None:
+    """Hold every block of a readable tensor against its format's rules. ``progress`` is called with bytes done.
+
+    ``hole``: all its bytes are zero, which breaks no rule.
+    """
     kind, nbytes = tensor.known_type, tensor.known_nbytes
     if not is_defined(kind):
         note(findings, tensor, "D003", f"the format {kind.name} is not defined here", offset=tensor.start)
     checks = _checks(kind)
-    if not checks:
+    if hole or not checks:
         progress(nbytes)
         return
     words = gguf.blocks(tensor).reshape(-1).view(_words(kind.name, gguf.order))

@@ -76,8 +76,10 @@ def _check_program(command: str) -> None:
 def _check_module(name: str) -> None:
     """Raises TargetError where no module or package lies there; its own is not imported for that."""
     top = name.partition(".")[0]
+    # Where the process that serves it will look.
+    places = [os.getcwd(), *os.environ.get("PYTHONPATH", "").split(os.pathsep), *sys.path]
     with contextlib.suppress(ValueError):
-        if importlib.machinery.PathFinder.find_spec(top, [os.getcwd(), *sys.path]) is not None:
+        if importlib.machinery.PathFinder.find_spec(top, places) is not None:
             return
     if top not in sys.builtin_module_names:
         raise TargetError(f"there is no module {top!r}, neither here nor installed")

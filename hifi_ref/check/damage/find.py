@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from hifi_ref.check.damage.pages import Twice, lost, twice
 from hifi_ref.check.damage.scales import OCTAVES, Odd, odd_scales, odd_weights
-from hifi_ref.check.damage.survey import Run, Survey, survey
+from hifi_ref.check.damage.survey import Run, Survey, of_hole, survey
 from hifi_ref.check.damage.tensors import copies, must_not_be_zero
 from hifi_ref.model_files.findings import Finding, Findings
 from hifi_ref.model_files.gguf_file import Gguf, Tensor, note
@@ -21,9 +21,13 @@ class Damage:
     surveys: list[Survey] = field(default_factory=list)
     weightless: list[Tensor] = field(default_factory=list)
 
-    def look(self, tensor: Tensor) -> None:
-        """Look at a readable tensor: once at all its bytes, and again at its scales."""
+    def look(self, tensor: Tensor, hole: bool = False) -> None:
+        """Look at a readable tensor: once at all its bytes, and again at its scales; at neither where it is a hole."""
         if not tensor.nbytes:
+            return
+        if hole:
+            self.surveys.append(of_hole(self.gguf, tensor))
+            self.weightless.append(tensor)
             return
         found = survey(self.gguf, tensor)
         self.surveys.append(found)

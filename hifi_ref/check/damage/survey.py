@@ -60,14 +60,26 @@ class Survey:
         return len(self.runs) == 1 and self.runs[0] == (self.tensor.start, self.stop, 0)
 
 
-def survey(gguf: Gguf, tensor: Tensor) -> Survey:
-    """Read a readable tensor once. Needs eight bytes a page."""
+def of_hole(gguf: Gguf, tensor: Tensor) -> Survey:
+    """What reading a tensor of zeros would find."""
+    found = _nothing_yet(gguf, tensor)
+    found.runs.append(Run(tensor.start, found.stop, 0))
+    return found
+
+
+def _nothing_yet(gguf: Gguf, tensor: Tensor) -> Survey:
     start, stop = tensor.start, tensor.start + tensor.known_nbytes
     first, last = min(stop, -(-start // PAGE) * PAGE), max(start, stop // PAGE * PAGE)
     if last < first:
         first = last = stop
-    found = Survey(tensor, first, np.zeros((last - first) // PAGE, np.uint64), samples=_samples(gguf, start, stop))
-    _add_zeros(gguf, found, start, first)
+    return Survey(tensor, first, np.zeros((last - first) // PAGE, np.uint64), samples=_samples(gguf, start, stop))
+
+
+def survey(gguf: Gguf, tensor: Tensor) -> Survey:
+    """Read a readable tensor once. Needs eight bytes a page."""
+    found = _nothing_yet(gguf, tensor)
+    first, last = found.first, found.first + len(found.prints) * PAGE
+    _add_zeros(gguf, found, tensor.start, first)
     for at in range(first, last, CHUNK):
         words = np.frombuffer(gguf.data, np.uint64, min(CHUNK, last - at) // 8, at).reshape(-1, _WORDS)
         sums = words.sum(axis=1, dtype=np.uint64)
@@ -81,7 +93,7 @@ def survey(gguf: Gguf, tensor: Tensor) -> Survey:
         page = (at - first) // PAGE
         found.prints[page : page + len(prints)] = prints
         release(gguf.data, at, at + words.nbytes)
-    _add_zeros(gguf, found, last, stop)
+    _add_zeros(gguf, found, last, found.stop)
     return found
 
 
