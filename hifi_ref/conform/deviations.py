@@ -1,6 +1,7 @@
 """Deviations that shipped implementations have and that do no harm: what each allows, and why it does none.
 
-An answer with other bits than the expected ones is acceptable where one of these explains it whole, to the last bit.
+An answer with other bits than the expected ones is acceptable where one of these explains it whole. Most do so to the
+last bit; to activations that no encoder writes any answer is accepted, and of a search one that is as close.
 """
 
 from __future__ import annotations

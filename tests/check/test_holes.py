@@ -50,7 +50,7 @@ def test_zeros_break_no_rule(tmp_path: Path) -> None:
         assert [code for code, *_ in findings_of(path) if code != "D003"] == [], kind.name
         gguf = open_gguf(path)
         (tensor,) = gguf.tensors
-        read, hole = survey(gguf, tensor), of_hole(gguf, tensor)
+        read, hole = survey(gguf, tensor), of_hole(tensor)
         assert (read.first, read.runs, read.samples) == (hole.first, hole.runs, hole.samples)
         assert np.array_equal(read.prints, hole.prints)
 

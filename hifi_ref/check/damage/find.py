@@ -26,7 +26,7 @@ class Damage:
         if not tensor.nbytes:
             return
         if hole:
-            self.surveys.append(of_hole(self.gguf, tensor))
+            self.surveys.append(of_hole(tensor))
             self.weightless.append(tensor)
             return
         found = survey(self.gguf, tensor)

@@ -60,24 +60,28 @@ class Survey:
         return len(self.runs) == 1 and self.runs[0] == (self.tensor.start, self.stop, 0)
 
 
-def of_hole(gguf: Gguf, tensor: Tensor) -> Survey:
-    """What reading a tensor of zeros would find."""
-    found = _nothing_yet(gguf, tensor)
+def of_hole(tensor: Tensor) -> Survey:
+    """What reading a tensor of zeros would find, without a look at its bytes."""
+    found = _nothing_yet(tensor)
     found.runs.append(Run(tensor.start, found.stop, 0))
+    found.samples = bytes(_SAMPLES * _SAMPLE)
+    # One zero for all pages: a hole may be larger than memory.
+    found.prints = np.broadcast_to(np.uint64(0), found.prints.shape)
     return found
 
 
-def _nothing_yet(gguf: Gguf, tensor: Tensor) -> Survey:
+def _nothing_yet(tensor: Tensor) -> Survey:
     start, stop = tensor.start, tensor.start + tensor.known_nbytes
     first, last = min(stop, -(-start // PAGE) * PAGE), max(start, stop // PAGE * PAGE)
     if last < first:
         first = last = stop
-    return Survey(tensor, first, np.zeros((last - first) // PAGE, np.uint64), samples=_samples(gguf, start, stop))
+    return Survey(tensor, first, np.zeros((last - first) // PAGE, np.uint64))
 
 
 def survey(gguf: Gguf, tensor: Tensor) -> Survey:
     """Read a readable tensor once. Needs eight bytes a page."""
-    found = _nothing_yet(gguf, tensor)
+    found = _nothing_yet(tensor)
+    found.samples = _samples(gguf, tensor.start, found.stop)
     first, last = found.first, found.first + len(found.prints) * PAGE
     _add_zeros(gguf, found, tensor.start, first)
     for at in range(first, last, CHUNK):
