@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import NamedTuple
 
+from hifi_ref.check.builds import check_recipes
 from hifi_ref.check.damage import Damage
 from hifi_ref.check.hashes import Hashes, Hashing
 from hifi_ref.check.loads import judge_loading
@@ -70,6 +71,7 @@ def check_model(
     if len(parts) > 1:
         whole = replace(whole, tensors=[tensor for part in parts for tensor in part.gguf.tensors])
     recipe = recipe_of(whole, findings, bool(files.missing))
+    check_recipes(parts, whole, recipe, findings)
     loading = judge_loading([part.gguf for part in parts], findings)
     return Report(parts[0].path, sum(part.size for part in parts), whole, findings, parts, loading, recipe, payload)
 

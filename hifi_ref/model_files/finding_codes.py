@@ -147,7 +147,7 @@ CODES: dict[str, Code] = {
         "A file is another shard than its name says, by which llama.cpp finds it.",
         _SHARDS,
     ),
-    "S004": Code("warning", "shards of two builds", "Shards of one model say different things of it.", _SHARDS),
+    "S004": Code("warning", "shards of two builds", "Shards of one model contradict each other.", _SHARDS),
     "S005": Code("error", "tensors of a shard lost", "All shards hold another number of tensors than stated.", _SHARDS),
     "S006": Code("error", "tensor in two shards", "Two shards of a model hold the same tensor.", _SHARDS),
     "S007": Code("error", "not marked as a shard", "A file with a shard's name does not say which it is.", _SHARDS),

@@ -11,11 +11,13 @@ import gguf
 import pytest
 
 from hifi_ref.model_files.gguf_file import open_gguf
+from reference import quantizer
 from tests.check import rewrite
 from tests.check.helpers import compare, different, outcomes
 from tests.check.test_reports import schema
 from tests.hostile import run_check
 from tests.paths import SAMPLE
+from tools import make_sample
 
 
 @pytest.fixture
@@ -129,6 +131,33 @@ def test_what_is_wrong_with_a_set(folder: Path, shards: list[Path], damage: Call
     assert codes(shards[2]) == (1, whole), run_check(shards[2])[1]
     code, report, out = compare(shards[2], folder / "f32.gguf")
     assert code == 1 and "every tensor is" not in out and report["source"]["reproduced"] is False
+
+
+@pytest.fixture(scope="module")
+def taller(tmp_path_factory: pytest.TempPathFactory) -> dict[str, rewrite.Content]:
+    """A model of eight layers in two file types, and in one whose ffn_down are all raised."""
+    folder = tmp_path_factory.mktemp("taller")
+    make_sample.write_model(folder / "f32.gguf", layers=8)
+    raised = [(r"ffn_down", int(gguf.GGMLQuantizationType.Q6_K))]
+    made = {}
+    for name, number, overrides in (("Q4_K_M", 15, []), ("Q5_K_S", 16, []), ("raised", 15, raised)):
+        answer = quantizer.quantize(folder / "f32.gguf", folder / f"{name}.gguf", number, overrides=overrides)
+        assert not answer.problem
+        made[name] = rewrite.read(folder / f"{name}.gguf")
+    return made
+
+
+def test_shards_of_two_quantizations(tmp_path: Path, taller: dict[str, rewrite.Content]) -> None:
+    for name, content in taller.items():
+        (tmp_path / name).mkdir()
+        code, found = codes(rewrite.split(tmp_path / name, "m", content, 3)[0])
+        assert code == 0 and "S004" not in found, found
+    shutil.copy(tmp_path / "Q5_K_S" / "m-00002-of-00003.gguf", tmp_path / "Q4_K_M")
+    code, found = codes(tmp_path / "Q4_K_M" / "m-00001-of-00003.gguf")
+    assert code == 1 and found["S004"] == 1
+    _, out, _ = run_check(tmp_path / "Q4_K_M" / "m-00001-of-00003.gguf")
+    types = "its tensors have the types that llama-quantize chooses for Q5_K_S, and the model is Q4_K_M"
+    assert f"m-00002-of-00003.gguf: {types}" in out
 
 
 def test_a_shard_that_is_named_otherwise(tmp_path: Path, shards: list[Path]) -> None:
