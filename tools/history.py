@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 import tarfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ HEADING = """\
 
 Every release of llama.cpp that npm keeps as `{package}`, judged by `python -m hifi_ref.conform` with the golden vectors
 of v0.5.0: libggml-base, or the library that held everything before, with its generic dot products where it exports
-them. Written by `python -m tools.history`; {machine}.
+them. Written by `python -m tools.history` on {date}; {vectors} vectors; {machine}.
 
 | npm | llama.cpp | cells | conform | formats that came | cells whose answers changed |
 |---|---|---|---|---|---|
@@ -124,7 +125,9 @@ def main(chosen: list[str]) -> None:
     if chosen:
         print("\n".join(lines))
         return
-    heading = HEADING.format(package=PACKAGE, machine=", ".join(machine().values()))
+    vectors = sum(len(suite.cases) for suite in golden_suites(vectors_folder()))
+    date, on = datetime.now(UTC).date(), ", ".join(machine().values())
+    heading = HEADING.format(package=PACKAGE, date=date, vectors=f"{vectors:,}", machine=on)
     write_atomically(ROOT / "docs" / "history.md", heading + "\n".join(lines) + "\n")
 
 
