@@ -52,13 +52,16 @@ def lost(gguf: Gguf, surveys: Sequence[Survey]) -> list[tuple[Survey, list[Run]]
 
 def twice(gguf: Gguf, surveys: Sequence[Survey]) -> list[Twice]:
     """Pages that stand in the file again, where the tensors' rows do not explain it."""
-    if not surveys:
+    again = _shared(surveys)
+    if not len(again):
         return []
-    at = np.concatenate([s.first // PAGE + np.arange(len(s.prints)) for s in surveys])
-    of = np.repeat(np.arange(len(surveys)), [len(s.prints) for s in surveys])
-    prints = np.concatenate([s.prints for s in surveys])
+    # Of millions of pages few are left.
+    places = [np.flatnonzero(np.isin(s.prints, again)) for s in surveys]
+    at = np.concatenate([s.first // PAGE + place for s, place in zip(surveys, places, strict=True)])
+    of = np.repeat(np.arange(len(surveys)), [len(place) for place in places])
+    prints = np.concatenate([s.prints[place] for s, place in zip(surveys, places, strict=True)])
     order = np.argsort(prints, kind="stable")
-    alike = np.flatnonzero((prints[order[1:]] == prints[order[:-1]]) & (prints[order[1:]] != 0))
+    alike = np.flatnonzero(prints[order[1:]] == prints[order[:-1]])
     pairs = np.stack([order[alike], order[alike + 1]], axis=1)
     found = []
     for one, other, start, distance, length in _runs(pairs[np.argsort(pairs[:, 0])], at, of):
@@ -67,6 +70,13 @@ def twice(gguf: Gguf, surveys: Sequence[Survey]) -> list[Twice]:
             if not _repetitive(gguf, a, start):
                 found.append(Twice(a, b, start, start + distance, length))
     return found
+
+
+def _shared(surveys: Sequence[Survey]) -> np.ndarray:
+    """The fingerprints that more than one page has, rising; 0 is none."""
+    prints = np.concatenate([np.zeros(0, np.uint64), *(s.prints for s in surveys)])
+    prints.sort()
+    return np.unique(prints[1:][(prints[1:] == prints[:-1]) & (prints[1:] != 0)])
 
 
 def _runs(pairs: np.ndarray, at: np.ndarray, of: np.ndarray) -> Iterator[tuple[int, int, int, int, int]]:

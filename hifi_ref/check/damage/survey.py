@@ -105,7 +105,12 @@ def _samples(gguf: Gguf, start: int, stop: int) -> bytes:
     """A fingerprint that costs the same for every tensor."""
     room = max(0, stop - start - _SAMPLE)
     places = [start + room * i // (_SAMPLES - 1) for i in range(_SAMPLES)]
-    return b"".join(gguf.data[at : at + _SAMPLE] for at in places)
+    samples = []
+    for at in places:
+        samples.append(gguf.data[at : at + _SAMPLE])
+        # The system may map megabytes around a byte that is read.
+        release(gguf.data, start, stop)
+    return b"".join(samples)
 
 
 def _add_zeros(gguf: Gguf, found: Survey, start: int, stop: int) -> None:
