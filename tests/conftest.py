@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+
 import jax
 import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What one process compiles, the others of the same run need not compile again."""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = tempfile.TemporaryDirectory(prefix="hifi_ref-compiled-")
+    config.add_cleanup(folder.cleanup)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+    jax.config.update("jax_compilation_cache_dir", folder.name)
 
 
 @pytest.fixture
