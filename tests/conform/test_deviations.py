@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hifi_ref.conform import cases, judge, row_encoders
+from hifi_ref.conform import cases, half_sums, judge, row_encoders
 from hifi_ref.conform.deviations import FLAGS
 from reference import fetch
 from tests.conform.helpers import SCHEMA, SUITES, InProcess, Reference, cell_of, run
@@ -48,6 +48,31 @@ def test_activations_that_no_encoder_writes() -> None:
             return super().dot(name, w, a) * np.float32(1.01)
 
     assert len(cell_of(WrongBesides(), "Q4_0.dot").failures) >= 10
+
+
+class Halves(Reference):
+    """Adds F16 products by ``sums(w f16[rows, n], a f16[n])``."""
+
+    def __init__(self, sums: Callable[[np.ndarray, np.ndarray], np.ndarray]):
+        self.sums = sums
+
+    def dot(self, name: str, w: np.ndarray, a: np.ndarray) -> np.ndarray:
+        return self.sums(w.view(np.float16), a.reshape(-1).view(np.float16)).astype(np.float32)
+
+
+def test_sums_in_binary16() -> None:
+    cell = cell_of(Halves(half_sums.dot_in_halves), "F16.dot")
+    assert cell.deviations["half-sums"] >= 15 and not cell.failures
+
+    def rounds_products(w: np.ndarray, a: np.ndarray) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            return half_sums.dot_in_halves(w * a, np.ones_like(a))
+
+    def forgets_a_lane(w: np.ndarray, a: np.ndarray) -> np.ndarray:
+        return half_sums.dot_in_halves(w, np.where(np.arange(a.size) % 8 == 7, np.float16(0), a))
+
+    for wrong in (rounds_products, forgets_a_lane):
+        assert len(cell_of(Halves(wrong), "F16.dot").failures) >= 8
 
 
 @pytest.mark.parametrize("name", ["Q8_0", "Q8_1"])
