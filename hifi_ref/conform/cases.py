@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from hifi_ref.formats.layout import Field, Layout
 
 OPERATIONS = ("decode", "encode", "dot")
 DIALECT = "llama.cpp"
+HEXADECIMAL = re.compile("[0-9a-f]+")
 
 
 class VectorError(Exception):
@@ -90,6 +93,27 @@ def golden_suites(
     for name, operation, path in paths:
         if operation in operations and (not formats or name in formats):
             yield read_suite(path)
+
+
+def find_case(suites: Sequence[Suite], id: str) -> tuple[Suite, Case]:
+    """The one case with this id. Raises VectorError, which names near ones."""
+    found = [(suite, case) for suite in suites for case in suite.cases if case.id == id]
+    if len(found) > 1:
+        cells = ", ".join(suite.name for suite, _ in found)
+        raise VectorError(f"the id {id!r} is that of a case of each of {cells}: --formats and --operations choose one")
+    if not found:
+        raise VectorError(no_case(suites, id))
+    return found[0]
+
+
+def no_case(suites: Sequence[Suite], id: str) -> str:
+    """A sentence that says so and names the ids that come nearest."""
+    ids = sorted({case.id for suite in suites for case in suite.cases})
+    near = [known for known in ids if len(id) >= 4 and known.startswith(id)][:3] or get_close_matches(id, ids)
+    hint = f"; near it are {', '.join(near)}" if near else f" among these {len(ids)}"
+    # The ids of the golden vectors are hexadecimal, those of bulk.py are words.
+    elsewhere = not HEXADECIMAL.fullmatch(id) and all(HEXADECIMAL.fullmatch(known) for known in ids)
+    return f"no case has the id {id!r}{hint}{'; --level=2 has more' if elsewhere else ''}"
 
 
 def _paths(folder: Path, dialect: str) -> list[tuple[str, str, Path]]:
