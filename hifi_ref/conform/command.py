@@ -72,6 +72,7 @@ class Run:
     timeout: float = 30
     strict: bool = False
     flags: tuple[str, ...] = FLAGS
+    debug: bool = False
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -114,7 +115,7 @@ def conform(run: Run) -> Report:
             raise VectorError(f"no deviation is called {flag!r}; there are {' '.join(FLAGS)}")
     expectations = [] if run.xfail is None else read_expectations(Path(run.xfail))
     suites = suites_of(run)
-    opened, not_judged = open_targets(run.target, run.timeout)
+    opened, not_judged = open_targets(run.target, run.timeout, run.debug)
     subjects, judged = [], []
     for one in opened:
         subject, cells = judge_subject(one, suites, run.repeated, expectations, run.accepted)
@@ -157,7 +158,9 @@ def dump_case(run: Run, id: str, out: str | None) -> None:
 
 
 def _flag_values() -> flags.FlagValues:
-    values = command_line.flags_of_all()
+    values = command_line.flags_of_all(
+        "print tracebacks, of a fault of this program and of an adapter's, and its stderr"
+    )
     plain = Run("")
     flags.DEFINE_list("formats", [], "A,B: only these formats", flag_values=values)
     operations = f"A,B: only these of {', '.join(OPERATIONS)}"
@@ -209,6 +212,7 @@ def _run(arguments: list[str]) -> int:
     run = Run(
         "".join(rest), tuple(values.formats), tuple(values.operations), values.level, values.seed, tuple(values.only),
         values.xfail, values.dialect, values.vectors, values.timeout, values.strict, tuple(values["flags"].value or ()),
+        values.debug,
     )  # fmt: skip
     if values.dump is not None:
         dump_case(run, values.dump, values.out)
