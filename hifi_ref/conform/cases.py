@@ -7,6 +7,7 @@ judged too.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -93,6 +94,28 @@ def golden_suites(
     for name, operation, path in paths:
         if operation in operations and (not formats or name in formats):
             yield read_suite(path)
+
+
+def question(suite: Suite, case: Case) -> str:
+    """A case as line_target asks it."""
+    more = [f"{key}={value}" for key, value in case.context.items()]
+    return " ".join([suite.operation, suite.layout.name, *map(hexed, case.given.values()), *more])
+
+
+def digest(suites: Sequence[Suite]) -> str:
+    """SHA-256 of what is asked and expected: of each case a line, its question and behind a space what is expected."""
+    total = hashlib.sha256()
+    for suite in suites:
+        for case in suite.cases:
+            total.update(f"{question(suite, case)} {hexed(case.expected)}\n".encode())
+    return total.hexdigest()
+
+
+def hexed(values: np.ndarray | None) -> str:
+    """Bytes in hexadecimal, numbers little-endian; - for none."""
+    if values is None:
+        return "-"
+    return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes().hex()
 
 
 def find_case(suites: Sequence[Suite], id: str) -> tuple[Suite, Case]:

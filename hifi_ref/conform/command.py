@@ -9,7 +9,7 @@ from pathlib import Path
 from absl import flags
 
 import hifi_ref
-from hifi_ref.commands import command_line, terminal
+from hifi_ref.commands import command_line, provenance, terminal
 from hifi_ref.commands.command_line import FAULT, FINE, FOUND, USAGE_ERROR, UsageError
 from hifi_ref.commands.usage import Usage, columns, help_text
 from hifi_ref.conform import dump, report_html, report_junit, report_markdown
@@ -18,6 +18,7 @@ from hifi_ref.conform.cases import (
     OPERATIONS,
     Suite,
     VectorError,
+    digest,
     find_case,
     golden_suites,
     no_case,
@@ -26,7 +27,9 @@ from hifi_ref.conform.cases import (
 from hifi_ref.conform.deviations import DEVIATIONS, FLAGS
 from hifi_ref.conform.judge import Cell, judge
 from hifi_ref.conform.line_target import NoAnswerError
-from hifi_ref.conform.report import Report, Subject, cell_report, to_json, to_text
+from hifi_ref.conform.report import Report, Subject, cell_report
+from hifi_ref.conform.report_json import to_json
+from hifi_ref.conform.report_text import to_text
 from hifi_ref.conform.targets import Opened, TargetError, digests, machine, open_targets
 from hifi_ref.conform.xfail import Expectation, XfailError, read_expectations, unexpected_passes
 from hifi_ref.model_files.files import InputError
@@ -114,7 +117,7 @@ def conform(run: Run) -> Report:
         if flag not in FLAGS:
             raise VectorError(f"no deviation is called {flag!r}; there are {' '.join(FLAGS)}")
     expectations = [] if run.xfail is None else read_expectations(Path(run.xfail))
-    suites = suites_of(run)
+    date, suites = provenance.date(), suites_of(run)
     opened, not_judged = open_targets(run.target, run.timeout, run.debug)
     subjects, judged = [], []
     for one in opened:
@@ -123,8 +126,10 @@ def conform(run: Run) -> Report:
         judged += cells
     return Report(
         hifi_ref.__version__, run.dialect, run.level,
-        {"suites": len(suites), "cases": sum(len(suite.cases) for suite in suites), "seed": run.seed}, machine(),
-        tuple(subjects), not_judged, tuple(map(str, unexpected_passes(judged, expectations))),
+        {"suites": len(suites), "cases": sum(len(suite.cases) for suite in suites), "seed": run.seed,
+         "sha256": digest(suites)},
+        machine(), tuple(subjects), not_judged, tuple(map(str, unexpected_passes(judged, expectations))), date,
+        provenance.versions(),
     )  # fmt: skip
 
 

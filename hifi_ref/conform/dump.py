@@ -13,8 +13,7 @@ from rich.console import RenderableType
 
 from hifi_ref import api
 from hifi_ref.commands import terminal
-from hifi_ref.conform.cases import Case, Suite
-from hifi_ref.conform.line_target import hexed
+from hifi_ref.conform.cases import Case, Suite, hexed
 from hifi_ref.dot_bound import dot_exact
 from hifi_ref.formats import FORMATS
 from hifi_ref.formats.layout import Field, Layout

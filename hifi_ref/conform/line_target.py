@@ -31,6 +31,7 @@ from typing import IO
 
 import numpy as np
 
+from hifi_ref.conform.cases import hexed
 from hifi_ref.model_files.gguf_model import printable
 
 HELLO = "hello hifi_ref.conform/1"
@@ -217,13 +218,6 @@ class LineTarget:
         for pipe in (self.questions, self.answers):
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
-
-
-def hexed(values: np.ndarray | None) -> str:
-    """Bytes in hexadecimal, numbers little-endian; - for none."""
-    if values is None:
-        return "-"
-    return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes().hex()
 
 
 def _telling(said: list[str]) -> str:

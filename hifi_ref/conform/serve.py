@@ -22,7 +22,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from hifi_ref.conform.line_target import HELLO, NoAnswerError, NotOfferedError, hexed
+from hifi_ref.conform.cases import hexed
+from hifi_ref.conform.line_target import HELLO, NoAnswerError, NotOfferedError
 
 
 def implementation(target: str) -> Any:

@@ -29,6 +29,7 @@ def placed(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "adapter.py").write_text(text)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1767225600")
 
 
 def test_an_exception_is_a_sentence_and_with_debug_a_traceback(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hifi_ref.conform import cases, judge, report, targets
+from hifi_ref.conform import cases, judge, report, report_lines, targets
 from hifi_ref.conform.line_target import LineTarget, NoAnswerError, NotOfferedError
 from reference import fetch
 from tests.conform.helpers import EXAMPLES, SCHEMA, SUITES, run
@@ -71,7 +71,7 @@ def test_a_program_that_never_answers_is_not_asked_for_ever(tmp_path: Path) -> N
     assert len(cell.verdicts) == judge.PATIENCE and cell.not_asked == len(SUITES["Q4_0.decode"].cases) - judge.PATIENCE
     cell_report = report.cell_report(cell, "exec:sh")
     asked, left = judge.PATIENCE, len(SUITES["Q4_0.decode"].cases) - judge.PATIENCE
-    assert report.summary(cell_report) == f"{asked} of {asked} wrong, {left} not asked"
+    assert report_lines.summary(cell_report) == f"{asked} of {asked} wrong, {left} not asked"
     target.close()
 
 
