@@ -77,7 +77,9 @@ def test_the_output_of_conform(capsys: pytest.CaptureFixture[str]) -> None:
         assert conform.main(command.removeprefix("python -m hifi_ref.conform ").split()) == 0
         # The last line and the version of gguf-py depend on the machine.
         lines = capsys.readouterr().out.splitlines()
-        assert lines[1:-1] == output.splitlines()[1:-1]
+        shown_lines = output.splitlines()
+        assert lines[1:-1] == shown_lines[1:-1]
+        assert lines[-1].split("; ")[1] == shown_lines[-1].split("; ")[1], "the digest of the vectors"
 
 
 def test_the_output_of_ground(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

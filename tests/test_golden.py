@@ -205,6 +205,9 @@ def test_the_generator_writes_the_same_bytes(tmp_path: Path) -> None:
 # EXAMPLES
 
 
+EXEMPLARY = ("Q4_0", "Q8_0", "Q4_K", "IQ3_S")
+
+
 def example(language: str, scratch: Path) -> list[str]:
     """The command that runs an example consumer."""
     if language == "c":
@@ -222,11 +225,9 @@ def test_an_example_consumer_agrees_and_sees_a_wrong_bit(language: str, tmp_path
     command = example(language, tmp_path)
     counts = {entry["format"]: entry["tests"] for entry in INDEX["files"] if entry["operation"] == "decode"}
     said = subprocess.run([*command, str(GOLDEN / "llama.cpp")], capture_output=True, text=True, check=True).stdout
-    assert said.splitlines() == [
-        f"{name} decode: {counts[name]} of {counts[name]} tests agree" for name in ("Q4_0", "Q8_0", "Q4_K")
-    ]
+    assert said.splitlines() == [f"{name} decode: {counts[name]} of {counts[name]} tests agree" for name in EXEMPLARY]
 
-    for name in ("Q4_0", "Q8_0", "Q4_K"):
+    for name in EXEMPLARY:
         content = judge.load(name, "decode")
         if name == "Q8_0":
             test = judge.all_tests(content)[-1]

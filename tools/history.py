@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 from hifi_ref.conform.cases import golden_suites, vectors_folder
 from hifi_ref.conform.command import judge_subject
 from hifi_ref.conform.judge import Cell
-from hifi_ref.conform.report import NOT, Subject, wrong
+from hifi_ref.conform.report import NOT, Subject
+from hifi_ref.conform.report_lines import wrong
 from hifi_ref.conform.targets import machine, open_targets
 from hifi_ref.model_files.files import write_atomically
 from tools.conformance import ROOT, run

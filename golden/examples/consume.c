@@ -1,4 +1,4 @@
-/* A complete consumer of the golden vectors in C, without a JSON library: decodes Q4_0, Q8_0 and Q4_K.
+/* A complete consumer of the golden vectors in C, without a JSON library: decodes Q4_0, Q8_0, Q4_K and IQ3_S.
  *
  *     cc -O2 -o consume golden/examples/consume.c -lm && ./consume golden/llama.cpp
  *
@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "../hifi_ref.h"
 
 /* THE IMPLEMENTATION UNDER TEST */
 
@@ -51,12 +53,33 @@ static void decode_q4_k(const uint8_t *block, float *out) {
     }
 }
 
+/* The struct lies over the bytes as they are, which takes a little-endian machine. */
+static void decode_iq3_s(const uint8_t *bytes, float *out) {
+    hifi_block_iq3_s block;
+    memcpy(&block, bytes, sizeof block);
+    float d = f16(bytes);
+    for (int g = 0; g < 32; g++) {
+        int scale = block.scales[g / 8] >> (g / 4 % 2 * 4) & 15;
+        for (int half = 0; half < 2; half++) {
+            int number = 2 * g + half;
+            const int8_t *row = hifi_iq3s_grid[block.qs[number] | (block.qh[number / 8] >> number % 8 & 1) << 8];
+            for (int j = 0; j < 4; j++) {
+                float magnitude = d * (float)(2 * scale + 1) * row[j];
+                out[4 * number + j] = block.signs[g] >> (4 * half + j) & 1 ? -magnitude : magnitude;
+            }
+        }
+    }
+}
+
 static const struct decoder {
     const char *name;
     int block_size, type_size;
     void (*decode)(const uint8_t *block, float *out);
 } DECODERS[] = {
-    {"Q4_0", 32, 18, decode_q4_0}, {"Q8_0", 32, 34, decode_q8_0}, {"Q4_K", 256, 144, decode_q4_k},
+    {"Q4_0", 32, sizeof(hifi_block_q4_0), decode_q4_0},
+    {"Q8_0", 32, sizeof(hifi_block_q8_0), decode_q8_0},
+    {"Q4_K", 256, sizeof(hifi_block_q4_k), decode_q4_k},
+    {"IQ3_S", 256, sizeof(hifi_block_iq3_s), decode_iq3_s},
 };
 
 /* THE SCAN */

@@ -1,4 +1,4 @@
-// A complete consumer of the golden vectors in JavaScript: decodes Q4_0, Q8_0 and Q4_K.
+// A complete consumer of the golden vectors in JavaScript: decodes Q4_0, Q8_0, Q4_K and IQ3_S.
 //
 //     node golden/examples/consume.js [FOLDER]
 //
@@ -6,6 +6,8 @@
 
 const fs = require("fs");
 const path = require("path");
+
+const GRIDS = JSON.parse(fs.readFileSync(path.join(__dirname, "..", "grids.json"), "utf8"));
 
 // THE IMPLEMENTATION UNDER TEST. Numbers are binary64; writing to a Float32Array rounds to binary32.
 
@@ -48,7 +50,28 @@ function decodeQ4_K(block, out) {
   }
 }
 
-const DECODERS = { Q4_0: decodeQ4_0, Q8_0: decodeQ8_0, Q4_K: decodeQ4_K };
+// A number that is packed in a block, by the triples byte, shift, width of grids.json.
+function number(block, entry) {
+  let value = 0;
+  for (let i = 0, at = 0; i < entry.length; at += entry[i + 2], i += 3) {
+    value |= ((block[entry[i]] >> entry[i + 1]) & ((1 << entry[i + 2]) - 1)) << at;
+  }
+  return value;
+}
+
+function decodeIQ3_S(block, out) {
+  const d = f16(block.readUInt16LE(0));
+  const places = GRIDS.formats.IQ3_S.numbers;
+  const magnitudes = places.row.flatMap((entry) => GRIDS.grids.IQ3_S.table[number(block, entry)]);
+  for (let i = 0; i < 256; i++) {
+    // A sign byte serves 8 weights, a scale 32.
+    const minus = (number(block, places.sign[i >> 3]) >> (i & 7)) & 1;
+    const unsigned = d * (2 * number(block, places.scale[i >> 5]) + 1) * magnitudes[i];
+    out[i] = minus ? -unsigned : unsigned;
+  }
+}
+
+const DECODERS = { Q4_0: decodeQ4_0, Q8_0: decodeQ8_0, Q4_K: decodeQ4_K, IQ3_S: decodeIQ3_S };
 
 // THE CONFORMANCE TEST
 

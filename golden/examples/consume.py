@@ -1,4 +1,4 @@
-"""A complete consumer of the golden vectors in plain Python: decodes Q4_0, Q8_0 and Q4_K.
+"""A complete consumer of the golden vectors in plain Python: decodes Q4_0, Q8_0, Q4_K and IQ3_S.
 
     python golden/examples/consume.py [FOLDER]
 
@@ -10,6 +10,8 @@ import math
 import struct
 import sys
 from pathlib import Path
+
+GRIDS = json.loads((Path(__file__).parent.parent / "grids.json").read_text())
 
 # THE IMPLEMENTATION UNDER TEST. Python's floats are binary64, so each result is rounded to binary32 by f32.
 
@@ -52,7 +54,26 @@ def decode_q4_k(block):
     return weights
 
 
-DECODERS = {"Q4_0": decode_q4_0, "Q8_0": decode_q8_0, "Q4_K": decode_q4_k}
+def number(block, entry):
+    """A number that is packed in a block, by the triples byte, shift, width of grids.json."""
+    value = at = 0
+    for byte, shift, width in zip(*[iter(entry)] * 3, strict=True):
+        value |= (block[byte] >> shift & (1 << width) - 1) << at
+        at += width
+    return value
+
+
+def decode_iq3_s(block):
+    d = f16(block, 0)
+    places = GRIDS["formats"]["IQ3_S"]["numbers"]
+    rows, signs, scales = ([number(block, entry) for entry in places[kind]] for kind in ("row", "sign", "scale"))
+    magnitudes = [magnitude for row in rows for magnitude in GRIDS["grids"]["IQ3_S"]["table"][row]]
+    # A sign byte serves 8 weights, a scale 32.
+    signed = [-m if signs[i // 8] >> i % 8 & 1 else m for i, m in enumerate(magnitudes)]
+    return [f32(d * (2 * scales[i // 32] + 1) * m) for i, m in enumerate(signed)]
+
+
+DECODERS = {"Q4_0": decode_q4_0, "Q8_0": decode_q8_0, "Q4_K": decode_q4_k, "IQ3_S": decode_iq3_s}
 
 
 # THE CONFORMANCE TEST

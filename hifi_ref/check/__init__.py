@@ -19,7 +19,6 @@ Data flows one way: files -> findings, and with a source: ways -> tallies -> mea
     metadata    the metadata held against the source's
     verdict     what it comes to, and the sentence that a publisher may sign
     hashes      digests of files, tensors and metadata, made in the same pass
-    provenance  when, and by which versions
     report      the text; report_json and report_html likewise; drawings of the page
     attestation what was seen, as a statement to be signed
     verify      a download held against such a statement

@@ -6,9 +6,8 @@ import re
 
 from absl import flags
 
-from hifi_ref.check import provenance
 from hifi_ref.check.ignoring import ignoring
-from hifi_ref.commands import command_line
+from hifi_ref.commands import command_line, provenance
 from hifi_ref.commands.command_line import FAULT, FINE, FOUND, USAGE_ERROR, UsageError
 from hifi_ref.commands.usage import Usage
 from hifi_ref.model_files.dialects import DIALECTS

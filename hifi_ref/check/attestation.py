@@ -16,9 +16,9 @@ from absl import flags
 
 from hifi_ref.check.comparison import Comparison
 from hifi_ref.check.hashes import HashedFile
-from hifi_ref.check.provenance import versions
 from hifi_ref.check.report import Part, Report, blocks_looked_at
 from hifi_ref.check.verdict import judged_blocks
+from hifi_ref.commands.provenance import versions
 from hifi_ref.model_files.files import InputError, name_of
 from hifi_ref.model_files.gguf_file import printable
 

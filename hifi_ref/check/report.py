@@ -11,14 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 import hifi_ref
-from hifi_ref.check import provenance
 from hifi_ref.check.comparison import OTHERWISE, REPRODUCED, Comparison, TensorResult
 from hifi_ref.check.hashes import Hashes
 from hifi_ref.check.loads import Loading
-from hifi_ref.check.provenance import RELEASE
 from hifi_ref.check.recipe import Recipe
 from hifi_ref.check.verdict import GOOD, Verdict, judge, judged_blocks, plural
-from hifi_ref.commands import terminal
+from hifi_ref.commands import provenance, terminal
+from hifi_ref.commands.provenance import RELEASE
 from hifi_ref.model_files.dialects import REFERENCE
 from hifi_ref.model_files.file_types import file_type, file_type_name
 from hifi_ref.model_files.finding_codes import CODES

@@ -10,10 +10,10 @@ import numpy as np
 
 from hifi_ref.check.comparison import DIFFERS, OTHERWISE, REPRODUCED, TensorResult
 from hifi_ref.check.drawings import LEGEND, block_map, histogram
-from hifi_ref.check.provenance import versions
 from hifi_ref.check.report import Part, Report, bits_per_weight, by_type, headline, totals
 from hifi_ref.check.verdict import GOOD
 from hifi_ref.commands import pages
+from hifi_ref.commands.provenance import versions
 from hifi_ref.model_files.files import name_of
 from hifi_ref.model_files.finding_codes import CODES
 from hifi_ref.model_files.gguf_file import Tensor, printable

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import hifi_ref
 from hifi_ref.check.comparison import Comparison
-from hifi_ref.check.provenance import RELEASE, versions
 from hifi_ref.check.report import Part, Report, bits_per_weight, blocks_looked_at, by_type, totals
 from hifi_ref.check.verdict import judged_blocks
+from hifi_ref.commands.provenance import RELEASE, versions
 from hifi_ref.model_files.file_types import file_type, file_type_name
 from hifi_ref.model_files.finding_codes import CODES
 

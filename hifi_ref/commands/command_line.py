@@ -53,10 +53,10 @@ def run(
 # FLAGS
 
 
-def flags_of_all() -> flags.FlagValues:
-    """--help and --debug, to which a command adds its own."""
+def flags_of_all(debug: str = "after a fault of this program, print where it happened") -> flags.FlagValues:
+    """--help and --debug, to which a command adds its own. ``debug``: what that does."""
     values = flags.FlagValues()
-    flags.DEFINE_boolean("debug", False, "after a fault of this program, print where it happened", flag_values=values)
+    flags.DEFINE_boolean("debug", False, debug, flag_values=values)
     flags.DEFINE_boolean("help", False, "print this text", short_name="h", flag_values=values)
     return values
 

@@ -9,6 +9,8 @@ Data flows one way: cases -> target -> judge -> diagnose -> report.
     locate     the first divergence of an answer: block, field, expected and observed
     diagnose   what is wrong, where it matches a known bug or one of the general patterns
     xfail      failures that are expected, each with its reason
-    report     the text, and JSON; report_junit, report_html and report_markdown likewise
+    dump       one case whole, for somebody who debugs it
+    report     what was found, as records; report_text, report_json, report_junit, report_html and report_markdown show
+               it, in the words of report_lines
     command    the command line; pytest_plugin is the same in a pytest run
 """

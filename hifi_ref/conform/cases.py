@@ -7,9 +7,12 @@ judged too.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from hifi_ref.formats.layout import Field, Layout
 
 OPERATIONS = ("decode", "encode", "dot")
 DIALECT = "llama.cpp"
+HEXADECIMAL = re.compile("[0-9a-f]+")
 
 
 class VectorError(Exception):
@@ -90,6 +94,49 @@ def golden_suites(
     for name, operation, path in paths:
         if operation in operations and (not formats or name in formats):
             yield read_suite(path)
+
+
+def question(suite: Suite, case: Case) -> str:
+    """A case as line_target asks it."""
+    more = [f"{key}={value}" for key, value in case.context.items()]
+    return " ".join([suite.operation, suite.layout.name, *map(hexed, case.given.values()), *more])
+
+
+def digest(suites: Sequence[Suite]) -> str:
+    """SHA-256 of what is asked and expected: of each case a line, its question and behind a space what is expected."""
+    total = hashlib.sha256()
+    for suite in suites:
+        for case in suite.cases:
+            total.update(f"{question(suite, case)} {hexed(case.expected)}\n".encode())
+    return total.hexdigest()
+
+
+def hexed(values: np.ndarray | None) -> str:
+    """Bytes in hexadecimal, numbers little-endian; - for none."""
+    if values is None:
+        return "-"
+    return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes().hex()
+
+
+def find_case(suites: Sequence[Suite], id: str) -> tuple[Suite, Case]:
+    """The one case with this id. Raises VectorError, which names near ones."""
+    found = [(suite, case) for suite in suites for case in suite.cases if case.id == id]
+    if len(found) > 1:
+        cells = ", ".join(suite.name for suite, _ in found)
+        raise VectorError(f"the id {id!r} is that of a case of each of {cells}: --formats and --operations choose one")
+    if not found:
+        raise VectorError(no_case(suites, id))
+    return found[0]
+
+
+def no_case(suites: Sequence[Suite], id: str) -> str:
+    """A sentence that says so and names the ids that come nearest."""
+    ids = sorted({case.id for suite in suites for case in suite.cases})
+    near = [known for known in ids if len(id) >= 4 and known.startswith(id)][:3] or get_close_matches(id, ids)
+    hint = f"; near it are {', '.join(near)}" if near else f" among these {len(ids)}"
+    # The ids of the golden vectors are hexadecimal, those of bulk.py are words.
+    elsewhere = not HEXADECIMAL.fullmatch(id) and all(HEXADECIMAL.fullmatch(known) for known in ids)
+    return f"no case has the id {id!r}{hint}{'; --level=2 has more' if elsewhere else ''}"
 
 
 def _paths(folder: Path, dialect: str) -> list[tuple[str, str, Path]]:

@@ -9,22 +9,34 @@ from pathlib import Path
 from absl import flags
 
 import hifi_ref
-from hifi_ref.commands import command_line, terminal
+from hifi_ref.commands import command_line, provenance, terminal
 from hifi_ref.commands.command_line import FAULT, FINE, FOUND, USAGE_ERROR, UsageError
 from hifi_ref.commands.usage import Usage, columns, help_text
-from hifi_ref.conform import report_html, report_junit, report_markdown
-from hifi_ref.conform.cases import DIALECT, OPERATIONS, Suite, VectorError, golden_suites, vectors_folder
+from hifi_ref.conform import dump, report_html, report_junit, report_markdown
+from hifi_ref.conform.cases import (
+    DIALECT,
+    OPERATIONS,
+    Suite,
+    VectorError,
+    digest,
+    find_case,
+    golden_suites,
+    no_case,
+    vectors_folder,
+)
 from hifi_ref.conform.deviations import DEVIATIONS, FLAGS
 from hifi_ref.conform.judge import Cell, judge
 from hifi_ref.conform.line_target import NoAnswerError
-from hifi_ref.conform.report import Report, Subject, cell_report, to_json, to_text
+from hifi_ref.conform.report import Report, Subject, cell_report
+from hifi_ref.conform.report_json import to_json
+from hifi_ref.conform.report_text import to_text
 from hifi_ref.conform.targets import Opened, TargetError, digests, machine, open_targets
 from hifi_ref.conform.xfail import Expectation, XfailError, read_expectations, unexpected_passes
 from hifi_ref.model_files.files import InputError
 
 USAGE = Usage(
     "conform",
-    "TARGET [flags]",
+    "TARGET [flags], or --dump=ID [flags]",
     "judge an implementation of the formats by the golden vectors",
     "Judges an implementation of the block formats by the golden vectors, and tells what is wrong with it.",
     {
@@ -63,6 +75,7 @@ class Run:
     timeout: float = 30
     strict: bool = False
     flags: tuple[str, ...] = FLAGS
+    debug: bool = False
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -90,10 +103,11 @@ def suites_of(run: Run) -> list[Suite]:
 
         suites = [with_bulk(suite, run.seed) for suite in suites]
     if run.only:
+        whole = suites
         suites = [replace(s, cases=tuple(case for case in s.cases if case.id in run.only)) for s in suites]
         missing = set(run.only) - {case.id for suite in suites for case in suite.cases}
         if missing:
-            raise VectorError(f"no case has the id {sorted(missing)[0]!r}")
+            raise VectorError(no_case(whole, sorted(missing)[0]))
     return [suite for suite in suites if suite.cases]
 
 
@@ -103,8 +117,8 @@ def conform(run: Run) -> Report:
         if flag not in FLAGS:
             raise VectorError(f"no deviation is called {flag!r}; there are {' '.join(FLAGS)}")
     expectations = [] if run.xfail is None else read_expectations(Path(run.xfail))
-    suites = suites_of(run)
-    opened, not_judged = open_targets(run.target, run.timeout)
+    date, suites = provenance.date(), suites_of(run)
+    opened, not_judged = open_targets(run.target, run.timeout, run.debug)
     subjects, judged = [], []
     for one in opened:
         subject, cells = judge_subject(one, suites, run.repeated, expectations, run.accepted)
@@ -112,8 +126,10 @@ def conform(run: Run) -> Report:
         judged += cells
     return Report(
         hifi_ref.__version__, run.dialect, run.level,
-        {"suites": len(suites), "cases": sum(len(suite.cases) for suite in suites), "seed": run.seed}, machine(),
-        tuple(subjects), not_judged, tuple(map(str, unexpected_passes(judged, expectations))),
+        {"suites": len(suites), "cases": sum(len(suite.cases) for suite in suites), "seed": run.seed,
+         "sha256": digest(suites)},
+        machine(), tuple(subjects), not_judged, tuple(map(str, unexpected_passes(judged, expectations))), date,
+        provenance.versions(),
     )  # fmt: skip
 
 
@@ -137,8 +153,19 @@ def judge_subject(
     return Subject(one.spelling, name, digests(one.libraries), reports), cells
 
 
+def dump_case(run: Run, id: str, out: str | None) -> None:
+    """Print one case; with ``out`` write it as a file of vectors instead. Raises VectorError, InputError."""
+    suite, case = find_case(suites_of(run), id)
+    folder = vectors_folder() if run.vectors is None else Path(run.vectors)
+    written = (out, lambda: command_line.json_text(dump.to_json(suite, case, run.dialect)))
+    shown = "" if out is not None else dump.to_text(suite, case, folder)
+    command_line.deliver((written,), lambda: shown)
+
+
 def _flag_values() -> flags.FlagValues:
-    values = command_line.flags_of_all()
+    values = command_line.flags_of_all(
+        "print tracebacks, of a fault of this program and of an adapter's, and its stderr"
+    )
     plain = Run("")
     flags.DEFINE_list("formats", [], "A,B: only these formats", flag_values=values)
     operations = f"A,B: only these of {', '.join(OPERATIONS)}"
@@ -163,6 +190,9 @@ def _flag_values() -> flags.FlagValues:
     flags.DEFINE_string("json", None, json, flag_values=values)
     for kind, form in (("junit", "JUnit XML"), ("html", "one page for a browser"), ("markdown", "Markdown")):
         flags.DEFINE_string(kind, None, f"FILE: write it as {form}", flag_values=values)
+    whole = "ID: print the case with this id whole, and ask nobody: what is given and expected, value by value"
+    flags.DEFINE_string("dump", None, whole, flag_values=values)
+    flags.DEFINE_string("out", None, "FILE: with --dump, write that case as a file of vectors", flag_values=values)
     flags.DEFINE_boolean("quiet", False, "print the failures and the verdict, without the matrix", flag_values=values)
     return values
 
@@ -179,12 +209,19 @@ def _run(arguments: list[str]) -> int:
         deviations = "\n".join(columns([(deviation.flag, deviation.says) for deviation in DEVIATIONS]))
         command_line.show(help_text(USAGE, values, BARE, f"{DEVIATIONS_TEXT}{deviations}"))
         return FINE
-    if len(rest) != 1:
-        raise UsageError(f"one TARGET is needed, {len(rest)} are given")
+    if values.out is not None and values.dump is None:
+        raise UsageError("--out goes with --dump")
+    if len(rest) != (values.dump is None):
+        wanted = "one TARGET is" if values.dump is None else "--dump asks nobody: no TARGET is"
+        raise UsageError(f"{wanted} needed, {len(rest)} are given")
     run = Run(
-        rest[0], tuple(values.formats), tuple(values.operations), values.level, values.seed, tuple(values.only),
+        "".join(rest), tuple(values.formats), tuple(values.operations), values.level, values.seed, tuple(values.only),
         values.xfail, values.dialect, values.vectors, values.timeout, values.strict, tuple(values["flags"].value or ()),
+        values.debug,
     )  # fmt: skip
+    if values.dump is not None:
+        dump_case(run, values.dump, values.out)
+        return FINE
     report = conform(run)
     command_line.deliver(
         (

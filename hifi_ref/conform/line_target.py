@@ -11,8 +11,8 @@ One line per question, one line per answer; everything is ASCII, bytes are hexad
 
 KEY=NUMBER words may follow. With rows=3 the weights, or w, are so many rows; importance and a are those of one row,
 and a dot product is answered for each. Some formats of some dialects are encoded with more, such as outliers=3.
-End of input means the end. What a program says on stderr is kept for the case that it dies. A program that hangs, dies
-or answers something else is ended and started anew, and the question counts as failed.
+End of input means the end. What a program says on stderr is kept for the case that it dies, and shown with --debug. A
+program that hangs, dies or answers something else is ended and started anew, and the question counts as failed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import selectors
 import shlex
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ from typing import IO
 
 import numpy as np
 
+from hifi_ref.conform.cases import hexed
 from hifi_ref.model_files.gguf_model import printable
 
 HELLO = "hello hifi_ref.conform/1"
@@ -50,9 +52,15 @@ class NoAnswerError(Exception):
 
 
 class LineTarget:
-    """A program under test. ``command`` is what a shell would take, or its arguments."""
+    """A program under test. ``command`` is what a shell would take, or its arguments.
 
-    def __init__(self, command: str | Sequence[str], seconds: float = 30, environment: Mapping[str, str] | None = None):
+    ``debug``: what it says on its stderr is written to ours, whole.
+    """
+
+    def __init__(
+        self, command: str | Sequence[str], seconds: float = 30, environment: Mapping[str, str] | None = None,
+        debug: bool = False,
+    ):  # fmt: skip
         self.arguments = shlex.split(command) if isinstance(command, str) else list(command)
         self.seconds = seconds
         self.environment = {**os.environ, **(environment or {})}
@@ -62,6 +70,8 @@ class LineTarget:
         self.answers: IO[bytes]
         self.pending = b""
         self.complaints = tempfile.TemporaryFile()  # noqa: SIM115  closed with the target
+        self.debug = debug
+        self.passed_on = 0
 
     def hello(self) -> str:
         """Start the program; its name and version. Raises NoAnswerError."""
@@ -96,11 +106,13 @@ class LineTarget:
     def close(self) -> None:
         """End the program."""
         self._stop()
+        self._pass_on()
         self.complaints.close()
 
     def _start(self) -> None:
         self.complaints.seek(0)
         self.complaints.truncate()
+        self.passed_on = 0
         self.pending = b""
         try:
             self.process = subprocess.Popen(
@@ -115,6 +127,22 @@ class LineTarget:
         os.set_blocking(self.answers.fileno(), False)
 
     def _exchange(self, line: str) -> str:
+        try:
+            return self._asked(line)
+        finally:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """To our stderr what was said on its own since the last time, if we are to show it."""
+        if not self.debug:
+            return
+        self.complaints.seek(self.passed_on)
+        said = self.complaints.read()
+        self.passed_on += len(said)
+        sys.stderr.write(said.decode("utf-8", "backslashreplace"))
+        sys.stderr.flush()
+
+    def _asked(self, line: str) -> str:
         if self.process is None:
             self._start()
         # What is left of the last answer, or came behind it.
@@ -190,13 +218,6 @@ class LineTarget:
         for pipe in (self.questions, self.answers):
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
-
-
-def hexed(values: np.ndarray | None) -> str:
-    """Bytes in hexadecimal, numbers little-endian; - for none."""
-    if values is None:
-        return "-"
-    return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes().hex()
 
 
 def _telling(said: list[str]) -> str:

@@ -63,7 +63,8 @@ class ConformanceItem(pytest.Item):
 
     def runtest(self) -> None:
         from hifi_ref.conform.judge import judge_suite
-        from hifi_ref.conform.report import NOT, NOT_OFFERED, XFAIL, cell_report, cell_text
+        from hifi_ref.conform.report import NOT, NOT_OFFERED, XFAIL, cell_report
+        from hifi_ref.conform.report_lines import cell_text
 
         one, suite, run, expectations = self.asked
         cell = judge_suite(one.target, suite, run.accepted)

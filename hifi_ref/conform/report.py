@@ -1,26 +1,18 @@
-"""What a run found, as records, as JSON's types and as text."""
+"""What a run found, as records: a report of subjects, of cells, of failures. The other report_* files show them."""
 
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
-
-from hifi_ref.commands import terminal
-from hifi_ref.conform.cases import OPERATIONS
 from hifi_ref.conform.deviations import DEVIATIONS
 from hifi_ref.conform.diagnose import Diagnosis, diagnose
-from hifi_ref.conform.judge import ACCEPTABLE, BOUND, EXACT, FAILED, OPEN, UNBOUNDED, Cell, Target, Verdict
+from hifi_ref.conform.judge import FAILED, Cell, Target, Verdict
 from hifi_ref.conform.locate import Place, first_divergence
 from hifi_ref.conform.xfail import Expectation, expectation_of
 
-SCHEMA = "hifi_ref.conform/2"
 # Failures of one cell that are kept in full.
 SHOWN = 5
 
@@ -112,7 +104,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Report:
-    """One run. not_judged: part of the target -> why."""
+    """One run.
+
+    vectors: how many suites and cases were to be asked, the seed, and sha256, as cases.digest has it. not_judged: part
+    of the target -> why. date: in UTC. versions: of what judged.
+    """
 
     version: str
     dialect: str
@@ -122,6 +118,8 @@ class Report:
     subjects: tuple[Subject, ...]
     not_judged: dict[str, str] = field(default_factory=dict)
     unexpected_passes: tuple[str, ...] = ()
+    date: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
 
     @property
     def conforms(self) -> bool:
@@ -174,160 +172,3 @@ def reproduce(target: str, cell: Cell, id: str, flags: Sequence[str]) -> str:
     """A command line that judges this one case."""
     words = ["python", "-m", "hifi_ref.conform", target, f"--formats={cell.suite.layout.name}"]
     return shlex.join([*words, f"--operations={cell.suite.operation}", *flags, f"--only={id}"])
-
-
-def to_json(report: Report) -> dict[str, Any]:
-    """The report as JSON's types; report.schema.json describes them."""
-    return {
-        "schema": SCHEMA,
-        "hifi_ref": report.version,
-        "conforms": report.conforms,
-        "dialect": report.dialect,
-        "level": report.level,
-        "vectors": report.vectors,
-        "machine": report.machine,
-        "subjects": [
-            {
-                "target": subject.target,
-                "name": subject.name,
-                "conforms": subject.conforms,
-                "fault": subject.fault,
-                "libraries": list(subject.libraries),
-                "cells": [_cell_json(cell) for cell in subject.cells],
-            }
-            for subject in report.subjects
-        ],
-        "not_judged": [{"target": target, "reason": reason} for target, reason in report.not_judged.items()],
-        "unexpected_passes": list(report.unexpected_passes),
-    }
-
-
-def _cell_json(cell: CellReport) -> dict[str, Any]:
-    diagnosis = None if cell.diagnosis is None else cell.diagnosis._asdict()
-    return {**asdict(cell), "diagnosis": diagnosis}
-
-
-def to_text(report: Report, quiet: bool = False, colour: bool = False) -> str:
-    """The report as text: who was judged, the matrix, the failures with their diagnoses, and the verdict."""
-    parts: list[RenderableType] = []
-    for subject in report.subjects:
-        parts += [f"{subject.target}: {subject.name}"]
-        parts += [f"  {library['file']} sha256 {library['sha256']}" for library in subject.libraries]
-        if subject.fault:
-            parts += ["", Text(f"not judged: {subject.fault}", "yellow"), ""]
-            continue
-        if not quiet and subject.offered:
-            parts += ["", _matrix_table(subject)]
-        parts += ["", *_failures(subject)]
-        acceptable = deviation_lines(subject)
-        parts += [*acceptable, ""] if acceptable else []
-    parts += [f"not judged: {target}: {reason}" for target, reason in report.not_judged.items()]
-    parts += [f"unexpected pass: {line}; remove that line" for line in report.unexpected_passes]
-    machine = ", ".join(report.machine.values())
-    verdict = (verdict_line(report), "bold green" if report.conforms else "bold red")
-    facts = f" ({cases_line(report)}; hifi_ref {report.version}; {machine})"
-    return terminal.rendered([*parts, Text.assemble(verdict, facts)], colour)
-
-
-def cases_line(report: Report) -> str:
-    """What the verdict rests on."""
-    subjects = [subject for subject in report.subjects if subject.fault is None]
-    cells = (
-        f"{sum(len(s.offered) for s in subjects)} of {report.vectors['suites'] * len(report.subjects)} cells offered"
-    )
-    asked = sum(cell.asked for subject in subjects for cell in subject.cells)
-    vectors = f"{asked} of {report.vectors['cases'] * len(report.subjects)} vectors asked"
-    of = f"{len(report.subjects)} subjects, " if len(report.subjects) > 1 else ""
-    return f"{of}{cells}, {vectors} of {report.dialect}, level {report.level}"
-
-
-def deviation_lines(subject: Subject) -> list[str]:
-    """The acceptable deviations: how many cases, of which cells, and what each is."""
-    says = {deviation.flag: deviation.says for deviation in DEVIATIONS}
-    lines = []
-    for flag, cells in subject.deviations.items():
-        n = sum(cell.deviations[flag] for cell in cells)
-        lines.append(f"acceptable: {flag}, {n} case{'s' * (n > 1)} of {', '.join(c.name for c in cells)}: {says[flag]}")
-    return lines
-
-
-def verdict_line(report: Report) -> str:
-    """One line for all."""
-    if report.conforms:
-        counts: Counter[str] = Counter()
-        for subject in report.subjects:
-            for cell in subject.cells:
-                counts.update(cell.deviations)
-        flags = ", ".join(f"{flag} ({n})" for flag, n in sorted(counts.items()))
-        return f"conforms, with acceptable deviations: {flags}" if flags else "conforms"
-    bad = [cell.name for subject in report.subjects for cell in subject.cells if cell.verdict == NOT]
-    if not any(subject.offered for subject in report.subjects):
-        return "does not conform: nothing was judged"
-    if not bad:
-        return "does not conform: see above"
-    cells = "1 cell" if len(bad) == 1 else f"{len(bad)} cells"
-    return f"does not conform: {cells}, {', '.join(bad[:6])}{' and more' if len(bad) > 6 else ''}"
-
-
-def matrix(subject: Subject) -> list[tuple[str, ...]]:
-    """format x operation, with a head: what is offered of them."""
-    operations, rows = matrix_cells(subject)
-    return [("format", *operations), *((name, *map(summary, cells)) for name, cells in rows.items())]
-
-
-def matrix_cells(subject: Subject) -> tuple[list[str], dict[str, list[CellReport | None]]]:
-    """The operations of which anything is offered, and the cells of each format in their order."""
-    offered = subject.offered
-    operations = [op for op in OPERATIONS if any(cell.operation == op for cell in offered)]
-    cells = {(cell.format, cell.operation): cell for cell in offered}
-    formats = dict.fromkeys(cell.format for cell in offered)
-    return operations, {name: [cells.get((name, op)) for op in operations] for name in formats}
-
-
-def summary(cell: CellReport | None) -> str:
-    """One cell of the matrix."""
-    if cell is None or cell.verdict == NOT_OFFERED:
-        return "-"
-    if cell.failed:
-        return f"{wrong(cell)}, expected" if cell.verdict == XFAIL else wrong(cell)
-    parts = [f"{cell.counts[EXACT]} exact"] if cell.counts.get(EXACT) else []
-    parts += [f"{cell.counts[key]} {key}" for key in (BOUND, UNBOUNDED, OPEN, ACCEPTABLE) if cell.counts.get(key)]
-    return ", ".join([*parts, *([f"{cell.declined} declined"] if cell.declined else [])])
-
-
-def wrong(cell: CellReport) -> str:
-    """How many answers are wrong, of those that were asked for."""
-    unasked = f", {cell.not_asked} not asked" if cell.not_asked else ""
-    return f"{cell.failed} of {cell.asked} wrong{unasked}"
-
-
-def _matrix_table(subject: Subject) -> Table:
-    operations, rows = matrix_cells(subject)
-    lines: list[tuple[str | Text, ...]] = [("format", *operations)]
-    lines += [(name, *(Text(summary(cell), _colour(cell)) for cell in cells)) for name, cells in rows.items()]
-    return terminal.table(lines)
-
-
-def _colour(cell: CellReport | None) -> str:
-    return "" if cell is None else {CONFORMS: "green", NOT: "bold red", XFAIL: "yellow"}[cell.verdict]
-
-
-def _failures(subject: Subject) -> list[str | Text]:
-    lines: list[str | Text] = []
-    for cell in subject.cells:
-        if cell.failures:
-            verdict, *details = cell_text(cell)
-            lines += [Text(verdict, _colour(cell)), *details, ""]
-    return lines
-
-
-def cell_text(cell: CellReport) -> list[str]:
-    """A failing cell: its verdict, diagnosis, first failure, and how to see it."""
-    lines = [f"{cell.name} {cell.verdict}: {wrong(cell)}"]
-    if cell.diagnosis is not None:
-        lines.append(f"  diagnosis: {cell.diagnosis}")
-    first = cell.failures[0]
-    lines.append(f"  {first.id} ({first.group}): {first}")
-    if first.expected_to_fail:
-        lines.append(f"  expected: {first.expected_to_fail}")
-    return [*lines, f"  reproduce: {first.reproduce}"]

@@ -6,15 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from hifi_ref.commands import pages
-from hifi_ref.conform.report import (
-    CONFORMS,
-    NOT,
-    XFAIL,
-    CellReport,
-    Report,
-    Subject,
+from hifi_ref.conform.report import CONFORMS, NOT, XFAIL, CellReport, Report, Subject
+from hifi_ref.conform.report_lines import (
     cases_line,
     deviation_lines,
+    facts_line,
     matrix_cells,
     summary,
     verdict_line,
@@ -33,7 +29,7 @@ def to_html(report: Report) -> str:
         TEMPLATE,
         title="hifi_ref.conform",
         verdict={"kind": "good" if report.conforms else "bad", "sentence": verdict_line(report)},
-        facts=", ".join([cases_line(report), f"hifi_ref {report.version}", *report.machine.values()]),
+        facts=[cases_line(report), facts_line(report)],
         subjects=[_subject(subject) for subject in report.subjects],
         notes=notes,
         wrong=wrong,

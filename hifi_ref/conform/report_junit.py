@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from hifi_ref.conform.report import NOT, NOT_OFFERED, XFAIL, CellReport, Report, Subject, wrong
+from hifi_ref.conform.report import NOT, NOT_OFFERED, XFAIL, CellReport, Report, Subject
+from hifi_ref.conform.report_lines import wrong
 
 # XML has no place for the other control characters.
 NOT_XML = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd]")
@@ -14,8 +15,9 @@ NOT_XML = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd]")
 def to_junit(report: Report) -> str:
     """JUnit XML, one document."""
     root = ElementTree.Element("testsuites", name="hifi_ref.conform")
+    known = {"vectors sha256": str(report.vectors.get("sha256", "")), **report.versions, **report.machine}
     for subject in report.subjects:
-        _subject(root, subject)
+        _subject(root, subject, report.date, known)
     if report.unexpected_passes:
         suite = ElementTree.SubElement(
             root, "testsuite", name="xfail", tests=str(len(report.unexpected_passes)),
@@ -30,13 +32,18 @@ def to_junit(report: Report) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _subject(root: ElementTree.Element, subject: Subject) -> None:
+def _subject(root: ElementTree.Element, subject: Subject, date: str, known: dict[str, str]) -> None:
     verdicts = [cell.verdict for cell in subject.cells]
     suite = ElementTree.SubElement(
         root, "testsuite", name=_clean(subject.target), tests=str(len(verdicts) + (subject.fault is not None)),
         failures=str(verdicts.count(NOT)), errors=str(int(subject.fault is not None)),
         skipped=str(verdicts.count(NOT_OFFERED) + verdicts.count(XFAIL)),
     )  # fmt: skip
+    if date:
+        suite.set("timestamp", date.rstrip("Z"))
+    properties = ElementTree.SubElement(suite, "properties")
+    for name, value in known.items():
+        ElementTree.SubElement(properties, "property", name=name, value=_clean(value))
     if subject.fault is not None:
         case = ElementTree.SubElement(suite, "testcase", classname=_clean(subject.target), name="start")
         ElementTree.SubElement(case, "error", message=_clean(subject.fault))

@@ -1,4 +1,4 @@
-"""`python -m hifi_ref.conform.serve TARGET`: the line protocol of line_target, spoken for what Python can call.
+"""`python -m hifi_ref.conform.serve TARGET [--debug]`: line_target's protocol, spoken for what Python can call.
 
 TARGET is python:MODULE, gguf-py, or ggml:DIR#PART. A module has any of
 
@@ -16,12 +16,14 @@ import importlib
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from hifi_ref.conform.line_target import HELLO, NoAnswerError, NotOfferedError, hexed
+from hifi_ref.conform.cases import hexed
+from hifi_ref.conform.line_target import HELLO, NoAnswerError, NotOfferedError
 
 
 def implementation(target: str) -> Any:
@@ -50,9 +52,13 @@ def describe(module: Any) -> str:
 
 
 def call(
-    module: Any, operation: str, name: str, given: Mapping[str, np.ndarray | None], context: Mapping[str, float]
-) -> np.ndarray:
-    """One question to a module, uint8[n]. Raises NotOfferedError, and NoAnswerError for whatever else goes wrong."""
+    module: Any, operation: str, name: str, given: Mapping[str, np.ndarray | None], context: Mapping[str, float],
+    debug: bool = False,
+) -> np.ndarray:  # fmt: skip
+    """One question to a module, uint8[n]. Raises NotOfferedError, and NoAnswerError for whatever else goes wrong.
+
+    ``debug``: an exception of the module's is written to stderr with its traceback.
+    """
     function = getattr(module, operation, None)
     rows, more = int(context.get("rows", 1)), {key: value for key, value in context.items() if key != "rows"}
     if function is None or not more.keys() <= inspect.signature(function).parameters.keys():
@@ -67,6 +73,8 @@ def call(
     except NotImplementedError:
         raise NotOfferedError from None
     except Exception as error:
+        if debug:
+            traceback.print_exc()
         message = f"raised {type(error).__name__}: {' '.join(str(error).split())}"
         raise NoAnswerError(message, ended=False) from error
     right = np.uint8 if operation == "encode" else np.float32
@@ -75,7 +83,7 @@ def call(
     return np.ascontiguousarray(result).reshape(-1).view(np.uint8)
 
 
-def _answer(module: Any, line: str) -> str:
+def _answer(module: Any, line: str, debug: bool) -> str:
     operation, *rest = line.split(" ")
     if line == HELLO:
         return f"ok {describe(module)}"
@@ -90,17 +98,18 @@ def _answer(module: Any, line: str) -> str:
         raw = [None if part is None else part.view("<f4").astype(np.float32) for part in raw]
     keys = {"decode": ("blocks",), "encode": ("weights", "importance"), "dot": ("w", "a")}[operation]
     try:
-        return f"ok {hexed(call(module, operation, name, dict(zip(keys, raw, strict=True)), context))}"
+        return f"ok {hexed(call(module, operation, name, dict(zip(keys, raw, strict=True)), context, debug))}"
     except NotOfferedError:
         return "no"
     except NoAnswerError as error:
         return f"error {error}"
 
 
-def serve(module: Any, questions: BinaryIO, answers: BinaryIO) -> None:
+def serve(module: Any, questions: BinaryIO, answers: BinaryIO, debug: bool = False) -> None:
     """Answer line by line until the input ends."""
     for line in questions:
-        answers.write(_answer(module, line.decode("ascii").rstrip("\r\n")).encode("ascii", "backslashreplace") + b"\n")
+        answer = _answer(module, line.decode("ascii").rstrip("\r\n"), debug)
+        answers.write(answer.encode("ascii", "backslashreplace") + b"\n")
         answers.flush()
 
 
@@ -111,6 +120,8 @@ if __name__ == "__main__":
         try:
             opened = implementation(sys.argv[1])
         except Exception as error:
+            if "--debug" in sys.argv[2:]:
+                traceback.print_exc()
             print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
             sys.exit(1)
-        serve(opened, sys.stdin.buffer, channel)
+        serve(opened, sys.stdin.buffer, channel, "--debug" in sys.argv[2:])

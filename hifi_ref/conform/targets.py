@@ -38,16 +38,19 @@ class Opened(NamedTuple):
     libraries: tuple[Path, ...] = ()
 
 
-def open_targets(spelling: str, seconds: float) -> tuple[list[Opened], dict[str, str]]:
-    """The subjects, not started yet, and part -> why it cannot be judged here. Raises TargetError."""
+def open_targets(spelling: str, seconds: float, debug: bool = False) -> tuple[list[Opened], dict[str, str]]:
+    """The subjects, not started yet, and part -> why it cannot be judged here. Raises TargetError.
+
+    ``debug``: their stderr is shown, and Python's tracebacks on it.
+    """
     kind, _, rest = spelling.partition(":")
     if kind == "exec" and rest.strip():
         _check_program(rest)
-        return [Opened(spelling, LineTarget(rest, seconds))], {}
+        return [Opened(spelling, LineTarget(rest, seconds, debug=debug))], {}
     if kind == "python" and rest:
         _check_module(rest)
     if (kind == "python" and rest) or spelling == "gguf-py":
-        return [_served(spelling, seconds)], {}
+        return [_served(spelling, seconds, debug)], {}
     if kind != "ggml" or not rest:
         raise TargetError(f"{spelling!r} is no python:MODULE, gguf-py, exec:COMMAND or ggml:DIR[#PART]")
     folder, _, part = rest.partition("#")
@@ -56,7 +59,7 @@ def open_targets(spelling: str, seconds: float) -> tuple[list[Opened], dict[str,
         raise TargetError(f"{folder} has no part {part!r}; there are {' '.join(reasons)}")
     chosen = {name: why for name, why in reasons.items() if part in ("", name)}
     opened = [
-        _served(f"ggml:{folder}#{name}", seconds, *ggml_library.libraries_of(Path(folder), name))
+        _served(f"ggml:{folder}#{name}", seconds, debug, *ggml_library.libraries_of(Path(folder), name))
         for name, why in chosen.items()
         if why is None
     ]
@@ -85,11 +88,11 @@ def _check_module(name: str) -> None:
         raise TargetError(f"there is no module {top!r}, neither here nor installed")
 
 
-def _served(spelling: str, seconds: float, *libraries: Path) -> Opened:
+def _served(spelling: str, seconds: float, debug: bool, *libraries: Path) -> Opened:
     # Where an assertion fails the process is to end at once, without a debugger's help.
     environment = {"GGML_NO_BACKTRACE": "1"}
-    command = [sys.executable, "-m", "hifi_ref.conform.serve", spelling]
-    return Opened(spelling, LineTarget(command, seconds, environment), libraries)
+    command = [sys.executable, "-m", "hifi_ref.conform.serve", spelling, *(["--debug"] if debug else [])]
+    return Opened(spelling, LineTarget(command, seconds, environment, debug), libraries)
 
 
 def _parts(folder: str) -> dict[str, str | None]:

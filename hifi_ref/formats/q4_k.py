@@ -3,7 +3,7 @@
     bytes   field   type     holds
     0-1     d       f16      scale of the scales
     2-3     dmin    f16      scale of the mins
-    4-15    scales  u8[12]   6-bit scales and mins of 8 sub-blocks, packed as in k_scales
+    4-15    scales  u8[12]   6-bit scales, mins: 0-3 in bytes 0-3, 4-7; 4-7 in nibbles of 8-11, top bits on bytes 0-7
     16-143  qs      u8[128]  codes, 32 bytes a pair of sub-blocks: the first in low nibbles, the second in high ones
 
     w[j] = (d * scale[s]) * q[j] - dmin * min[s]        s = j / 32, q[j] in 0..15
@@ -41,7 +41,10 @@ LAYOUT = Layout(
     fields=(
         Field("d", "f16", holds="scale of the scales"),
         Field("dmin", "f16", holds="scale of the mins"),
-        Field("scales", "u8", 12, holds="6-bit scales and mins of 8 sub-blocks, packed as in k_scales"),
+        Field(
+            "scales", "u8", 12,
+            holds="6-bit scales, mins: 0-3 in bytes 0-3, 4-7; 4-7 in nibbles of 8-11, top bits on bytes 0-7",
+        ),  # fmt: skip
         Field(
             "qs", "u8", 128,
             holds="codes, 32 bytes a pair of sub-blocks: the first in low nibbles, the second in high ones",

@@ -3,7 +3,7 @@
     bytes   field   type     holds
     0-1     d       f16      scale of the scales
     2-3     dmin    f16      scale of the mins
-    4-15    scales  u8[12]   6-bit scales and mins of 8 sub-blocks, packed as in k_scales
+    4-15    scales  u8[12]   6-bit scales, mins: 0-3 in bytes 0-3, 4-7; 4-7 in nibbles of 8-11, top bits on bytes 0-7
     16-47   qh      u8[32]   high bit of the codes; bit s of byte j belongs to weight j of sub-block s
     48-175  qs      u8[128]  low four bits, 32 bytes a pair of sub-blocks: the first in low nibbles, the second in high
 
@@ -39,7 +39,10 @@ LAYOUT = Layout(
     fields=(
         Field("d", "f16", holds="scale of the scales"),
         Field("dmin", "f16", holds="scale of the mins"),
-        Field("scales", "u8", 12, holds="6-bit scales and mins of 8 sub-blocks, packed as in k_scales"),
+        Field(
+            "scales", "u8", 12,
+            holds="6-bit scales, mins: 0-3 in bytes 0-3, 4-7; 4-7 in nibbles of 8-11, top bits on bytes 0-7",
+        ),  # fmt: skip
         Field("qh", "u8", 32, holds="high bit of the codes; bit s of byte j belongs to weight j of sub-block s"),
         Field(
             "qs", "u8", 128,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.conform.helpers import EXAMPLES
 from tests.paths import ROOT
 
 
@@ -25,11 +23,3 @@ def spoilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return "python:spoilt"
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("kernels") / "kernels"
-    source = str(EXAMPLES / "kernels.c")
-    subprocess.run(["cc", "-O2", "-ffp-contract=off", "-Wall", "-Werror", "-o", str(out), source, "-lm"], check=True)
-    return out

@@ -1,6 +1,6 @@
-/* An implementation of Q4_0 and Q8_0 in C that hifi_ref.conform can judge:
+/* An implementation of Q4_0 and Q8_0, and a decoder of IQ2_XXS, in C that hifi_ref.conform can judge:
 
-       cc -O2 -ffp-contract=off -o kernels kernels.c -lm
+       cc -O2 -ffp-contract=off -Igolden -o kernels docs/examples/conform/kernels.c -lm
        python -m hifi_ref.conform exec:./kernels
 
    It reads a question a line from stdin and writes an answer a line to stdout. Replace decode, encode and dot by your own;
@@ -13,7 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VALUES = 32, Q4_0_BYTES = 18, Q8_0_BYTES = 34 };
+#include "hifi_ref.h"
+
+enum { VALUES = 32, Q8_0_BYTES = sizeof(hifi_block_q8_0) };
 
 /* BINARY16 */
 
@@ -93,6 +95,23 @@ static void q8_0_encode(const float *values, uint8_t *block) {
   }
 }
 
+/* IQ2_XXS: 256 weights; for each 32 of them four numbers of rows of a grid, four sign codes and a scale. */
+
+static void iq2_xxs_decode(const uint8_t *bytes, float *values) {
+  hifi_block_iq2_xxs block;
+  memcpy(&block, bytes, sizeof block);
+  for (int s = 0; s < 8; s++) {
+    const uint16_t *run = block.qs + 4 * s;
+    uint32_t word = run[2] | (uint32_t)run[3] << 16;
+    float scale = widen(bytes) * (2 * (word >> 28) + 1) / 8;
+    for (int g = 0; g < 4; g++) {
+      const int8_t *row = hifi_iq2xxs_grid[run[g / 2] >> 8 * (g % 2) & 255];
+      uint8_t signs = hifi_ksigns_iq2xs[word >> 7 * g & 127];
+      for (int j = 0; j < 8; j++) *values++ = (signs >> j & 1 ? -scale : scale) * row[j];
+    }
+  }
+}
+
 /* Dot products of one block with a block of Q8_0: exact integers, then two multiplications in the reference's order. */
 
 static float q4_0_dot(const uint8_t *w, const uint8_t *a) {
@@ -129,34 +148,45 @@ static void answer(const void *bytes, size_t size) {
   puts("");
 }
 
-static void work(const char *operation, int q8, const char *first, const char *second, int rows) {
-  size_t size, other_size = 0, block_bytes = q8 ? Q8_0_BYTES : Q4_0_BYTES;
+static const struct format {
+  const char *name;
+  size_t values, bytes;
+  void (*decode)(const uint8_t *block, float *values);
+  void (*encode)(const float *values, uint8_t *block);
+  float (*dot)(const uint8_t *w, const uint8_t *a);
+  /* Q4_0 would search its scale by importance, which is not offered here; Q8_0 has no use for it. */
+  int ignores_importance;
+} FORMATS[] = {
+  {"Q4_0", VALUES, sizeof(hifi_block_q4_0), q4_0_decode, q4_0_encode, q4_0_dot, 0},
+  {"Q8_0", VALUES, sizeof(hifi_block_q8_0), q8_0_decode, q8_0_encode, q8_0_dot, 1},
+  {"IQ2_XXS", 256, sizeof(hifi_block_iq2_xxs), iq2_xxs_decode, NULL, NULL, 0},
+};
+
+static void work(const struct format *f, const char *operation, const char *first, const char *second, int rows) {
+  size_t size, other_size = 0;
   uint8_t *given = bytes_of(first, &size), *other = second ? bytes_of(second, &other_size) : NULL;
   if (!strcmp(operation, "decode")) {
-    size_t blocks = size / block_bytes;
-    float *values = malloc(blocks * VALUES * sizeof *values);
-    for (size_t i = 0; i < blocks; i++) {
-      (q8 ? q8_0_decode : q4_0_decode)(given + i * block_bytes, values + i * VALUES);
-    }
-    answer(values, blocks * VALUES * sizeof *values);
+    size_t blocks = size / f->bytes;
+    float *values = malloc(blocks * f->values * sizeof *values);
+    for (size_t i = 0; i < blocks; i++) f->decode(given + i * f->bytes, values + i * f->values);
+    answer(values, blocks * f->values * sizeof *values);
     free(values);
-  } else if (!strcmp(operation, "encode") && (q8 || !strcmp(second, "-"))) {
-    /* Q8_0 has no use for importance; Q4_0 would search its scale by it, which is not offered here. */
+  } else if (!strcmp(operation, "encode") && f->encode && (f->ignores_importance || !strcmp(second, "-"))) {
     size_t blocks = size / sizeof(float) / VALUES;
-    uint8_t *out = malloc(blocks * block_bytes);
+    uint8_t *out = malloc(blocks * f->bytes);
     for (size_t i = 0; i < blocks; i++) {
       float values[VALUES];
       memcpy(values, given + i * sizeof values, sizeof values);
-      (q8 ? q8_0_encode : q4_0_encode)(values, out + i * block_bytes);
+      f->encode(values, out + i * f->bytes);
     }
-    answer(out, blocks * block_bytes);
+    answer(out, blocks * f->bytes);
     free(out);
-  } else if (!strcmp(operation, "dot")) {
+  } else if (!strcmp(operation, "dot") && f->dot) {
     /* Several rows, one after another, with the same activations. */
-    size_t blocks = size / block_bytes / rows;
+    size_t blocks = size / f->bytes / rows;
     float *sums = calloc(rows, sizeof *sums);
     for (size_t i = 0; i < blocks * rows; i++) {
-      sums[i / blocks] += (q8 ? q8_0_dot : q4_0_dot)(given + i * block_bytes, other + i % blocks * Q8_0_BYTES);
+      sums[i / blocks] += f->dot(given + i * f->bytes, other + i % blocks * Q8_0_BYTES);
     }
     answer(sums, rows * sizeof *sums);
     free(sums);
@@ -174,10 +204,12 @@ int main(void) {
     char *operation = strtok(line, " \n"), *format = strtok(NULL, " \n");
     char *first = strtok(NULL, " \n"), *second = strtok(NULL, " \n"), *more = strtok(NULL, " \n");
     int rows = more && !strncmp(more, "rows=", 5) ? atoi(more + 5) : 1;
+    const struct format *f = FORMATS, *end = FORMATS + sizeof FORMATS / sizeof *FORMATS;
+    while (f < end && format && strcmp(format, f->name)) f++;
     if (operation && !strcmp(operation, "hello")) {
       puts("ok example kernels in C");
-    } else if (first && (!strcmp(format, "Q4_0") || !strcmp(format, "Q8_0"))) {
-      work(operation, !strcmp(format, "Q8_0"), first, second, rows);
+    } else if (first && f < end) {
+      work(f, operation, first, second, rows);
     } else {
       puts("no");
     }

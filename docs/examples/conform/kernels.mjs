@@ -1,11 +1,14 @@
-// An implementation of Q4_0 and Q8_0 in JavaScript that hifi_ref.conform can judge:
+// An implementation of Q4_0 and Q8_0, and a decoder of IQ2_XXS, in JavaScript that hifi_ref.conform can judge:
 //
-//     python -m hifi_ref.conform "exec:node kernels.mjs"
+//     python -m hifi_ref.conform "exec:node docs/examples/conform/kernels.mjs"
 //
 // It reads a question a line from stdin and writes an answer a line to stdout. Replace FORMATS by your own; what is not
 // offered is answered with "no". Numbers are binary64 in JavaScript: each operation of binary32 is rounded by Math.fround.
 
+import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
+
+const GRIDS = JSON.parse(readFileSync(new URL("../../../golden/grids.json", import.meta.url), "utf8"));
 
 const f32 = Math.fround;
 
@@ -85,7 +88,34 @@ const Q8_0 = {
   },
 };
 
-const FORMATS = { Q4_0, Q8_0 };
+const IQ2_XXS = {
+  bytes: 66,
+  decode(block) {
+    const d = widen(block.getUint16(0, true));
+    const { row, sign, scale } = numbersOf("IQ2_XXS", block);
+    const magnitudes = row.flatMap((number) => GRIDS.grids.IQ2_XXS.table[number]);
+    return magnitudes.map((magnitude, i) => {
+      const minus = (GRIDS.signs.table[sign[i >> 3]] >> (i & 7)) & 1;
+      const unsigned = (d * (2 * scale[i >> 5] + 1) * magnitude) / 8;
+      return f32(minus ? -unsigned : unsigned);
+    });
+  },
+};
+
+// The numbers that are packed in a block, by the triples byte, shift, width of grids.json.
+function numbersOf(name, block) {
+  const read = (entry) => {
+    let value = 0;
+    for (let i = 0, at = 0; i < entry.length; at += entry[i + 2], i += 3) {
+      value |= ((block.getUint8(entry[i]) >> entry[i + 1]) & ((1 << entry[i + 2]) - 1)) << at;
+    }
+    return value;
+  };
+  const numbers = Object.entries(GRIDS.formats[name].numbers);
+  return Object.fromEntries(numbers.map(([kind, entries]) => [kind, entries.map(read)]));
+}
+
+const FORMATS = { Q4_0, Q8_0, IQ2_XXS };
 
 // THE LINE PROTOCOL
 
@@ -108,7 +138,7 @@ function answer(operation, format, first, second, rows) {
   if (operation === "decode") {
     return bytesOfFloats(blocksOf(bytesOf(first), format.bytes).flatMap((block) => format.decode(block)));
   }
-  if (operation === "dot") {
+  if (operation === "dot" && format.dot) {
     const w = blocksOf(bytesOf(first), format.bytes);
     const a = blocksOf(bytesOf(second), Q8_0.bytes);
     const sums = Array(rows).fill(0);
@@ -119,7 +149,7 @@ function answer(operation, format, first, second, rows) {
     });
     return bytesOfFloats(sums);
   }
-  if (operation === "encode" && (second === "-" || format.ignoresImportance)) {
+  if (operation === "encode" && format.encode && (second === "-" || format.ignoresImportance)) {
     const x = floatsOf(bytesOf(first));
     const out = new Uint8Array((x.length / 32) * format.bytes);
     blocksOf(out, format.bytes).forEach((block, i) => format.encode(x.slice(32 * i, 32 * i + 32), block));
