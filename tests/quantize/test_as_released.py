@@ -87,7 +87,6 @@ def test_names_that_are_no_formats_are_types_as_well(tmp_path: Path) -> None:
 
 def test_what_it_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, out = source_of(tmp_path, "llama", 2, 0, "dense", 256), tmp_path / "out.gguf"
-    shard = rewrite.split(tmp_path, "shard", rewrite.read(source), 2)[0]
     content = rewrite.read(source)
     content.metadata["general.alignment"] = (64, gguf.GGUFValueType.UINT32, None)
     aligned = rewrite.write(tmp_path / "aligned.gguf", content)
@@ -101,7 +100,6 @@ def test_what_it_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
             "llama-quantize does not write IQ2_XXS without importance, and there is none for",
         ),
         ("--mixture=NVFP4", source, "llama-quantize has no file type 'NVFP4'; there are"),
-        ("--mixture=Q4_K_M", shard, "it is one of 2 shards: merge them first, with gguf-split --merge"),
         ("--mixture=Q4_K_M", aligned, "its alignment is 64, by which llama-quantize writes broken files"),
     ]:
         assert quantize.main([flag, str(path), str(out)]) == 2
