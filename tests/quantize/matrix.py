@@ -42,12 +42,9 @@ def compared(source: Path, folder: Path, name: str, matrix: str) -> str:
     with contextlib.redirect_stderr(err):
         code = command.main([*flags, str(source), str(ours)])
     if answer.problem or code:
-        both = bool(answer.problem) and code == 2
-        return (
-            "both refuse"
-            if both
-            else f"{err.getvalue().strip() or 'written'}, the release: {answer.problem or 'writes it'}"
-        )
+        if answer.problem and code == 2:
+            return "both refuse"
+        return f"{err.getvalue().strip() or 'written'}, the release: {answer.problem or 'writes it'}"
     return "same" if ours.read_bytes() == theirs.read_bytes() else "other bytes"
 
 
