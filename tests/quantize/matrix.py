@@ -26,26 +26,34 @@ KINDS = ("F32", "F16", "BF16")
 MATRICES = ("none", "whole", "partial")
 
 
-def compared(source: Path, folder: Path, name: str, matrix: str) -> str:
-    """ "same", "both refuse", or what differs in one sentence."""
-    ours, theirs, given = folder / "ours.gguf", folder / "theirs.gguf", folder / f"{matrix}.dat"
-    for path in (ours, theirs):
-        path.unlink(missing_ok=True)
-    params: dict[str, Any] = {"only_copy": True} if name == "COPY" else {}
-    flags = [f"--mixture={name}", "--quiet"]
+def compared(source: Path, folder: Path, names: list[str], matrix: str) -> dict[str, str]:
+    """For each file type "same", "both refuse", or what differs in one sentence.
+
+    What the release writes is asked for in one command, since types share much of the work; the rest one by one.
+    """
+    given, flags, params = folder / f"{matrix}.dat", list[str](), dict[str, Any]()
     if matrix != "none":
         rows = families.importance(source, given, matrix == "partial")
-        params |= {"importance": rows, "keys": families.keys(given, rows)}
+        params = {"importance": rows, "keys": families.keys(given, rows)}
         flags.append(f"--imatrix={given}")
-    answer = quantizer.quantize(source, theirs, file_types().get(name, 0), **params)
-    err = io.StringIO()
-    with contextlib.redirect_stderr(err):
-        code = command.main([*flags, str(source), str(ours)])
-    if answer.problem or code:
-        if answer.problem and code == 2:
-            return "both refuse"
-        return f"{err.getvalue().strip() or 'written'}, the release: {answer.problem or 'writes it'}"
-    return "same" if ours.read_bytes() == theirs.read_bytes() else "other bytes"
+    problems = {}
+    for name in names:
+        own = params | ({"only_copy": True} if name == "COPY" else {})
+        problems[name] = quantizer.quantize(source, folder / f"theirs-{name}", file_types().get(name, 0), **own).problem
+    for wanted in [[name for name in names if not problems[name]], *([name] for name in names if problems[name])]:
+        out = io.StringIO()
+        with contextlib.redirect_stderr(out):
+            what = [f"--mixture={','.join(wanted)}", "--quiet", *flags, str(source), str(folder / "ours-{type}")]
+            code = command.main(what) if wanted else 0
+        for name in wanted:
+            if problems[name]:
+                problems[name] = "both refuse" if code == 2 else f"written, the release: {problems[name]}"
+            elif code:
+                problems[name] = out.getvalue().strip()
+            else:
+                same = (folder / f"ours-{name}").read_bytes() == (folder / f"theirs-{name}").read_bytes()
+                problems[name] = "same" if same else "other bytes"
+    return problems
 
 
 def main() -> int:
@@ -58,11 +66,11 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             source = families.written(families.described(family), folder / "source.gguf", kind)
-            for file_type, matrix in itertools.product(given.types.split(","), MATRICES):
-                found = compared(source, folder, file_type, matrix)
-                counts[found if found in ("same", "both refuse") else "differ"] += 1
-                if found not in ("same", "both refuse"):
-                    print(f"{family} {kind} {file_type}, importance {matrix}: {found}", flush=True)
+            for matrix in MATRICES:
+                for file_type, found in compared(source, folder, given.types.split(","), matrix).items():
+                    counts[found if found in ("same", "both refuse") else "differ"] += 1
+                    if found not in ("same", "both refuse"):
+                        print(f"{family} {kind} {file_type}, importance {matrix}: {found}", flush=True)
         print(f"{family} {kind}: {dict(counts)} so far", file=sys.stderr, flush=True)
     print(f"{counts.total()} files: {counts['same']} the same, {counts['both refuse']} refused by both, "
           f"{counts['differ']} differ")  # fmt: skip
