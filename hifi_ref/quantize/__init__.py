@@ -9,6 +9,7 @@ Every block is what hifi_ref.encode gives, so `check OUT.gguf --source=SOURCE.gg
     in_formats  a new file by such a choice
     options     what llama-quantize can be asked for
     as_released new files as llama-quantize writes them
+    texts       metadata that llama-quantize does not pass on whole
     budget      the file type for a size
     journal     a file on its way: what of it is whole, and how to go on
     write       all tensors read once, encoded, and put in their places

@@ -15,7 +15,7 @@ from hifi_ref.mixtures import llama_quantize
 from hifi_ref.mixtures.hifi import FORK_FILE_TYPES
 from hifi_ref.mixtures.roadmaps import ROADMAP
 from hifi_ref.model_files.models import SHARD
-from hifi_ref.quantize.as_released import COPY, as_released
+from hifi_ref.quantize.as_released import COPY, as_released, check_source
 from hifi_ref.quantize.choices import Choice, a_mix, as_the_fork, one_format
 from hifi_ref.quantize.importance import Importance
 from hifi_ref.quantize.in_formats import in_formats
@@ -136,6 +136,7 @@ def released(file_type: str, options: Options) -> Recipe:
     """The recipe of llama-quantize's own files."""
 
     def make(source: Source, out: str, importance: Importance | None) -> list[NewFile]:
+        check_source(source)
         return as_released(source, out, file_type, importance, options)
 
     return Recipe(file_type, make, as_released=True)

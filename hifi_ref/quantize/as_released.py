@@ -21,6 +21,7 @@ from hifi_ref.quantize.importance import Importance
 from hifi_ref.quantize.options import LONGEST, NO_OPTIONS, Options
 from hifi_ref.quantize.plan import FLOATS, NewFile, Plan, new_file, share_of
 from hifi_ref.quantize.source import COUNT, NUMBER, SPLIT, TENSORS, Source
+from hifi_ref.quantize.texts import cut_off
 
 QUANTIZATION_VERSION = 2
 COPY = "COPY"
@@ -42,13 +43,10 @@ class Written(NamedTuple):
 def as_released(
     source: Source, out: str, file_type: str, importance: Importance | None = None, options: Options = NO_OPTIONS
 ) -> list[NewFile]:
-    """The files, one a shard with ``keep_split``. Raises InputError where the release stops, or writes what is broken.
+    """The files, one a shard with ``keep_split``. Raises InputError where the release stops.
 
     ``file_type``: its name, or COPY.
     """
-    alignment = next((g.alignment for g in source.ggufs if g.alignment != DEFAULT_ALIGNMENT), None)
-    if alignment is not None:
-        raise InputError(f"its alignment is {alignment}, by which llama-quantize writes broken files")
     names, layers = _names(source, options)
     types = _types(source, names, file_type, importance is not None, options)
     tensors = {tensor.name: tensor for tensor in source.whole.tensors}
@@ -60,6 +58,15 @@ def as_released(
     if options.keep_split:
         return _shards(source, out, file_type, written, changes, lacking)
     return [_laid_out(source, out, file_type, written, changes, lacking)]
+
+
+def check_source(source: Source) -> None:
+    """Raises InputError for a source of which the release writes files that are broken, or not whole."""
+    alignment = next((g.alignment for g in source.ggufs if g.alignment != DEFAULT_ALIGNMENT), None)
+    if alignment is not None:
+        raise InputError(f"its alignment is {alignment}, by which llama-quantize writes broken files")
+    if (key := cut_off(source.ggufs[0])) is not None:
+        raise InputError(f"{key} has a text with a NUL byte, at which llama-quantize cuts it off")
 
 
 def _names(source: Source, options: Options) -> tuple[dict[str, str], int]:

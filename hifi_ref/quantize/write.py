@@ -66,7 +66,10 @@ def write(files: Sequence[NewFile], source: Source, progress: Progress = lambda 
     try:
         for file in files:
             parts.append(Part(file, job_of(file, source)))
-        _write_tensors(_tasks(parts, source), progress)
+        tasks = _tasks(parts, source)
+        planned = {plan.tensor.name: plan.tensor.elements for file in files for plan in file.plans}
+        progress(sum(planned.values()) - sum(task.tensor.elements for task in tasks))
+        _write_tensors(tasks, progress)
     except NotWritten as error:
         kept = [part.path for part in parts if part.done]
         for part in parts:
@@ -178,6 +181,8 @@ def _put(task: Task, first: int, stop: int, future: Future, progress: Progress) 
     if stop == task.rows:
         _finish(task)
         release(task.gguf.data, task.tensor.start, task.tensor.start + task.tensor.known_nbytes)
+        if task.weights is not None:
+            task.weights.forget()
 
 
 def _finish(task: Task) -> None:
