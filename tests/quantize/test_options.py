@@ -239,3 +239,11 @@ def test_names_as_llama_quantize_takes_them(both: Both) -> None:
         flag = "--copy" if wanted == "COPY" else f"--mixture={wanted}"
         assert quantize.main([flag, "--quiet", str(both.source), str(both.folder / "same.gguf")]) == 0
         assert out.read_bytes() == (both.folder / "same.gguf").read_bytes()
+
+
+def test_which_file_types_there_are(both: Both) -> None:
+    """Numbers that the release writes are those that are offered here; the others it calls invalid."""
+    for number in range(64):
+        answer = quantizer.quantize(both.source, both.folder / "theirs.gguf", number, only_copy=True)
+        assert (number in file_types().values()) == (not answer.problem)
+        assert not answer.problem or f"invalid output file type {number}" in answer.problem
