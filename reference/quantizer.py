@@ -23,9 +23,9 @@ import numpy as np
 from reference.fetch import library_dir
 
 LIBRARIES = ("libggml-base.so", "libggml.v0.5.0.so", "libllama.v0.5.0.so")
-# ggml_type where none is asked for; llama_model_kv_override_type of strings and of integers.
+# ggml_type where none is asked for; llama_model_kv_override_type.
 NO_TYPE = 43
-_INTEGER, _STRING = 0, 3
+_INTEGER, _FLOAT, _BOOL, _STRING = range(4)
 _LINE = re.compile(r"^\[ *\d+/ *\d+\] (\S+) +- \[[^\]]*\], type = +(\S+), size = [^\n]*?(?:-> [^\n]*\((\S+)\))?$", re.M)
 
 
@@ -42,10 +42,10 @@ class TypeOverride(C.Structure):
 
 
 class KeyOverride(C.Structure):
-    """llama_model_kv_override, of which a string or an integer is used; a list of them ends with an empty key."""
+    """llama_model_kv_override; a list of them ends with an empty key."""
 
     class _Value(C.Union):
-        _fields_ = [("integer", C.c_int64), ("text", C.c_char * 128)]
+        _fields_ = [("integer", C.c_int64), ("float", C.c_double), ("bool", C.c_bool), ("text", C.c_char * 128)]
 
     _fields_ = [("tag", C.c_int), ("key", C.c_char * 128), ("value", _Value)]
 
@@ -58,7 +58,7 @@ class Params(C.Structure):
         ("token_embedding_type", C.c_int), ("allow_requantize", C.c_bool), ("quantize_output_tensor", C.c_bool),
         ("only_copy", C.c_bool), ("pure", C.c_bool), ("keep_split", C.c_bool), ("dry_run", C.c_bool),
         ("imatrix", C.POINTER(ImportanceRow)), ("kv_overrides", C.POINTER(KeyOverride)),
-        ("tt_overrides", C.POINTER(TypeOverride)), ("prune_layers", C.c_void_p), ("max_buf_size", C.c_size_t),
+        ("tt_overrides", C.POINTER(TypeOverride)), ("prune_layers", C.POINTER(C.c_int32)), ("max_buf_size", C.c_size_t),
     ]  # fmt: skip
 
 
@@ -87,9 +87,10 @@ def quantize(
     target: str | os.PathLike[str],
     file_type: int,
     importance: Mapping[str, np.ndarray] | None = None,
-    keys: Mapping[str, int | str] | None = None,
+    keys: Mapping[str, int | float | str] | None = None,
     overrides: Sequence[tuple[str, int]] = (),
     folder: Path | None = None,
+    prune: Sequence[int] = (),
     **params: Any,
 ) -> Answer:
     """Quantize a file; ``types`` is empty, and ``problem`` what the release says where it fails.
@@ -98,6 +99,7 @@ def quantize(
         importance: f32 of each tensor's columns.
         keys: metadata to set, as llama-quantize does for importance.
         folder: where the release's libraries lie; fetched where None.
+        prune: numbers of layers that are left out, ascending.
         params: fields of Params.
     """
     llama, said = _library(folder or library_dir()), list[str]()
@@ -117,6 +119,8 @@ def quantize(
         _listed(KeyOverride, [_key(key, value) for key, value in (keys or {}).items()]),
     )  # fmt: skip
     p.imatrix, p.tt_overrides, p.kv_overrides = lists
+    if prune:
+        p.prune_layers = (C.c_int32 * (len(prune) + 1))(*prune, -1)
     failed = llama.llama_model_quantize(os.fsencode(source), os.fsencode(target), C.byref(p))
     llama.llama_log_set(_QUIET, None)
     text = "".join(said)
@@ -141,13 +145,17 @@ def _listed(kind: type[C.Structure], entries: list[tuple[Any, ...]]) -> Any:
     return (kind * (len(entries) + 1))(*entries) if entries else None
 
 
-def _key(key: str, value: int | str) -> tuple[Any, ...]:
+def _key(key: str, value: int | float | str) -> tuple[Any, ...]:
     held = KeyOverride._Value()
     if isinstance(value, str):
-        held.text = value.encode()
+        tag, held.text = _STRING, value.encode()
+    elif isinstance(value, bool):
+        tag, held.bool = _BOOL, value
+    elif isinstance(value, float):
+        tag, held.float = _FLOAT, value
     else:
-        held.integer = value
-    return (_STRING if isinstance(value, str) else _INTEGER, key.encode(), held)
+        tag, held.integer = _INTEGER, value
+    return (tag, key.encode(), held)
 
 
 _LOG = C.CFUNCTYPE(None, C.c_int, C.c_char_p, C.c_void_p)

@@ -2,7 +2,6 @@
 
 Data flows one way: files -> findings, and with a source: ways -> tallies -> meaning -> findings -> verdict -> report.
 
-    models      which files are meant, and which of them are one model
     look        a model's files looked at for themselves
     shards      holds the files of one model against each other
     loads       whether llama.cpp would load it

@@ -16,7 +16,6 @@ from hifi_ref.check.attestation import read_statement, stated_flags, to_statemen
 from hifi_ref.check.batch import Refused
 from hifi_ref.check.ignoring import ignoring
 from hifi_ref.check.look import check_file, check_model
-from hifi_ref.check.models import ModelFiles, models_of
 from hifi_ref.check.report import Report, to_text
 from hifi_ref.check.report_json import SCHEMA, to_json
 from hifi_ref.check.verify import verify
@@ -31,6 +30,7 @@ from hifi_ref.model_files.files import InputError, name_of
 from hifi_ref.model_files.finding_codes import CODES, SEVERITIES, code_table
 from hifi_ref.model_files.findings import Findings
 from hifi_ref.model_files.gguf_file import TENSOR_TYPES, printable
+from hifi_ref.model_files.models import ModelFiles, models_of
 
 __all__ = ["FILE_TYPES", "SCHEMA", "TENSOR_TYPES", "Report", "check_file", "main", "to_json", "to_text"]
 

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hifi_ref.check.models import with_its_shards
 from hifi_ref.check.payload import release
 from hifi_ref.model_files.gguf_header import KINDS
 from hifi_ref.model_files.gguf_model import CHUNK, Gguf, Tensor, Value
+from hifi_ref.model_files.models import with_its_shards
 from hifi_ref.model_files.remote import held
 from hifi_ref.model_files.safetensors_file import INDEX
 

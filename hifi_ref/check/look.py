@@ -12,7 +12,6 @@ from hifi_ref.check.builds import check_recipes
 from hifi_ref.check.damage import Damage
 from hifi_ref.check.hashes import Hashes, Hashing
 from hifi_ref.check.loads import judge_loading
-from hifi_ref.check.models import ModelFiles
 from hifi_ref.check.payload import check_payload
 from hifi_ref.check.recipe import recipe_of
 from hifi_ref.check.report import Part, Report
@@ -22,6 +21,7 @@ from hifi_ref.model_files.findings import Finding, Findings
 from hifi_ref.model_files.gguf_file import Gguf, Tensor, map_file, printable, scan
 from hifi_ref.model_files.gguf_place import check_padding
 from hifi_ref.model_files.holes import IsHole, holes
+from hifi_ref.model_files.models import ModelFiles
 from hifi_ref.model_files.remote import RemoteMap, check_unchanged, held
 
 Progress = Callable[[int, str], object]

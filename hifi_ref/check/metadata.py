@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hifi_ref.check.models import with_its_shards
 from hifi_ref.model_files import context
 from hifi_ref.model_files.findings import Finding, Findings
 from hifi_ref.model_files.gguf_file import open_gguf, printable
 from hifi_ref.model_files.gguf_header import KINDS
 from hifi_ref.model_files.gguf_model import Gguf, Value
+from hifi_ref.model_files.models import with_its_shards
 
 # What quantizing writes, or takes away; and the layout of the file, which is its own.
 WRITTEN = ("general.file_type", "general.quantization_version", "general.alignment", "quantize.", "split.",

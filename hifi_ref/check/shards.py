@@ -12,10 +12,10 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hifi_ref.check.models import ModelFiles, place_in_name
 from hifi_ref.model_files.findings import Finding, Findings
 from hifi_ref.model_files.gguf_file import Gguf, printable
 from hifi_ref.model_files.gguf_model import Value
+from hifi_ref.model_files.models import ModelFiles, place_in_name
 
 NUMBER, COUNT, TENSORS = "split.no", "split.count", "split.tensors.count"
 

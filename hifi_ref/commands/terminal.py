@@ -59,6 +59,14 @@ class _Done(ProgressColumn):
         return Text(f"{task.completed / size:.{digits}f} of {total / size:.{digits}f} {unit}")
 
 
+class _Rate(ProgressColumn):
+    """How much is done in a second."""
+
+    def render(self, task: Task) -> Text:
+        size, prefix = filesize.pick_unit_and_suffix(int(task.speed or 0), ["", "k", "M", "G", "T"], 1000)
+        return Text(f"{(task.speed or 0) / size:.1f} {prefix}/s" if task.speed else "")
+
+
 class _Bar(Progress):
     """A bar, and below it what is worked on: a line of its own has room for any name of a tensor."""
 
@@ -80,7 +88,7 @@ def progress(total: float, unit: str, title: str = "", least: float = 0) -> Iter
     if not sys.stderr.isatty() or total < least:
         yield lambda done, name="": None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), _Done(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), _Done(), _Rate(), TimeRemainingColumn())
     with _Bar(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(title, total=total, unit=unit)
 

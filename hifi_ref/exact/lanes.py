@@ -25,14 +25,14 @@ else:
 
 def is_jax(x: Any) -> bool:
     """True for a jax.Array, traced or concrete."""
-    jax = sys.modules.get("jax")
-    return jax is not None and isinstance(x, jax.Array)
+    # Another thread may be importing jax: as long as it lacks its names, there are no arrays of it.
+    array = getattr(sys.modules.get("jax"), "Array", None)
+    return array is not None and isinstance(x, array)
 
 
 def is_traced(x: Any) -> bool:
     """True for a jax.Array whose values are not known yet, inside jit or another transformation."""
-    jax = sys.modules.get("jax")
-    return jax is not None and isinstance(x, jax.core.Tracer)
+    return is_jax(x) and isinstance(x, sys.modules["jax"].core.Tracer)
 
 
 def library(x: Any) -> Any:

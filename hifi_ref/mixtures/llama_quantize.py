@@ -26,12 +26,17 @@ from hifi_ref.model_files.file_types import FILE_TYPES
 
 # Named, but never written by llama-quantize.
 NOT_OFFERED = ("NVFP4",)
+# Further names that llama-quantize takes.
+ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
 # Types that the release refuses to write without importance, but for the embeddings and the output.
 GUIDED = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS")
 
 
 class Options(NamedTuple):
-    """llama-quantize's options. ``overrides`` are pairs of a regular expression, searched for in names, and a type."""
+    """llama-quantize's options. ``overrides`` are pairs of a regular expression, searched for in names, and a type.
+
+    ``keep_split``: tensors are gone through in the order in which they are given.
+    """
 
     pure: bool = False
     leave_output_tensor: bool = False
@@ -47,6 +52,16 @@ NO_OPTIONS = Options()
 def file_types() -> dict[str, int]:
     """The file types that llama-quantize offers: name -> general.file_type."""
     return {name: number for number, (name, _) in FILE_TYPES.items() if name not in NOT_OFFERED}
+
+
+def named(text: str) -> str | None:
+    """The file type that llama-quantize takes a name for, in any case, or a number; None where it offers none."""
+    offered = file_types()
+    name = text.upper()
+    if name.isdecimal():
+        return next((known for known, number in offered.items() if number == int(name)), None)
+    name = ALIASES.get(name, name)
+    return name if name in offered else None
 
 
 def default_type(file_type: str) -> str:
@@ -102,7 +117,7 @@ def _type_of(mix: rules.Mixture, tensor: rules.Place, options: Options, seen: Co
     asked = {"output": options.output_tensor_type, "embedding": options.token_embedding_type}.get(tensor.kind)
     override = next((kind for pattern, kind in options.overrides if re.search(pattern, tensor.name)), None)
     kept = options.leave_output_tensor and tensor.kind == "output"
-    if kept or not is_quantized(tensor.name, tensor.shape):
+    if kept or not is_quantized(tensor.name, tensor.shape, mix.model.architecture):
         return None
     if asked and not (override and tensor.name == "per_layer_token_embd.weight"):
         return asked

@@ -6,6 +6,8 @@ Reference: load_hparams of llama.cpp v0.5.0 (llama-model.cpp, models/), as far a
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from hifi_ref.model_files.files import InputError
@@ -33,19 +35,25 @@ class NotDescribed(InputError):
     """The metadata lacks what the rules ask for; the message says what in one sentence."""
 
 
-def read(gguf: Gguf) -> Model:
-    """The model that a file's metadata describe. Raises NotDescribed."""
-    architecture = gguf.text("general.architecture")
+def read(gguf: Gguf, given: Mapping[str, int | str] = MappingProxyType({})) -> Model:
+    """The model that a file's metadata describe, ``given`` numbers and texts in their place. Raises NotDescribed."""
+    architecture = architecture_of(gguf, given)
     if architecture is None:
         raise NotDescribed("the metadata have no general.architecture")
     if architecture == "clip":
         return Model(architecture, 0, 0, None)
-    layers = first_number(gguf, f"{architecture}.block_count")
+
+    def stated(key: str) -> int | None:
+        value, instead = gguf.metadata.get(key), given.get(key)
+        takes = isinstance(instead, int) and (value is None or value.count is None)
+        return int(instead) if takes and instead is not None else first_number(gguf, key)
+
+    layers = stated(f"{architecture}.block_count")
     if layers is None or layers < 1:
         raise NotDescribed(f"the metadata have no number of layers, {architecture}.block_count")
 
     def number(key: str, otherwise: int) -> int:
-        found = first_number(gguf, f"{architecture}.{key}")
+        found = stated(f"{architecture}.{key}")
         return otherwise if found is None else found
 
     experts, heads = number("expert_count", 0), number("attention.head_count", 0)
@@ -59,6 +67,12 @@ def read(gguf: Gguf) -> Model:
     if architecture == "graniteswitch":
         layers = own + 1
     return Model(architecture, layers, experts, heads // key_heads if key_heads > 0 else 0, seventy)
+
+
+def architecture_of(gguf: Gguf, given: Mapping[str, int | str] = MappingProxyType({})) -> str | None:
+    """What the release takes a model's architecture for; None where nothing says."""
+    instead = given.get("general.architecture")
+    return instead if isinstance(instead, str) else gguf.text("general.architecture")
 
 
 def first_number(gguf: Gguf, key: str) -> int | None:

@@ -2,7 +2,8 @@
 
 gguf_file         a GGUF, mapped and parsed: gguf_header reads, gguf_place holds the tensors against each other
 gguf_model        what is then known of it
-gguf_write        a new one, written whole or not at all
+gguf_write        what stands before the data of a new one
+models            which files are meant, and which of them are one model
 dialects          what type ids stand for, in llama.cpp and its forks; tensor_types what one of them says
 resolve_dialect   which dialect a file is written in
 file_types        the names that general.file_type stands for

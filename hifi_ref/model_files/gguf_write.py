@@ -9,17 +9,16 @@ of 2 and files without general.architecture they cannot pass on; and tensors the
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
-from typing import IO, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import MAGIC, Gguf
-from hifi_ref.model_files.gguf_model import padded
+from hifi_ref.model_files.gguf_header import KINDS
+from hifi_ref.model_files.gguf_model import DEFAULT_ALIGNMENT, padded
 
 VERSION = 3
-# GGUF's numbers of the kinds of metadata that are written here.
-_U32, _F32, _STRING = 4, 6, 8
-_NUMBERS = {"u8": 1, "i8": 1, "u16": 2, "i16": 2, "u32": 4, "i32": 4, "f32": 4, "bool": 1, "u64": 8, "i64": 8, "f64": 8}
+_NUMBERS = {kind.name: (number, kind.letter) for number, kind in KINDS.items()}
 
 
 class Entry(NamedTuple):
@@ -31,78 +30,83 @@ class Entry(NamedTuple):
     nbytes: int
 
 
-def write(
-    file: IO[bytes],
-    like: Gguf,
-    changes: Mapping[str, int | float | str | None],
-    tensors: list[Entry],
-    data: Iterator[bytes],
-) -> None:
-    """Write a whole GGUF.
+class Typed(NamedTuple):
+    """A number of metadata with its kind, such as "u16"."""
+
+    kind: str
+    number: int
+
+
+Change = str | int | float | bool | Typed | None
+
+
+def head(like: Gguf | None, changes: Mapping[str, Change], tensors: Sequence[Entry]) -> bytes:
+    """All of a GGUF that stands before its tensors' data.
 
     Args:
-        like: the file whose metadata is taken over.
-        changes: metadata to set, or to leave out where None: an int is written as u32, a float as f32.
+        like: the file whose metadata is taken over, and its alignment; None for none.
+        changes: metadata to set behind what is kept, or to leave out where None: an int is written as u32, a float as
+            f32.
         tensors: in the order of their data.
-        data: the tensors' bytes, in pieces that never span two tensors.
     """
-    if like.order != "<":
+    if like is not None and like.order != "<":
         raise InputError("the source is big-endian: convert it to little-endian first")
-    kept, count = _without(like, set(changes))
+    kept, count = (b"", 0) if like is None else _without(like, set(changes))
     added = {key: value for key, value in changes.items() if value is not None}
-    file.write(MAGIC + struct.pack("<IQQ", VERSION, len(tensors), count + len(added)))
-    file.write(kept)
-    for key, value in added.items():
-        file.write(_entry(key, value))
+    alignment = DEFAULT_ALIGNMENT if like is None else like.alignment
+    parts = [MAGIC + struct.pack("<IQQ", VERSION, len(tensors), count + len(added)), kept]
+    parts += [_entry(key, value) for key, value in added.items()]
     offset = 0
     for tensor in tensors:
-        head = _string(tensor.name) + struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *tensor.shape)
-        file.write(head + struct.pack("<IQ", tensor.type_id, offset))
-        offset += padded(tensor.nbytes, like.alignment)
-    _pad(file, like.alignment)
-    pieces = iter(data)
+        parts.append(_string(tensor.name) + struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *tensor.shape))
+        parts.append(struct.pack("<IQ", tensor.type_id, offset))
+        offset += padded(tensor.nbytes, alignment)
+    whole = b"".join(parts)
+    return whole + bytes(-len(whole) % alignment)
+
+
+def starts(like: Gguf | None, head_size: int, tensors: Sequence[Entry]) -> list[int]:
+    """Where each tensor's data begins in the file, and behind the last of them where the file ends."""
+    alignment, found = DEFAULT_ALIGNMENT if like is None else like.alignment, [head_size]
     for tensor in tensors:
-        left = tensor.nbytes
-        while left:
-            piece = next(pieces)
-            file.write(piece)
-            left -= len(piece)
-        _pad(file, like.alignment)
-
-
-def _pad(file: IO[bytes], alignment: int) -> None:
-    file.write(bytes(-file.tell() % alignment))
+        found.append(found[-1] + padded(tensor.nbytes, alignment))
+    return found
 
 
 def _string(raw: bytes) -> bytes:
     return struct.pack("<Q", len(raw)) + raw
 
 
-def _entry(key: str, value: int | float | str) -> bytes:
+def _entry(key: str, value: str | int | float | bool | Typed) -> bytes:
     if isinstance(value, str):
-        return _string(key.encode()) + struct.pack("<I", _STRING) + _string(value.encode("utf-8", "surrogateescape"))
-    kind = struct.pack("<II", _U32, value) if isinstance(value, int) else struct.pack("<If", _F32, value)
-    return _string(key.encode()) + kind
+        kind, data = "string", _string(value.encode("utf-8", "surrogateescape"))
+        return _string(key.encode()) + struct.pack("<I", _NUMBERS[kind][0]) + data
+    if not isinstance(value, Typed):
+        kind = "bool" if isinstance(value, bool) else "u32" if isinstance(value, int) else "f32"
+    else:
+        kind, value = value
+    number, letter = _NUMBERS[kind]
+    return _string(key.encode()) + struct.pack(f"<I{letter}", number, value)
 
 
 def _without(like: Gguf, keys: set[str]) -> tuple[bytes, int]:
     """The bytes of the metadata without some entries, and how many entries that leaves."""
-    cuts = []
-    for key, value in like.metadata.items():
-        if key not in keys:
-            continue
-        start = value.start - 4 - len(key.encode()) - 8
-        if value.count is not None:
-            raise InputError(f"the source's metadata has an array for {key}, where a single value is needed")
-        if value.kind == "string":
-            start -= 8
-            length = struct.unpack_from("<Q", like.data, value.start - 8)[0]
-        else:
-            length = _NUMBERS[value.kind]
-        cuts.append((start, value.start + length))
-    parts, at = [], 24
-    for start, end in sorted(cuts):
-        parts.append(bytes(like.data[at:start]))
-        at = end
-    parts.append(bytes(like.data[at : like.tensors[0].entry_at]))
-    return b"".join(parts), len(like.metadata) - len(cuts)
+    end = like.tensors[0].entry_at if like.tensors else like.header_end or 0
+    if keys.isdisjoint(like.metadata):
+        return bytes(like.data[24:end]), len(like.metadata)
+    places = [_start(like, key) for key in like.metadata] + [end]
+    kept = [i for i, key in enumerate(like.metadata) if key not in keys]
+    return b"".join(bytes(like.data[places[i] : places[i + 1]]) for i in kept), len(kept)
+
+
+def _start(like: Gguf, key: str) -> int:
+    """Where an entry begins: its key's length, the key, the kind (of an array's items too), a length, the value."""
+    value = like.metadata[key]
+    before = 12 if value.count is not None else 8 if value.kind == "string" else 0
+    at = value.start - before - 4 - 8
+    # A key that is shown with escapes is shorter in the file: its own length says where it begins.
+    for length in range(len(key.encode()), -1, -1):
+        start = at - length
+        if start >= 24 and struct.unpack_from("<Q", like.data, start)[0] == length:
+            return start
+    raise InputError(f"the source's metadata entry {key} cannot be found again")

@@ -1,12 +1,20 @@
-"""Quantize a GGUF of floats: `python -m hifi_ref.quantize FLAG SOURCE.gguf OUT.gguf`.
-
-FLAG is one of --hifi, --type=NAME, --mixture=NAME and --fork=NAME.
+"""Quantize a GGUF of floats: `python -m hifi_ref.quantize --mixture=Q4_K_M SOURCE.gguf OUT.gguf`.
 
 Every block is what hifi_ref.encode gives, so `check OUT.gguf --source=SOURCE.gguf` reproduces it.
 
+    source      the model's files: one, or all shards of a split one
+    importance  the matrix, and which of its entries count
+    plan        what becomes of one tensor, and a new file laid out
     choices     the format of each matrix: one for all, a mix, or as the HIFI fork chooses
-    as_released the order of tensors and the metadata, as llama-quantize writes them
-    plan        what becomes of one tensor
-    new_file    all tensors encoded, and the file written
+    in_formats  a new file by such a choice
+    options     what llama-quantize can be asked for
+    as_released new files as llama-quantize writes them
+    texts       metadata that llama-quantize does not pass on whole
+    budget      the file type for a size
+    journal     a file on its way: what of it is whole, and how to go on
+    write       all tensors read once, encoded, and put in their places
+    summary     what became of each tensor
+    card        a section of a model card
+    arguments   the flags, and what they ask for
     command     the command line
 """

@@ -7,36 +7,30 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hifi_ref.mixtures import hifi, llama_quantize, model, roadmaps
-from hifi_ref.model_files.files import InputError
+from hifi_ref.mixtures import hifi, roadmaps
 from hifi_ref.model_files.gguf_file import Gguf, Tensor
-from hifi_ref.model_files.imatrix import Imatrix
 
 
 class Chosen(NamedTuple):
-    """For one source: the choice's name, the format of each matrix, and what else formats and policies need.
-
-    ``mixture`` is the file type that llama-quantize's own file has, if that is what is wanted.
-    """
+    """For one source: the choice's name, the format of each matrix, and what else formats and policies need."""
 
     name: str
     format_of: Callable[[Tensor], str]
     metadata: dict[str, Any]
-    mixture: str | None = None
 
 
-Choice = Callable[[Gguf, Imatrix | None], Chosen]
+Choice = Callable[[Gguf], Chosen]
 
 
 def one_format(name: str) -> Choice:
     """The choice of one format for all matrices."""
-    return lambda gguf, imatrix: Chosen(name, lambda tensor: name, {"model_params": size_of(gguf)})
+    return lambda gguf: Chosen(name, lambda tensor: name, {"model_params": size_of(gguf)})
 
 
 def a_mix(name: str | None) -> Choice:
     """The choice of a roadmap's mix; None for the one that fits the model's size."""
 
-    def choice(gguf: Gguf, imatrix: Imatrix | None) -> Chosen:
+    def choice(gguf: Gguf) -> Chosen:
         size = size_of(gguf)
         mix = name or roadmaps.automatic_mix(size)
         return Chosen(f"mix {mix}", lambda tensor: roadmaps.roadmap_format(mix, tensor.name), {"model_params": size})
@@ -47,30 +41,10 @@ def a_mix(name: str | None) -> Choice:
 def as_the_fork(name: str) -> Choice:
     """The choice that the HIFI fork makes for one of its file types, and the counts of outliers that it asks for."""
 
-    def choice(gguf: Gguf, imatrix: Imatrix | None) -> Chosen:
+    def choice(gguf: Gguf) -> Chosen:
         described = hifi.read(gguf)
         metadata = {"model_params": float(np.float32(described.size)), "model": described}
         return Chosen(f"fork {name}", lambda tensor: hifi.fork_format(name, tensor.name, described), metadata)
-
-    return choice
-
-
-def as_llama_quantize(file_type: str) -> Choice:
-    """The choice that llama-quantize makes for one of its file types. Raises InputError where it stops."""
-
-    def choice(gguf: Gguf, imatrix: Imatrix | None) -> Chosen:
-        shapes = {tensor.name: tensor.shape for tensor in gguf.tensors}
-        try:
-            types = llama_quantize.choose(file_type, model.read(gguf), shapes, imatrix is not None)
-        except llama_quantize.Refused as refused:
-            raise InputError(str(refused)) from None
-        rows = {} if imatrix is None else imatrix.rows
-        for name, kind in types.items():
-            if kind and name not in rows and llama_quantize.needs_importance(file_type, name, kind):
-                raise InputError(
-                    f"llama-quantize does not write {kind} without importance, and there is none for {name}"
-                )
-        return Chosen(f"mixture {file_type}", lambda tensor: types[tensor.name] or tensor.type_name, {}, file_type)
 
     return choice
 

@@ -2,56 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from hifi_ref.formats import FORMATS
-from hifi_ref.formats.hifi import importance as importance_of
-from hifi_ref.mixtures.hifi import fork_outliers
-from hifi_ref.mixtures.kept import is_quantized
-from hifi_ref.mixtures.rows import FALLBACK, FORK_FALLBACK, that_fits
 from hifi_ref.mixtures.rules import EMBEDDINGS
 from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import Tensor
-from hifi_ref.model_files.imatrix import Imatrix
+from hifi_ref.model_files.gguf_model import Gguf
+from hifi_ref.model_files.gguf_write import Change, Entry, head, starts
+from hifi_ref.quantize.importance import Importance
 
 FLOATS = ("F32", "F16", "BF16")
 
 
 class Plan(NamedTuple):
-    """What becomes of one tensor: its format, more arguments of its encoder, and a row of importance per matrix."""
+    """What becomes of one tensor: its format, more arguments of its encoder, and a row of importance per matrix.
+
+    ``as_released``: it may be quantized already, and is refused where the release finds its data invalid.
+    """
 
     tensor: Tensor
     format: str
     context: dict[str, Any]
     importance: np.ndarray | None
+    as_released: bool = False
+
+    @property
+    def is_copied(self) -> bool:
+        return self.format == self.tensor.type_name
+
+    @property
+    def nbytes(self) -> int:
+        if self.is_copied:
+            return self.tensor.known_nbytes
+        f = FORMATS[self.format]
+        return self.tensor.elements // f.block_size * f.type_size
 
 
-def plan_of(
-    tensor: Tensor, format_of: Callable[[Tensor], str], metadata: dict[str, Any], imatrix: Imatrix | None
-) -> Plan:
-    """The plan of one tensor, with the choice's format and metadata. Raises InputError where it cannot be encoded."""
-    if not is_quantized(tensor.name, tensor.shape):
-        return Plan(tensor, tensor.type_name, {}, None)
-    if tensor.type_name not in FLOATS:
-        raise InputError(f"tensor {tensor.name} is {tensor.type_name}: quantize from F32, F16 or BF16")
-    name = that_fits(format_of(tensor), tensor.shape[0], FORK_FALLBACK if "model" in metadata else FALLBACK)
-    f = FORMATS[name]
-    row = None if imatrix is None else imatrix.rows.get(tensor.name)
+class NewFile(NamedTuple):
+    """A file to be written: all that stands before the data, then tensors, each at its place; the last is the end.
+
+    ``lacking``: names and types of tensors that llama-quantize refuses, since there is no importance for them.
+    """
+
+    path: str
+    name: str
+    head: bytes
+    plans: list[Plan]
+    starts: list[int]
+    lacking: list[tuple[str, str]]
+
+    @property
+    def size(self) -> int:
+        return self.starts[-1]
+
+
+def new_file(
+    path: str, name: str, like: Gguf | None, changes: dict[str, Change], plans: list[Plan], entries: list[Entry],
+    lacking: list[tuple[str, str]],
+) -> NewFile:  # fmt: skip
+    """A file with this metadata, and its tensors laid out."""
+    before = head(like, changes, entries)
+    return NewFile(path, name, before, plans, starts(like, len(before), entries), lacking)
+
+
+def share_of(importance: Importance | None, tensor: Tensor, name: str, format: str) -> np.ndarray | None:
+    """The rows of importance for a tensor, f32[matrices, row length], looked up by ``name``; None for none.
+
+    Raises InputError where they do not fit.
+    """
+    row = None if importance is None else importance.matrix.rows.get(name)
     misfit = row is not None and row.size != tensor.shape[0] * (tensor.shape[2] if len(tensor.shape) > 2 else 1)
-    if row is not None and misfit and tensor.name not in EMBEDDINGS:
-        raise InputError(f"the importance of {tensor.name} has {row.size} values for a shape of {list(tensor.shape)}")
-    if misfit or f.block_size == 1:
+    if row is not None and misfit and name not in EMBEDDINGS:
+        raise InputError(f"the importance of {name} has {row.size} values for a shape of {list(tensor.shape)}")
+    if misfit or FORMATS[format].block_size == 1:
         row = None
-    if f.requires_weights and row is None:
-        raise InputError(f"{name} cannot be encoded without importance, and there is none for {tensor.name}")
-    context: dict[str, Any] = {}
-    if "model" in metadata and f.outliers is not None:
-        own = None if row is None else float(importance_of.of_tensor(row.reshape(1, -1))[0])
-        count = fork_outliers(tensor.name, name, metadata["model"], own)
-        context |= {} if count is None else {"outliers": count}
-    if f.by_model_size:
-        context["model_params"] = metadata["model_params"]
-    return Plan(tensor, name, context, None if row is None else row.reshape(-1, tensor.shape[0]))
+    return None if row is None else row.reshape(-1, tensor.shape[0])

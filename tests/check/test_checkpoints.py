@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from hifi_ref.model_files.gguf_file import open_gguf
-from hifi_ref.quantize.choices import one_format
-from hifi_ref.quantize.new_file import quantize
+from hifi_ref.quantize.command import main
 from reference import fetch
 from tests import checkpoints, converted, sources
 from tests.check.helpers import compare, different
@@ -38,7 +37,7 @@ def test_what_the_release_makes_of_a_converted_file_is_reproduced(tmp_path: Path
 @pytest.mark.parametrize("name", QUANTIZED_HERE)
 def test_what_is_quantized_here_is_reproduced(tmp_path: Path, name: str) -> None:
     model, out = converted.as_converted(tmp_path, name), tmp_path / "q.gguf"
-    quantize(str(model), str(out), one_format("Q8_0"))
+    assert main(["--type=Q8_0", "--quiet", str(model), str(out)]) == 0
     code, report, text = compare(out, tmp_path / "checkpoint")
     assert (code, report["verdict"]["kind"], different(report)) == (0, "reproduced", {}), text
 

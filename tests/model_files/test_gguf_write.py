@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import gguf as gguf_py
 import numpy as np
@@ -19,17 +18,14 @@ TENSORS = [("a.weight", 0, (8,), bytes(range(32))), ("b.weight", 1, (4, 3), byte
 ARCHITECTURE = ("general.architecture", STRING, b"llama")
 
 
-def pieces(gguf: Gguf) -> Iterator[bytes]:
-    for tensor in gguf.tensors:
-        for start in range(0, tensor.nbytes, 4096):
-            yield bytes(gguf.data[tensor.start + start : tensor.start + min(start + 4096, tensor.nbytes)])
-
-
 def rewritten(gguf: Gguf, changes: Mapping[str, int | float | str | None]) -> bytes:
     entries = [gguf_write.Entry(gguf.raw_name(t), t.shape, t.type_id, t.nbytes) for t in gguf.tensors]
-    out = io.BytesIO()
-    gguf_write.write(out, gguf, changes, entries, pieces(gguf))
-    return out.getvalue()
+    head = gguf_write.head(gguf, changes, entries)
+    starts = gguf_write.starts(gguf, len(head), entries)
+    out = bytearray(head.ljust(starts[-1], b"\0"))
+    for tensor, start in zip(gguf.tensors, starts, strict=False):
+        out[start : start + tensor.nbytes] = gguf.data[tensor.start : tensor.start + tensor.nbytes]
+    return bytes(out)
 
 
 def test_what_the_release_writes_is_written_again() -> None:

@@ -87,10 +87,14 @@ def test_names_that_are_no_formats_are_types_as_well(tmp_path: Path) -> None:
 
 def test_what_it_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, out = source_of(tmp_path, "llama", 2, 0, "dense", 256), tmp_path / "out.gguf"
-    shard = rewrite.split(tmp_path, "shard", rewrite.read(source), 2)[0]
     content = rewrite.read(source)
     content.metadata["general.alignment"] = (64, gguf.GGUFValueType.UINT32, None)
     aligned = rewrite.write(tmp_path / "aligned.gguf", content)
+    content.metadata["general.name"] = ("a\0b", gguf.GGUFValueType.STRING, None)
+    del content.metadata["general.alignment"]
+    cut = rewrite.write(tmp_path / "cut.gguf", content)
+    assert not quantizer.quantize(cut, tmp_path / "cut off.gguf", 15).problem
+    assert rewrite.read(tmp_path / "cut off.gguf").metadata["general.name"][0] == "a"
     # What the release makes of another alignment cannot be read.
     assert not quantizer.quantize(aligned, tmp_path / "broken.gguf", 15).problem
     assert check_file(tmp_path / "broken.gguf").verdict.kind == "broken"
@@ -101,7 +105,7 @@ def test_what_it_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
             "llama-quantize does not write IQ2_XXS without importance, and there is none for",
         ),
         ("--mixture=NVFP4", source, "llama-quantize has no file type 'NVFP4'; there are"),
-        ("--mixture=Q4_K_M", shard, "it is one of 2 shards: merge them first, with gguf-split --merge"),
+        ("--mixture=Q4_K_M", cut, "general.name has a text with a NUL byte, at which llama-quantize cuts it off"),
         ("--mixture=Q4_K_M", aligned, "its alignment is 64, by which llama-quantize writes broken files"),
     ]:
         assert quantize.main([flag, str(path), str(out)]) == 2

@@ -88,7 +88,7 @@ def test_what_is_written(source: Path, tmp_path: Path, capsys: pytest.CaptureFix
     [
         (["--type=Q9", "S", "O"], "no format is called 'Q9'"),
         (["--fork=Q9", "S", "O"], "no file type 'Q9'"),
-        (["S", "O"], "one of --hifi, --type, --mixture and --fork is needed"),
+        (["S", "O"], "one of --hifi, --type, --mixture, --fork, --copy, --target-size and --target-bpw is needed"),
         (["--hifi", "--type=Q4_K", "S", "O"], "one of --hifi"),
         (["--type=Q4_K", "S"], "1 paths are given"),
         (["--type=Q4_K", "S", "S"], "is the source itself"),

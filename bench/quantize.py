@@ -1,0 +1,87 @@
+"""Whole files against the release, two threads each: `python -m bench.quantize [--weights=400000000] [--types=A,B]`.
+
+Nothing else may run meanwhile. A file of F16 weights is made, and quantized by llama_model_quantize and by `python -m
+hifi_ref.quantize`, in turn, each in a process of its own that was started for it; a first run of ours, which compiles,
+is not counted. Prints a table of medians: seconds, megaweights a second, the ratio, and our largest resident memory.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags
+
+from hifi_ref.mixtures.llama_quantize import file_types
+from hifi_ref.model_files.gguf_file import open_gguf
+from tests.loading.models import Shape, build
+
+_WEIGHTS = flags.DEFINE_integer("weights", 400_000_000, "How many weights at least.", lower_bound=1)
+_TYPES = flags.DEFINE_list("types", ["Q8_0", "Q4_K_M", "Q4_0", "Q6_K", "IQ4_XS", "F16"], "File types.")
+_REPEAT = flags.DEFINE_integer("repeat", 3, "How often.", lower_bound=1)
+
+THREADS = 2
+RELEASE = (
+    "import sys; from reference import quantizer; "
+    f"sys.exit(bool(quantizer.quantize(sys.argv[1], sys.argv[2], int(sys.argv[3]), nthread={THREADS}).problem))"
+)
+
+
+def made(path: Path, weights: int) -> int:
+    """Write a model of so many F16 weights at least; return how many it has."""
+    one = build(Shape("llama", layers=1, embd=2048, heads=16, kv=4, head=128, ff=5632))
+    layer = sum(int(np.prod(shape)) for name, (shape, _) in one.tensors.items() if name.startswith("blk."))
+    model = build(Shape("llama", layers=-(-weights // layer), embd=2048, heads=16, kv=4, head=128, ff=5632))
+    for name, (shape, _) in model.tensors.items():
+        model.tensors[name] = (shape, "F16" if len(shape) > 1 else "F32")
+    model.write(path)
+    drawn = np.random.default_rng(0).standard_t(5, 1 << 22) * 0.02
+    total = 0
+    with open(path, "r+b") as file:
+        for i, tensor in enumerate(open_gguf(path).tensors):
+            numbers = np.roll(drawn, 977 * i).astype(np.float16 if tensor.type_name == "F16" else np.float32)
+            file.seek(tensor.start)
+            for left in range(tensor.elements, 0, -numbers.size):
+                file.write(numbers[:left].tobytes())
+            total += tensor.elements
+    return total
+
+
+def run(command: list[str]) -> tuple[float, int]:
+    """Seconds, and KiB of resident memory at most."""
+    started = time.perf_counter()
+    child = subprocess.Popen([sys.executable, *command])
+    _, status, used = os.wait4(child.pid, 0)
+    if status:
+        raise RuntimeError(f"exit status {status}: {' '.join(command[:4])}")
+    return time.perf_counter() - started, used.ru_maxrss
+
+
+def main(_: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source, ours, theirs = (str(folder / f"{n}.gguf") for n in ("source", "ours", "theirs"))
+        weights = made(Path(source), _WEIGHTS.value)
+        print(f"{weights / 1e6:.0f} M weights\n")
+        print("| type | release, s | ours, s | ours, Mw/s | ratio | ours, MiB |\n|---|---|---|---|---|---|")
+        for kind in _TYPES.value:
+            command = ["-m", "hifi_ref.quantize", f"--mixture={kind}", "--quiet", source, ours]
+            other = ["-c", RELEASE, source, theirs, str(file_types()[kind])]
+            run(command)
+            pairs = [(run(other), run(command)) for _ in range(_REPEAT.value)]
+            if Path(ours).read_bytes() != Path(theirs).read_bytes():
+                raise RuntimeError(f"{kind}: other bytes than the release's")
+            release, own = (statistics.median(pair[i][0] for pair in pairs) for i in (0, 1))
+            memory = max(pair[1][1] for pair in pairs) / 1024
+            speed, ratio = weights / own / 1e6, release / own
+            print(f"| {kind} | {release:.1f} | {own:.1f} | {speed:.0f} | {ratio:.2f} | {memory:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,29 @@
+"""What became of each tensor, or would become, and how large that is."""
+
+from __future__ import annotations
+
+from hifi_ref.model_files.gguf_file import printable
+from hifi_ref.quantize.plan import NewFile, Plan
+
+
+def written(file: NewFile) -> str:
+    """After a file was written."""
+    return f"{''.join(map(_line, file.plans))}wrote {printable(file.path)}: {file.size} bytes\n"
+
+
+def planned(file: NewFile, quiet: bool = False) -> str:
+    """Before a file is written: sizes by tensor, unless ``quiet``, and in all, in bytes."""
+    lines = "" if quiet else "".join(_line(plan, sizes=True) for plan in file.plans)
+    before = sum(plan.tensor.known_nbytes for plan in file.plans)
+    after = sum(plan.nbytes for plan in file.plans)
+    bits = 8 * after / max(1, sum(plan.tensor.elements for plan in file.plans))
+    names = ", ".join(name for name, _ in file.lacking[:3])
+    need = f"needs importance for {len(file.lacking)} tensors: {names}\n" if file.lacking else ""
+    total = f"would write {printable(file.path)}, {file.name}: {file.size} bytes"
+    return f"{lines}{total}, tensors of {after} bytes in place of {before}, {bits:.2f} bits a weight\n{need}"
+
+
+def _line(plan: Plan, sizes: bool = False) -> str:
+    context = "".join(f", {key} {value:g}" for key, value in plan.context.items())
+    size = f", {plan.tensor.known_nbytes} -> {plan.nbytes} bytes" if sizes else ""
+    return f"{plan.tensor.name}: {plan.tensor.type_name} -> {plan.format}{context}{size}\n"

@@ -1,0 +1,191 @@
+"""The files written: each tensor is read once, in pieces, and encoded once for all files that want the same of it.
+
+A few pieces are in work at a time, one a core, while those that are ready are written in their order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from hifi_ref import api
+from hifi_ref.formats import FORMATS
+from hifi_ref.lanes import choose
+from hifi_ref.model_files.files import InputError, release
+from hifi_ref.model_files.gguf_file import Gguf, Tensor
+from hifi_ref.model_files.weights import Weights
+from hifi_ref.quantize.journal import NotWritten, Part, check_space, job_of
+from hifi_ref.quantize.plan import FLOATS, NewFile, Plan
+from hifi_ref.quantize.source import Source
+
+# Weights that are encoded in one go.
+PIECE = 1 << 21
+# Up to so large a weight no format's scale overflows.
+HARMLESS = 1 << 14
+
+Progress = Callable[..., object]
+
+
+class Task(NamedTuple):
+    """One tensor, and all that becomes of it: each plan, with the parts it goes to and the tensor's number there."""
+
+    tensor: Tensor
+    gguf: Gguf
+    weights: Weights | None
+    plans: list[Plan]
+    places: list[list[tuple[Part, int]]]
+
+    @property
+    def row(self) -> int:
+        return self.tensor.shape[0] if self.tensor.shape else 1
+
+    @property
+    def rows(self) -> int:
+        return self.tensor.elements // self.row if self.tensor.elements else 0
+
+
+def write(files: Sequence[NewFile], source: Source, progress: Progress = lambda n, name="": None) -> None:
+    """Write files that are made of one source, each whole or not at all.
+
+    Interrupted, or where a disk fills up, OUT.part and its journal stay, and the same call goes on with them. Where a
+    weight cannot be quantized nothing stays. Raises InputError in one sentence.
+    """
+    paths = [os.path.realpath(file.path) for file in files]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise InputError(f"{path} would be written twice")
+        if any(os.path.exists(path) and os.path.samefile(path, own) for own in source.paths):
+            raise InputError(f"{path} is the source itself")
+    check_space(files)
+    parts: list[Part] = []
+    try:
+        for file in files:
+            parts.append(Part(file, job_of(file, source)))
+        tasks = _tasks(parts, source)
+        planned = {plan.tensor.name: plan.tensor.elements for file in files for plan in file.plans}
+        progress(sum(planned.values()) - sum(task.tensor.elements for task in tasks))
+        _write_tensors(tasks, progress)
+    except NotWritten as error:
+        kept = [part.path for part in parts if part.done]
+        for part in parts:
+            (part.close if part.done else part.discard)()
+        hint = f"; what is done is kept in {kept[0]}, and the same command goes on with it" if kept else ""
+        raise InputError(f"{error}{hint}") from None
+    except InputError:
+        for part in parts:
+            part.discard()
+        raise
+    except BaseException:
+        for part in parts:
+            part.close()
+        raise
+    for part in parts:
+        part.replace()
+
+
+def _tasks(parts: list[Part], source: Source) -> list[Task]:
+    tasks: dict[str, Task] = {}
+    kinds: dict[tuple, int] = {}
+    for part in parts:
+        for i, plan in enumerate(part.file.plans):
+            name = plan.tensor.name
+            if i in part.done:
+                continue
+            if name not in tasks:
+                tasks[name] = Task(plan.tensor, source.holder(plan.tensor), source.find(name), [], [])
+            task = tasks[name]
+            kind = (name, plan.format, tuple(plan.context.items()), plan.importance is None)
+            if kind not in kinds:
+                kinds[kind] = len(task.plans)
+                task.plans.append(plan)
+                task.places.append([])
+            task.places[kinds[kind]].append((part, i))
+    return list(tasks.values())
+
+
+def _write_tensors(tasks: list[Task], progress: Progress) -> None:
+    plans = [plan for task in tasks for plan in task.plans if not plan.is_copied]
+    choose.announce((plan.format, plan.importance is not None, plan.tensor.elements) for plan in plans)
+    at_once = (os.cpu_count() or 1) + 1
+    waiting: deque[tuple[Task, int, int, Future]] = deque()
+    with ThreadPoolExecutor(at_once - 1) as pool:
+        try:
+            for task in tasks:
+                if not task.rows:
+                    _finish(task)
+                for first, stop in _pieces(task):
+                    waiting.append((task, first, stop, pool.submit(_made, task, first, stop)))
+                    if len(waiting) > at_once:
+                        _put(*waiting.popleft(), progress)
+            while waiting:
+                _put(*waiting.popleft(), progress)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _pieces(task: Task) -> Iterator[tuple[int, int]]:
+    """Ranges of rows; none spans two matrices, each of which may have importance of its own."""
+    matrices = max((1 if p.importance is None else len(p.importance) for p in task.plans), default=1)
+    rows, step = task.rows // matrices, max(1, PIECE // task.row)
+    for matrix in range(matrices if rows else 0):
+        for first in range(matrix * rows, (matrix + 1) * rows, step):
+            yield first, min(first + step, (matrix + 1) * rows)
+
+
+def _made(task: Task, first: int, stop: int) -> list[bytes]:
+    """What becomes of some rows under each plan. Raises InputError where a weight cannot be quantized."""
+    x = None
+    readable = task.tensor.type_name in (*FLOATS, "F64", *FORMATS)
+    if any(not plan.is_copied or (plan.as_released and readable) for plan in task.plans):
+        assert task.weights is not None
+        x = task.weights.rows(slice(first, stop))
+        _check_finite(task, x, first)
+    return [_copied(task, first, stop) if plan.is_copied else _encoded(task, plan, x, first) for plan in task.plans]
+
+
+def _check_finite(task: Task, x: np.ndarray, first: int) -> None:
+    if not np.isfinite(x).all():
+        bad = first * task.row + int(np.argmin(np.isfinite(x)))
+        raise InputError(f"weight {bad} of tensor {task.tensor.name} is not finite: it cannot be quantized")
+
+
+def _copied(task: Task, first: int, stop: int) -> bytes:
+    row_bytes = task.tensor.known_nbytes // task.rows
+    return bytes(task.gguf.data[task.tensor.start + first * row_bytes : task.tensor.start + stop * row_bytes])
+
+
+def _encoded(task: Task, plan: Plan, x: np.ndarray | None, first: int) -> bytes:
+    assert x is not None
+    own = None
+    if plan.importance is not None:
+        own = plan.importance[first // (task.rows // len(plan.importance))]
+    blocks = api.encode(plan.format, x, own, **plan.context)
+    large = plan.as_released and max(x.max(), -x.min()) > HARMLESS
+    if large and not np.isfinite(api.decode(plan.format, blocks)).all():
+        raise InputError(f"tensor {task.tensor.name} has weights too large for {plan.format}")
+    return blocks.tobytes()
+
+
+def _put(task: Task, first: int, stop: int, future: Future, progress: Progress) -> None:
+    for plan, places, data in zip(task.plans, task.places, future.result(), strict=True):
+        at = plan.nbytes // task.rows * first
+        for part, i in places:
+            part.put(i, at, data)
+    progress((stop - first) * task.row, task.tensor.name)
+    if stop == task.rows:
+        _finish(task)
+        release(task.gguf.data, task.tensor.start, task.tensor.start + task.tensor.known_nbytes)
+        if task.weights is not None:
+            task.weights.forget()
+
+
+def _finish(task: Task) -> None:
+    for places in task.places:
+        for part, i in places:
+            part.finish(i)
