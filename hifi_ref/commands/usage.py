@@ -74,4 +74,5 @@ def _described(flag: flags.Flag, bare: Collection[str]) -> tuple[str, str]:
     # absl writes an enum's values before its help.
     text = flag.help.partition(">: ")[2] if isinstance(flag.parser, flags.EnumParser) else flag.help
     placeholder, _, what = text.partition(": ")
-    return f"{name}[={placeholder}]" if name in bare else f"{name}={placeholder}", what
+    # What absl adds for flags that may be repeated begins on a line of its own.
+    return f"{name}[={placeholder}]" if name in bare else f"{name}={placeholder}", " ".join(what.split())

@@ -13,6 +13,7 @@ Every block is what hifi_ref.encode gives, so `check OUT.gguf --source=SOURCE.gg
     budget      the file type for a size
     journal     a file on its way: what of it is whole, and how to go on
     write       all tensors read once, encoded, and put in their places
+    on_ray      the same on the nodes of a cluster
     summary     what became of each tensor
     card        a section of a model card
     arguments   the flags, and what they ask for

@@ -28,6 +28,8 @@ WHAT = ("hifi", "type", "mixture", "fork", "copy", "target-size", "target-bpw")
 OF_RELEASE = ("pure", "leave-output-tensor", "output-tensor-type", "token-embedding-type", "tensor-type",
               "tensor-type-file", "prune-layers", "override-kv", "keep-split")  # fmt: skip
 PLACE = "{type}"
+# Flags that may stand without their value.
+BARE = ("--ray",)
 
 Make = Callable[[Source, str, Importance | None], list[NewFile]]
 
@@ -68,6 +70,7 @@ def flag_values() -> flags.FlagValues:
     switch("allow-requantize", "decode tensors that are quantized already, and quantize them again")
     switch("dry-run", "tell what would be written, and write nothing; OUT may be left out")
     text("card", "FILE: write a section of a model card about the new files")
+    text("ray", "ADDRESS: encode on the nodes of a Ray cluster, or of one on this machine")
     switch("quiet", "do not tell what became of each tensor")
     return values
 

@@ -12,8 +12,9 @@ from hifi_ref.commands.command_line import FAULT, FINE, INTERRUPTED, USAGE_ERROR
 from hifi_ref.commands.usage import Usage, help_text
 from hifi_ref.model_files.files import InputError
 from hifi_ref.quantize import budget, card, options, summary
-from hifi_ref.quantize.arguments import PLACE, Recipe, flag_values, path_for, recipes, released
+from hifi_ref.quantize.arguments import BARE, PLACE, Recipe, flag_values, path_for, recipes, released
 from hifi_ref.quantize.importance import Importance, check_model, read_importance
+from hifi_ref.quantize.on_ray import ray_pool
 from hifi_ref.quantize.options import Options
 from hifi_ref.quantize.plan import NewFile
 from hifi_ref.quantize.source import Source, open_model
@@ -41,9 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     values = flag_values()
-    paths = command_line.parse(values, arguments)
+    paths = command_line.parse(values, arguments, BARE)
     if values.help:
-        command_line.show(help_text(USAGE, values))
+        command_line.show(help_text(USAGE, values, BARE))
         return FINE
     dry = values["dry-run"].value
     if values["include-weights"].value and values["exclude-weights"].value:
@@ -78,7 +79,11 @@ def _write(files: list[NewFile], source: Source, values: flags.FlagValues, argum
     command_line.check_writable([values.card, *(file.path for file in files)])
     weights = sum({plan.tensor.name: plan.tensor.elements for file in files for plan in file.plans}.values())
     with terminal.progress(weights, "weights") as advance:
-        write(files, source, advance)
+        if values.ray:
+            with ray_pool(None if values.ray == "-" else values.ray, source) as pool:
+                write(files, source, advance, pool)
+        else:
+            write(files, source, advance)
     if values.card:
         command_line.deliver([(values.card, lambda: card.section(files, source, arguments))], str)
     if not values.quiet:

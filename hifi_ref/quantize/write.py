@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -29,6 +29,8 @@ PIECE = 1 << 21
 HARMLESS = 1 << 14
 
 Progress = Callable[..., object]
+# Of each tensor that is encoded its format, whether with importance, and how many weights.
+Work = Sequence[tuple[str, bool, int]]
 
 
 class Task(NamedTuple):
@@ -49,7 +51,22 @@ class Task(NamedTuple):
         return self.tensor.elements // self.row if self.tensor.elements else 0
 
 
-def write(files: Sequence[NewFile], source: Source, progress: Progress = lambda n, name="": None) -> None:
+class Pool(Protocol):
+    """Who makes pieces: so many are in work ``at_once``; ``submit`` returns what waits for a piece."""
+
+    at_once: int
+
+    def submit(self, task: Task, first: int, stop: int) -> Callable[[], list[bytes]]: ...
+
+    def close(self) -> None: ...
+
+
+def write(
+    files: Sequence[NewFile],
+    source: Source,
+    progress: Progress = lambda n, name="": None,
+    pool_for: Callable[[Work], Pool] | None = None,
+) -> None:
     """Write files that are made of one source, each whole or not at all.
 
     Interrupted, or where a disk fills up, OUT.part and its journal stay, and the same call goes on with them. Where a
@@ -69,7 +86,7 @@ def write(files: Sequence[NewFile], source: Source, progress: Progress = lambda 
         tasks = _tasks(parts, source)
         planned = {plan.tensor.name: plan.tensor.elements for file in files for plan in file.plans}
         progress(sum(planned.values()) - sum(task.tensor.elements for task in tasks))
-        _write_tensors(tasks, progress)
+        _write_tensors(tasks, progress, pool_for or _Threads)
     except NotWritten as error:
         kept = [part.path for part in parts if part.done]
         for part in parts:
@@ -108,25 +125,37 @@ def _tasks(parts: list[Part], source: Source) -> list[Task]:
     return list(tasks.values())
 
 
-def _write_tensors(tasks: list[Task], progress: Progress) -> None:
+class _Threads:
+    """A Pool of this process: one thread a core."""
+
+    def __init__(self, work: Work) -> None:
+        choose.announce(work)
+        cores = os.cpu_count() or 1
+        self.at_once, self._pool = cores + 1, ThreadPoolExecutor(cores)
+
+    def submit(self, task: Task, first: int, stop: int) -> Callable[[], list[bytes]]:
+        return self._pool.submit(made, task, first, stop).result
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _write_tensors(tasks: list[Task], progress: Progress, pool_for: Callable[[Work], Pool]) -> None:
     plans = [plan for task in tasks for plan in task.plans if not plan.is_copied]
-    choose.announce((plan.format, plan.importance is not None, plan.tensor.elements) for plan in plans)
-    at_once = (os.cpu_count() or 1) + 1
-    waiting: deque[tuple[Task, int, int, Future]] = deque()
-    with ThreadPoolExecutor(at_once - 1) as pool:
-        try:
-            for task in tasks:
-                if not task.rows:
-                    _finish(task)
-                for first, stop in _pieces(task):
-                    waiting.append((task, first, stop, pool.submit(_made, task, first, stop)))
-                    if len(waiting) > at_once:
-                        _put(*waiting.popleft(), progress)
-            while waiting:
-                _put(*waiting.popleft(), progress)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    pool = pool_for([(plan.format, plan.importance is not None, plan.tensor.elements) for plan in plans])
+    waiting: deque[tuple[Task, int, int, Callable[[], list[bytes]]]] = deque()
+    try:
+        for task in tasks:
+            if not task.rows:
+                _finish(task)
+            for first, stop in _pieces(task):
+                waiting.append((task, first, stop, pool.submit(task, first, stop)))
+                if len(waiting) > pool.at_once:
+                    _put(*waiting.popleft(), progress)
+        while waiting:
+            _put(*waiting.popleft(), progress)
+    finally:
+        pool.close()
 
 
 def _pieces(task: Task) -> Iterator[tuple[int, int]]:
@@ -138,7 +167,7 @@ def _pieces(task: Task) -> Iterator[tuple[int, int]]:
             yield first, min(first + step, (matrix + 1) * rows)
 
 
-def _made(task: Task, first: int, stop: int) -> list[bytes]:
+def made(task: Task, first: int, stop: int) -> list[bytes]:
     """What becomes of some rows under each plan. Raises InputError where a weight cannot be quantized."""
     x = None
     readable = task.tensor.type_name in (*FLOATS, "F64", *FORMATS)
@@ -172,8 +201,8 @@ def _encoded(task: Task, plan: Plan, x: np.ndarray | None, first: int) -> bytes:
     return blocks.tobytes()
 
 
-def _put(task: Task, first: int, stop: int, future: Future, progress: Progress) -> None:
-    for plan, places, data in zip(task.plans, task.places, future.result(), strict=True):
+def _put(task: Task, first: int, stop: int, result: Callable[[], list[bytes]], progress: Progress) -> None:
+    for plan, places, data in zip(task.plans, task.places, result(), strict=True):
         at = plan.nbytes // task.rows * first
         for part, i in places:
             part.put(i, at, data)

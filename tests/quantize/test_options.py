@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hifi_ref.mixtures.llama_quantize import file_types
 from hifi_ref.model_files.gguf_file import open_gguf
+from hifi_ref.model_files.imatrix import read_imatrix
 from hifi_ref.quantize import command as quantize
 from reference import quantizer
+from tests import sources
 from tests.check import rewrite
 from tests.loading.models import TYPES, Model
 from tests.quantize import families
@@ -247,3 +250,61 @@ def test_which_file_types_there_are(both: Both) -> None:
         answer = quantizer.quantize(both.source, both.folder / "theirs.gguf", number, only_copy=True)
         assert (number in file_types().values()) == (not answer.problem)
         assert not answer.problem or f"invalid output file type {number}" in answer.problem
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
+def test_a_copy_of_what_states_no_file_type(both: Both, kind: str) -> None:
+    """The release guesses it from the types of most tensors."""
+    model = families.described("gemma3")
+    del model.keys["general.file_type"]
+    source = families.written(model, both.folder / "untyped.gguf", kind)
+    assert both.same("COPY", [], {"only_copy": True}, source)
+    quantized = both.folder / "quantized.gguf"
+    params = {"overrides": [("norm", 0), (".*", TYPES["Q5_K"][0])]}
+    assert not quantizer.quantize(source, quantized, file_types()["Q5_K_S"], **params).problem
+    content = rewrite.read(quantized)
+    del content.metadata["general.file_type"]
+    assert both.same("COPY", [], {"only_copy": True}, rewrite.write(both.folder / "q.gguf", content))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "file_type"),
+    [
+        ("blk.1.attn_norm.weight", np.nan, "Q8_0"),
+        ("blk.1.attn_norm.weight", np.inf, "COPY"),
+        ("blk.1.attn_q.weight", -np.inf, "Q4_K_M"),
+        ("blk.1.attn_q.weight", np.nan, "F16"),
+        ("blk.1.attn_q.weight", 1e30, "F16"),
+        ("blk.1.attn_q.weight", -1e8, "Q8_0"),
+        ("blk.1.attn_q.weight", 1e8, "Q4_0"),
+        ("blk.1.attn_q.weight", 7e4, "F16"),
+        ("blk.1.attn_q.weight", 7e4, "Q8_0"),
+        ("blk.1.attn_q.weight", 1e30, "BF16"),
+        ("blk.1.attn_q.weight", 65519.0, "F16"),
+    ],
+)
+def test_weights_that_do_not_fit(tmp_path: Path, name: str, value: float, file_type: str) -> None:
+    """What cannot be stored is refused by both, and what can be is the same."""
+    both = Both(tmp_path, kind="F32")
+    tensor = next(t for t in open_gguf(both.source).tensors if t.name == name)
+    data = bytearray(both.source.read_bytes())
+    data[tensor.start + 40 : tensor.start + 44] = np.float32(value).tobytes()
+    both.source.write_bytes(data)
+    assert both.same(file_type, [], {"only_copy": True} if file_type == "COPY" else {})
+
+
+def test_types_that_end_the_release(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It stops by an assertion, or would: here it is a sentence."""
+    both = Both(tmp_path, families.described("odd widths"))
+    for flag in ("--token-embedding-type=Q4_K", "--output-tensor-type=Q6_K"):
+        assert quantize.main(["--mixture=Q8_0", flag, str(both.source), str(tmp_path / "out.gguf")]) == 2
+        assert "rows of 320 in " in capsys.readouterr().err and not (tmp_path / "out.gguf").exists()
+
+
+def test_importance_in_its_newer_form(both: Both, tmp_path: Path) -> None:
+    """A matrix in GGUF, as llama-imatrix writes it today."""
+    given = families.importance(both.source, tmp_path / "i.dat")
+    sources.write_imatrix(tmp_path / "i.gguf", given)
+    read = read_imatrix(tmp_path / "i.gguf")
+    keys = families.keys(tmp_path / "i.gguf", read.rows) | {"quantize.imatrix.chunks_count": 1}
+    assert both.same("Q4_0", [f"--imatrix={tmp_path / 'i.gguf'}"], {"importance": read.rows, "keys": keys})

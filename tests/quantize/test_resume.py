@@ -64,8 +64,8 @@ def test_interrupted(job: Job, done: int, monkeypatch: pytest.MonkeyPatch) -> No
         assert job.run() == 130 and not job.out.exists() and job.part.exists()
     assert len(job.journal.read_text().splitlines()) == 1 + done
     made: list[str] = []
-    encoded = write._made
-    monkeypatch.setattr(write, "_made", lambda task, *rows: made.append(task.tensor.name) or encoded(task, *rows))
+    encoded = write.made
+    monkeypatch.setattr(write, "made", lambda task, *rows: made.append(task.tensor.name) or encoded(task, *rows))
     assert job.run() == 0 and job.whole() and len(made) == 30 - done
 
 
@@ -98,8 +98,8 @@ def test_another_job_begins_anew(job: Job, monkeypatch: pytest.MonkeyPatch) -> N
         job.run()
     os.utime(job.source, ns=(1, 1))
     made: list[str] = []
-    encoded = write._made
-    monkeypatch.setattr(write, "_made", lambda task, *rows: made.append(task.tensor.name) or encoded(task, *rows))
+    encoded = write.made
+    monkeypatch.setattr(write, "made", lambda task, *rows: made.append(task.tensor.name) or encoded(task, *rows))
     assert job.run() == 0 and job.whole() and len(made) == 30
 
 

@@ -29,7 +29,7 @@ def test_several_are_the_same_as_one_by_one(source: Path, tmp_path: Path, monkey
     families.importance(source, tmp_path / "i.dat")
     flags = ["--quiet", f"--imatrix={tmp_path / 'i.dat'}"]
     encoded, read = Counter[tuple[str, str]](), Counter[str]()
-    encode, make = write._encoded, write._made
+    encode, make = write._encoded, write.made
 
     def counted(task: write.Task, plan: write.Plan, *rest: object) -> bytes:
         encoded[plan.tensor.name, plan.format] += 1
@@ -41,7 +41,7 @@ def test_several_are_the_same_as_one_by_one(source: Path, tmp_path: Path, monkey
 
     with monkeypatch.context() as context:
         context.setattr(write, "_encoded", counted)
-        context.setattr(write, "_made", made)
+        context.setattr(write, "made", made)
         out = tmp_path / "{type}.gguf"
         assert quantize.main([f"--mixture={','.join(NAMES)}", *flags, str(source), str(out)]) == 0
     assert set(encoded.values()) == set(read.values()) == {1} and len(read) == len(open_gguf(source).tensors)

@@ -1,0 +1,84 @@
+"""Pieces of tensors made on the nodes of a Ray cluster: the same function on the same rows, so the same bytes.
+
+Every node must have this package, and the source's files at the same path. What a node that is lost had in work is made
+again on another.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hifi_ref.lanes import choose
+from hifi_ref.model_files.files import InputError
+from hifi_ref.quantize.journal import NotWritten
+from hifi_ref.quantize.plan import Plan
+from hifi_ref.quantize.source import Source, open_model
+from hifi_ref.quantize.write import Pool, Task, Work, made
+
+# How often a piece is tried again where its node is lost.
+RETRIES = 10
+
+
+@contextmanager
+def ray_pool(address: str | None, source: Source) -> Iterator[Callable[[Work], Pool]]:
+    """What `write` takes as its pool: a cluster at ``address``, or one of this machine where None.
+
+    Raises InputError where there is no Ray, or no cluster.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise InputError("--ray needs Ray, pip install 'hifi-ref[ray]'") from None
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(f"--ray: {str(error).splitlines()[0]}") from None
+    try:
+        yield lambda work: _RayPool(ray, source, work)
+    finally:
+        ray.shutdown()
+
+
+class _RayPool:
+    """A Pool whose pieces are Ray's tasks; a tensor's plans are sent once."""
+
+    def __init__(self, ray: Any, source: Source, work: Work) -> None:
+        self._ray, self._path, self._work = ray, source.paths[0], ray.put(list(work))
+        self._run = ray.remote(num_cpus=1, max_retries=RETRIES)(_made)
+        self._task: Task | None = None
+        self._plans: Any = None
+        self.at_once = max(1, int(ray.cluster_resources().get("CPU", 1))) + 1
+
+    def submit(self, task: Task, first: int, stop: int) -> Callable[[], list[bytes]]:
+        if task is not self._task:
+            self._task, self._plans = task, self._ray.put(task.plans)
+        pending = self._run.remote(self._path, self._work, self._plans, first, stop)
+        return lambda: self._result(pending)
+
+    def _result(self, pending: Any) -> list[bytes]:
+        try:
+            return self._ray.get(pending)
+        except self._ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except self._ray.exceptions.RayError as error:
+            raise NotWritten(f"Ray gave a piece up: {str(error).splitlines()[0]}") from None
+
+    def close(self) -> None:
+        """What is still in work is of no use; the cluster goes on without it."""
+
+
+def _made(path: str, work: Work, plans: Sequence[Plan], first: int, stop: int) -> list[bytes]:
+    """On a node."""
+    source = _opened(path, tuple(work))
+    tensor = plans[0].tensor
+    return made(Task(tensor, source.holder(tensor), source.find(tensor.name), list(plans), []), first, stop)
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(path: str, work: Work) -> Source:
+    choose.announce(work)
+    return open_model(path)
