@@ -193,7 +193,4 @@ FINDINGS = (
             "Sums are kept in binary16.",
             YES, "a little: this sum is off by 0.06 %, 66 times what any order of binary32 additions can be off",
             strict=True),
-    Finding("release, arm64", "IQ4_NL.encode", "97916eea1ebea883",
-            "Rows near the largest binary32 get other codes.",
-            NO, "weights of models are far from that"),
 )  # fmt: skip
