@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from hifi_ref.conform.cases import golden_suites, vectors_folder
 from hifi_ref.conform.command import judge_subject
 from hifi_ref.conform.judge import Cell
-from hifi_ref.conform.report import NOT, Subject
+from hifi_ref.conform.report import NOT, CellReport, Subject
 from hifi_ref.conform.report_lines import wrong
 from hifi_ref.conform.targets import machine, open_targets
 from hifi_ref.model_files.files import write_atomically
@@ -108,7 +108,7 @@ def format_of(cell: str) -> str:
     return cell.partition(".")[0]
 
 
-def why(cell: Cell) -> str:
+def why(cell: CellReport) -> str:
     """What is wrong with a cell, in words that do not change with the process."""
     if cell.diagnosis is not None:
         return cell.diagnosis.says
