@@ -1,4 +1,4 @@
-"""Bugs derived from the definition (hifi_ref.known_bugs.derived) against the vectors: `python -m golden.mutants --derived`.
+"""Bugs derived from the definition (hifi_ref.known_bugs.derived) against the vectors: golden.mutants --derived.
 
 A vector counts as conform counts it: where C leaves the result undefined, other bits are no failure.
 """

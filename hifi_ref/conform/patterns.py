@@ -130,6 +130,18 @@ def _zero_scale_sign(layout: Layout, case: Case, observed: np.ndarray) -> bool:
     return not apart.any()
 
 
+# Without importance their scale is computed, not searched.
+NO_SEARCH = ("Q4_0", "Q4_1", "Q5_0", "Q5_1")
+NEVER_A_SEARCH = ("Q1_0", "Q2_0", "Q8_0", "Q8_1", "Q8_K", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4", "F32", "F16", "BF16")
+
+
+def _another_choice(layout: Layout, case: Case, observed: np.ndarray) -> bool:
+    """A search that ends elsewhere, and as well; only where there is a search."""
+    if layout.name in NEVER_A_SEARCH or (layout.name in NO_SEARCH and case.given["importance"] is None):
+        return False
+    return as_close(layout, case, observed)
+
+
 def _wrong_fields(layout: Layout, case: Case, observed: np.ndarray) -> set[str]:
     wrong = (observed != case.expected).reshape(-1, layout.type_size).any(axis=0)
     return {layout.field_at(int(byte)).name for byte in np.flatnonzero(wrong)}
@@ -161,11 +173,12 @@ PATTERNS = (
         "another choice", ("encode",),
         "The blocks decode to weights as close to the given ones as the reference's: the search chooses otherwise, as "
         "one with fused multiply-adds or another order of additions does.",
-        as_close,
+        _another_choice,
     ),
     Pattern(
         "last bit of scale", ("encode",),
-        "Scales are off by at most one in the last place, as where sums are fused or added in another order.",
+        "Scales are off by at most one in the last place: what they are computed from, or their narrowing, rounds "
+        "otherwise.",
         _scale_step,
     ),
 )  # fmt: skip

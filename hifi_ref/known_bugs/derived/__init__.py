@@ -77,7 +77,9 @@ def derived_bugs(format: str, operation: str) -> tuple[Derived, ...]:
 
 def _derived(format: str, operation: str, function: Function, place: Place, change: Change) -> Derived:
     old = _short(ast.unparse(place.node))
-    new = _short(ast.unparse(change.node).replace("__import__('hifi_ref.known_bugs.derived.wrong', fromlist=['*']).", ""))
+    new = _short(
+        ast.unparse(change.node).replace("__import__('hifi_ref.known_bugs.derived.wrong', fromlist=['*']).", "")
+    )
     site = f"{function.name}: {old}"
     return Derived(
         f"{format}.{operation} {function.name}: {old} -> {new}", change.kind, format, operation,

@@ -26,6 +26,11 @@ def call(name: str, *arguments: ast.expr) -> ast.Call:
     return ast.Call(wrong(name), list(arguments), [])
 
 
+def call_of(name: str, *arguments: ast.expr) -> ast.Call:
+    """A call of a right function of exact."""
+    return call(f"exact.{name}", *arguments)
+
+
 # function of exact -> (kind, the function of wrong.py, what it does)
 INSTEAD: dict[str, tuple[tuple[str, str, str], ...]] = {
     "nearest_int": (
@@ -88,6 +93,7 @@ INSTEAD: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("order of additions", "in_lanes", "Adds in eight lanes, not first to last"),
         ("order of additions", "in_binary64", "Adds in binary64 and rounds once"),
         ("half precision", "in_binary16", "Keeps a sum in binary16"),
+        ("offset", "only_last", "Keeps the last term alone instead of the sum"),
     ),
     "fold": (
         ("order of additions", "folded_from_last", "Goes through a loop from last to first"),
@@ -99,7 +105,7 @@ INSTEAD: dict[str, tuple[tuple[str, str, str], ...]] = {
 WAYS = {
     "reverse": "Adds from last to first", "pairs": "Adds in pairs, not first to last",
     "lanes": "Adds in eight lanes, not first to last", "binary64": "Adds in binary64 and rounds once",
-    "binary16": "Keeps a sum in binary16",
+    "binary16": "Keeps a sum in binary16", "last": "Keeps the last term alone instead of the sum",
 }  # fmt: skip
 PRODUCTS = ("mul", "score", "product")
 # function of packing -> (changes its result: True, or replaces it; the function of wrong.py; what it does)
@@ -108,6 +114,8 @@ PACKING: dict[str, tuple[tuple[bool, str, str], ...]] = {
         (True, "planes_reversed", "Takes the highest bits of a byte for the first plane of codes"),
         (True, "planes_interleaved", "Takes the codes of one byte for neighbours, not those of neighbouring bytes"),
         (True, "run_turned", "Takes the codes of the next byte"),
+        (True, "first_plane", "Takes the low bits of a byte for all its codes, such as the low nibble for both"),
+        (True, "last_plane", "Takes the high bits of a byte for all its codes, such as the high nibble for both"),
     ),
     "gather": (
         (False, "gathered_reversed", "Writes the first plane of codes to the highest bits of a byte"),
@@ -139,12 +147,15 @@ def changes(node: ast.Call, names: dict[str, Any]) -> Iterator[Change]:
     if name in PRODUCTS:
         yield from _products(node)
     if name == "madd":
+        yield Change("sign of min", f"Leaves out `{ast.unparse(node.args[2])}`", call_of("product", *node.args[:2]))
+        minus = ast.BinOp(call_of("product", *node.args[:2]), ast.Sub(), node.args[2])
+        yield Change("sign of min", f"Subtracts `{ast.unparse(node.args[2])}` instead of adding it", minus)
         yield Change("fused multiply-add", "Fuses a product and a sum into one rounding", call("fused", *node.args))
         cut = ast.BinOp(call("product_cut", *node.args[:2]), ast.Add(), node.args[2])
         yield Change("truncated arithmetic", "Cuts a product off towards zero", cut)
     if name in ("sum_of_rows", "running_sums"):
         for way, says in WAYS.items():
-            kind = "half precision" if way == "binary16" else "order of additions"
+            kind = {"binary16": "half precision", "last": "offset"}.get(way, "order of additions")
             other = call("rows_by" if name == "sum_of_rows" else "running_by", ast.Constant(way), *node.args)
             yield Change(kind, says, ast.Call(other.func, other.args, node.keywords))
     if name == "int_dot" or (name == "sum" and isinstance(node.func, ast.Attribute) and node.keywords):
@@ -165,6 +176,8 @@ def _products(node: ast.Call) -> Iterator[Change]:
     yield Change("half precision", "Keeps a product in binary16", call("product_half", a, b))
     if ast.dump(a) == ast.dump(b):
         yield Change("importance", "Leaves out a square", a)
+    for left_out, kept in ((b, a), (a, b)):
+        yield Change("factor", f"Leaves out the factor `{ast.unparse(left_out)}`", kept)
     for inner, outer, first in ((a, b, True), (b, a, False)):
         if isinstance(inner, ast.Call) and getattr(inner.func, "id", getattr(inner.func, "attr", "")) in PRODUCTS:
             x, y = inner.args
@@ -193,6 +206,9 @@ def _fields(name: str, node: ast.Call, names: dict[str, Any]) -> Iterator[Change
         return
     if not isinstance(layout, Layout):
         return
+    for more in (1, -1) if name == "unpack" else ():
+        other = call("unpacked_in_steps", node.func.value, *node.args, ast.Constant(more))
+        yield Change("stride", f"Takes blocks to be a byte {'longer' if more > 0 else 'shorter'} than they are", other)
     for field in layout.fields:
         constant = ast.Constant(field.name)
         if name == "pack":
@@ -203,5 +219,10 @@ def _fields(name: str, node: ast.Call, names: dict[str, Any]) -> Iterator[Change
         for shift in (1, -1) if field.type != "u8" else (1,):
             other = call("unpacked", node.func.value, *node.args, constant, ast.Constant(shift))
             yield Change("field", f"Reads the field {field.name} a byte too {'late' if shift > 0 else 'early'}", other)
+        if field.dtype in ("i8", "i16"):
+            other = call("unpacked_unsigned", node.func.value, *node.args, constant)
+            yield Change(
+                "offset of codes", f"Takes the signed numbers of the field {field.name} for unsigned ones", other
+            )
         other = call("unpacked_of_neighbour", node.func.value, *node.args, constant)
         yield Change("stride", f"Reads the field {field.name} of another block", other)

@@ -7,8 +7,8 @@ definition is copied or changed. One bug runs at a time: a lock sees to that.
 """
 
 from __future__ import annotations
-
 import __future__
+
 import ast
 import threading
 from collections.abc import Iterator

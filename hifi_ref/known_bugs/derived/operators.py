@@ -43,6 +43,8 @@ def _of_numbers(node: ast.BinOp) -> Iterator[Change]:
     if isinstance(node.op, ast.Mult):
         yield Change("truncated arithmetic", "Cuts a product off towards zero", call("product_cut", a, b))
         yield Change("half precision", "Keeps a product in binary16", call("product_half", a, b))
+        for left_out, kept in ((b, a), (a, b)):
+            yield Change("factor", f"Leaves out the factor `{ast.unparse(left_out)}`", kept)
         yield Change("integer overflow", "Keeps a product of integers in 16 bits", call("wrapped16", node))
     if not isinstance(node.op, ast.Add | ast.Sub):
         return
@@ -50,6 +52,10 @@ def _of_numbers(node: ast.BinOp) -> Iterator[Change]:
     other: ast.operator = ast.Sub() if adds else ast.Add()
     yield Change("sign", "Subtracts instead of adding" if adds else "Adds instead of subtracting",
                  ast.BinOp(a, other, b))  # fmt: skip
+    yield Change("offset of codes" if _is_number(b) else "term",
+                 f"Leaves out {'adding' if adds else 'subtracting'} `{ast.unparse(b)}`", a)  # fmt: skip
+    if adds:
+        yield Change("term", f"Leaves out adding `{ast.unparse(a)}`", b)
     negative = b if adds else ast.UnaryOp(ast.USub(), b)
     yield Change("truncated arithmetic", "Cuts a sum off towards zero", call("sum_cut", a, negative))
     yield Change("half precision", "Keeps a sum in binary16", call("sum_half", a, negative))
@@ -62,6 +68,11 @@ def _of_numbers(node: ast.BinOp) -> Iterator[Change]:
     if factors := _factors(b):
         signs = [] if adds else [ast.Constant(-1)]
         yield Change("fused multiply-add", fuses, call("fused", *factors, a, *signs))
+
+
+def _is_number(node: ast.AST) -> bool:
+    """A constant, also as np.int8(8)."""
+    return isinstance(node.args[0] if isinstance(node, ast.Call) and len(node.args) == 1 else node, ast.Constant)
 
 
 def _factors(node: ast.AST) -> list[ast.expr]:
@@ -96,5 +107,5 @@ def _near(value: float, role: str) -> list[float]:
         return [value + 1, *([value - 1] if value else [])]
     if isinstance(value, int) or value == int(value):
         # 0 and 1 begin sums and stand where nothing is
-        return [value + 1, value - 1] if 1 < abs(value) < 2**24 else []
+        return [value + 1, value - 1, value * 2] if 1 < abs(value) < 2**24 else []
     return [value - 0.5, value + 0.5] if value * 2 == int(value * 2) else [value * 1.125]

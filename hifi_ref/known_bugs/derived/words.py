@@ -14,7 +14,8 @@ WORDS = {
     "peak": "the extreme weight", "largest": "the largest magnitude", "index": "the row numbers of the grid",
     "signs": "the signs", "flips": "the signs", "minus": "the signs", "mean_square": "the mean square",
     "w": "the importance", "qw": "the importance", "best": "the best error", "better": "the choice between trials",
-    "error": "the error of a trial", "diff": "the error of a weight", "qx": "the sum of w x q", "q2": "the sum of w q^2",
+    "error": "the error of a trial", "diff": "the error of a weight", "qx": "the sum of w x q",
+    "q2": "the sum of w q^2",
     "xl": "the sum of w x l", "l2": "the sum of w l^2", "det": "the determinant", "shifted": "the codes",
     "s": "the stored sum", "shift": "the shift of the grid", "delta": "the shift of the grid", "e": "the exponent",
     "distance": "the distance to a step", "nearest": "the codes", "packed": "the packed scales", "rms": "the rms",
@@ -29,7 +30,7 @@ PLACES = {
 
 
 def subject(tree: ast.FunctionDef, node: ast.AST) -> str:
-    """", in the codes", or nothing: the innermost assignment or function that the node stands in, if it has a word."""
+    """ ", in the codes", or nothing: the innermost assignment or function that the node stands in, if it has a word."""
     found = ""
     for statement in ast.walk(tree):
         if not _holds(statement, node):

@@ -246,6 +246,10 @@ def in_binary16(terms: np.ndarray) -> np.ndarray:
     return total
 
 
+def only_last(terms: np.ndarray) -> np.ndarray:
+    return terms[-1]
+
+
 def rows_by(way: str, terms: np.ndarray) -> np.ndarray:
     """sum_of_rows in another of these ways."""
     flat = terms.reshape(len(terms), -1)
@@ -258,7 +262,14 @@ def running_by(way: str, n: int, terms: Any, unroll: int = 8) -> tuple[np.ndarra
     return tuple(_ways[way](np.stack(part)).astype(np.float32) for part in zip(*parts, strict=True))
 
 
-_ways = {"reverse": in_reverse, "pairs": in_pairs, "binary64": in_binary64, "lanes": in_lanes, "binary16": in_binary16}
+_ways = {
+    "reverse": in_reverse,
+    "pairs": in_pairs,
+    "binary64": in_binary64,
+    "lanes": in_lanes,
+    "binary16": in_binary16,
+    "last": only_last,
+}
 
 
 def folded_from_last(n: int, body: Any, init: Any, unroll: int = 1) -> Any:
@@ -316,6 +327,14 @@ def run_turned(result: np.ndarray) -> np.ndarray:
     return np.roll(result, -1, axis=-1)
 
 
+def first_plane(result: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(result[..., :1, :], result.shape)
+
+
+def last_plane(result: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(result[..., -1:, :], result.shape)
+
+
 def gathered_reversed(planes: np.ndarray, width: int) -> np.ndarray:
     return packing.gather(planes[..., ::-1, :], width)
 
@@ -344,11 +363,34 @@ def reversed_stream_of(codes: np.ndarray, width: int) -> np.ndarray:
 
 
 def unpacked(layout: Layout, blocks: np.ndarray, field: str, shift: int) -> tuple[np.ndarray, ...]:
-    """What unpack gives, but one field is read ``shift`` bytes further on."""
+    """What unpack gives, but one field is read ``shift`` bytes further on, at the end from the next block."""
     right = dict(zip(layout.names, layout.unpack(blocks), strict=True))
-    moved = layout.unpack(np.roll(blocks, -shift, axis=-1))
+    moved = layout.unpack(_moved(blocks, shift))
     right[field] = moved[layout.names.index(field)]
     return tuple(right.values())
+
+
+def _moved(blocks: np.ndarray, shift: int) -> np.ndarray:
+    """All bytes ``shift`` places earlier; zeros where there is nothing."""
+    moved = np.roll(blocks.reshape(-1), -shift)
+    moved[-shift if shift > 0 else 0 : None if shift > 0 else -shift] = 0
+    return moved.reshape(blocks.shape)
+
+
+def unpacked_unsigned(layout: Layout, blocks: np.ndarray, field: str) -> tuple[np.ndarray, ...]:
+    right = dict(zip(layout.names, layout.unpack(blocks), strict=True))
+    signed = right[field]
+    right[field] = signed.astype(np.int16 if signed.dtype == np.int8 else np.int32) & (2 ** (8 * signed.itemsize) - 1)
+    return tuple(right.values())
+
+
+def unpacked_in_steps(layout: Layout, blocks: np.ndarray, more: int) -> tuple[np.ndarray, ...]:
+    """Block i of a row is looked for i * more bytes too far on."""
+    flat = blocks.reshape(-1, blocks.shape[-2] * blocks.shape[-1])
+    size = blocks.shape[-1]
+    at = np.arange(blocks.shape[-2])[:, None] * (size + more) + np.arange(size)
+    padded = np.pad(flat, ((0, 0), (0, blocks.shape[-2])))
+    return layout.unpack(padded[:, at].reshape(blocks.shape))
 
 
 def unpacked_of_neighbour(layout: Layout, blocks: np.ndarray, field: str) -> tuple[np.ndarray, ...]:
