@@ -1,7 +1,7 @@
 """What is wrong with a cell: a bug whose answers are the observed ones, or a pattern in how they differ.
 
-Tried in this order: a known bug that gives every answer of the cell, right and wrong; a bug derived from the definition
-that does; a known bug that gives most wrong answers; a general pattern, or a property of the vectors.
+Tried in this order: a bug that gives every answer of the cell, right and wrong (reproduce.py); a known bug that gives
+most wrong answers; a general pattern, or a property of the vectors.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from hifi_ref.conform.cases import Case, Suite
-from hifi_ref.conform.judge import BOUND, DIFFERS, EXACT, Cell, Verdict, bound_of, same
+from hifi_ref.conform.judge import BOUND, DIFFERS, EXACT, Cell, Verdict, same
 from hifi_ref.conform.patterns import PATTERNS
-from hifi_ref.formats import FORMATS, LLAMA_CPP
+from hifi_ref.conform.reproduce import agrees, reproduced
+from hifi_ref.formats import FORMATS
 from hifi_ref.known_bugs import Bug, bugs_of
-from hifi_ref.known_bugs.derived import Derived, derived_bugs
 
 
 class Diagnosis(NamedTuple):
@@ -40,14 +40,16 @@ def diagnose(cell: Cell) -> Diagnosis | None:
     known = _known_bug(cell, wrong)
     if known is not None and known.matches == known.of:
         return known
-    derived = _derived_bug(cell, wrong)
-    if derived is not None:
-        return derived
+    found = reproduced(cell, wrong)
+    if found is not None:
+        name = found.bug.name if isinstance(found.bug, Bug) else None
+        says = f"{found.bug.says.rstrip('.')}, in {found.where} alone." if found.where else found.bug.says
+        return Diagnosis(found.bug.kind, name, says, len(wrong), len(wrong))
     # A bug by name tells more than a pattern does.
     if known is not None and 2 * known.matches >= known.of:
         return known
-    found = [d for d in (_pattern(cell, wrong), _flag(cell, wrong)) if d is not None and 2 * d.matches >= d.of]
-    return max(found, key=lambda d: d.matches, default=None)
+    general = [d for d in (_pattern(cell, wrong), _flag(cell, wrong)) if d is not None and 2 * d.matches >= d.of]
+    return max(general, key=lambda d: d.matches, default=None)
 
 
 def _known_bug(cell: Cell, wrong: list[Verdict]) -> Diagnosis | None:
@@ -63,47 +65,8 @@ def _known_bug(cell: Cell, wrong: list[Verdict]) -> Diagnosis | None:
     return None if best is None else Diagnosis(best[2].kind, best[2].name, best[2].says, best[0], len(wrong))
 
 
-def _derived_bug(cell: Cell, wrong: list[Verdict]) -> Diagnosis | None:
-    """The first derived bug that gives all wrong answers, and the right ones where the target is right."""
-    name, operation = cell.suite.layout.name, cell.suite.operation
-    if name not in LLAMA_CPP or LLAMA_CPP[name].layout.fields != cell.suite.layout.fields:
-        return None
-    smallest_first = sorted(wrong, key=lambda v: sum(a.size for a in v.case.given.values() if a is not None))
-    right = [v for v in cell.verdicts if v.outcome == EXACT]
-    for bug in derived_bugs(name, operation):
-        if all(_gives(bug, cell.suite, v) for v in smallest_first) and all(_gives(bug, cell.suite, v) for v in right):
-            return Diagnosis(bug.kind, None, bug.says, len(wrong), len(wrong))
-    return None
-
-
-def _gives(bug: Derived, suite: Suite, verdict: Verdict) -> bool:
-    """Whether a derived bug gives an answer; what cannot run gives none."""
-    case = verdict.case
-    first, *others = case.given.values()
-    assert first is not None
-    try:
-        answer = bug.run(first if suite.operation == "decode" else first.reshape(case.rows, -1), *others)
-    except (TypeError, ValueError, ArithmeticError, LookupError, NameError, AttributeError):
-        return False
-    flat = np.ascontiguousarray(answer, verdict.answer.dtype).reshape(-1)
-    return agrees(suite, verdict, flat)
-
-
 def _equal(answer: np.ndarray, observed: np.ndarray) -> bool:
     return answer.size == observed.size and bool(same(answer, observed).all())
-
-
-def agrees(suite: Suite, verdict: Verdict, answer: np.ndarray) -> bool:
-    """Whether a wrong answer is what a known bug answers."""
-    if _equal(answer, verdict.answer):
-        return True
-    if suite.operation != "dot" or answer.size != verdict.answer.size:
-        return False
-    if not np.isfinite([*answer, *verdict.answer]).all():
-        return False
-    # A kernel with that bug may well add in another order.
-    bounded = bound_of(suite.layout.name, verdict.case, verdict.answer)
-    return bounded is not None and bool((abs(answer.astype(np.float64) - verdict.answer) <= bounded.bound).all())
 
 
 @functools.lru_cache(maxsize=256)

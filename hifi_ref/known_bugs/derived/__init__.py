@@ -83,7 +83,7 @@ def _derived(format: str, operation: str, function: Function, place: Place, chan
     site = f"{function.name}: {old}"
     return Derived(
         f"{format}.{operation} {function.name}: {old} -> {new}", change.kind, format, operation,
-        f"{change.says}{subject(function.tree, place.node)} ({site}).",
+        f"{change.says}{subject(function.name.partition('.')[0], function.tree, place.node)} ({site}).",
         _runner(format, operation, function, place, change), site, f"{old} -> {new}", change.kind == "stride",
     )  # fmt: skip
 
@@ -124,10 +124,22 @@ def _of_node(node: ast.AST, role: str, function: Function) -> Iterator[Change]:
     if isinstance(node, ast.Call):
         if not function.name.startswith("packing."):
             yield from calls.changes(node, function.function.__globals__)
+    elif isinstance(node, ast.Name):
+        yield from operators.of_name(node, _siblings(function.tree))
     elif isinstance(node, ast.Constant):
         yield from operators.of_constant(node, role)
     else:
         yield from operators.changes(node, role == "index")
+
+
+def _siblings(tree: ast.FunctionDef) -> dict[str, list[str]]:
+    """Names of the function that one statement assigns together -> the others."""
+    found: dict[str, list[str]] = {}
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Tuple):
+            names = [one.id for one in statement.targets[0].elts if isinstance(one, ast.Name) and one.id != "_"]
+            found |= {name: [other for other in names if other != name] for name in names}
+    return found
 
 
 def _places(parent: ast.AST, role: str) -> Iterator[tuple[Place, str]]:
@@ -150,6 +162,8 @@ def _is_beside_the_point(parent: ast.AST, field: str) -> bool:
         return True
     if isinstance(parent, ast.Expr):
         return isinstance(parent.value, ast.Constant) or ast.unparse(parent.value).startswith(("exact.mark", "mark_"))
+    if isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Pow):
+        return True
     if isinstance(parent, ast.Compare) and isinstance(parent.ops[0], ast.Eq | ast.NotEq):
         return field == "comparators"
     return isinstance(parent, ast.Assert | ast.Raise | ast.AnnAssign) and field in ("test", "exc", "annotation")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from hifi_ref.formats.layout import Layout
+from hifi_ref.known_bugs.derived.words import thing
 
 
 class Change(NamedTuple):
@@ -147,9 +148,7 @@ def changes(node: ast.Call, names: dict[str, Any]) -> Iterator[Change]:
     if name in PRODUCTS:
         yield from _products(node)
     if name == "madd":
-        yield Change("sign of min", f"Leaves out `{ast.unparse(node.args[2])}`", call_of("product", *node.args[:2]))
-        minus = ast.BinOp(call_of("product", *node.args[:2]), ast.Sub(), node.args[2])
-        yield Change("sign of min", f"Subtracts `{ast.unparse(node.args[2])}` instead of adding it", minus)
+        yield from _added(node)
         yield Change("fused multiply-add", "Fuses a product and a sum into one rounding", call("fused", *node.args))
         cut = ast.BinOp(call("product_cut", *node.args[:2]), ast.Add(), node.args[2])
         yield Change("truncated arithmetic", "Cuts a product off towards zero", cut)
@@ -170,6 +169,16 @@ def changes(node: ast.Call, names: dict[str, Any]) -> Iterator[Change]:
         yield from _fields(name, node, names)
 
 
+def _added(node: ast.Call) -> Iterator[Change]:
+    """What madd adds left out, or subtracted."""
+    added, product = node.args[2], call_of("product", *node.args[:2])
+    if "float32" in ast.unparse(added):
+        yield Change("rounding", f"Cuts off without adding `{ast.unparse(added)}` before", product)
+        return
+    yield Change("sign of min", f"Leaves out adding {thing(added)}", product)
+    yield Change("sign of min", f"Subtracts {thing(added)} instead of adding it", ast.BinOp(product, ast.Sub(), added))
+
+
 def _products(node: ast.Call) -> Iterator[Change]:
     a, b = node.args
     yield Change("truncated arithmetic", "Cuts a product off towards zero", call("product_cut", a, b))
@@ -177,7 +186,7 @@ def _products(node: ast.Call) -> Iterator[Change]:
     if ast.dump(a) == ast.dump(b):
         yield Change("importance", "Leaves out a square", a)
     for left_out, kept in ((b, a), (a, b)):
-        yield Change("factor", f"Leaves out the factor `{ast.unparse(left_out)}`", kept)
+        yield Change("factor", f"Leaves out {thing(left_out)}", kept)
     for inner, outer, first in ((a, b, True), (b, a, False)):
         if isinstance(inner, ast.Call) and getattr(inner.func, "id", getattr(inner.func, "attr", "")) in PRODUCTS:
             x, y = inner.args
@@ -206,23 +215,44 @@ def _fields(name: str, node: ast.Call, names: dict[str, Any]) -> Iterator[Change
         return
     if not isinstance(layout, Layout):
         return
-    for more in (1, -1) if name == "unpack" else ():
-        other = call("unpacked_in_steps", node.func.value, *node.args, ast.Constant(more))
-        yield Change("stride", f"Takes blocks to be a byte {'longer' if more > 0 else 'shorter'} than they are", other)
+    if name == "unpack":
+        yield from _read_otherwise(node, layout)
+        return
     for field in layout.fields:
-        constant = ast.Constant(field.name)
-        if name == "pack":
-            other = ast.Call(wrong("packed"), [node.func.value, constant], node.keywords)
-            what = "those of the next block" if field.count == 1 else "a place too far on"
-            yield Change("field", f"Writes the field {field.name} {what}", other)
-            continue
-        for shift in (1, -1) if field.type != "u8" else (1,):
-            other = call("unpacked", node.func.value, *node.args, constant, ast.Constant(shift))
-            yield Change("field", f"Reads the field {field.name} a byte too {'late' if shift > 0 else 'early'}", other)
+        other = ast.Call(wrong("packed"), [node.func.value, ast.Constant(field.name)], node.keywords)
+        what = "those of the next block" if field.count == 1 else "a place too far on"
+        yield Change("field", f"Writes the field {field.name} {what}", other)
+
+
+ORDERS = {
+    "reversed": "from last to first", "pairs": "with neighbours swapped", "halves": "with its halves swapped",
+    "first half": "with its first half for both halves",
+}  # fmt: skip
+
+
+def _read_otherwise(node: ast.Call, layout: Layout) -> Iterator[Change]:
+    assert isinstance(node.func, ast.Attribute)
+
+    def other(function: str, *arguments: Any) -> ast.Call:
+        assert isinstance(node.func, ast.Attribute)
+        return call(function, node.func.value, *node.args, *map(ast.Constant, arguments))
+
+    for more in (1, -1):
+        says = f"Takes blocks to be a byte {'longer' if more > 0 else 'shorter'} than they are"
+        yield Change("stride", says, other("unpacked_in_steps", more))
+    for field in layout.fields:
+        name, at = field.name, layout.offset(field.name)
+        places = {1: "a byte too late", -1: "a byte too early"}
+        places |= {layout.offset(f.name) - at: f"at the place of {f.name}" for f in layout.fields if f is not field}
+        places |= {layout.type_size - field.size - at: "at the end of the block"}
+        for shift, where in places.items():
+            if shift:
+                yield Change("field", f"Reads the field {name} {where}", other("unpacked", name, shift))
         if field.dtype in ("i8", "i16"):
-            other = call("unpacked_unsigned", node.func.value, *node.args, constant)
-            yield Change(
-                "offset of codes", f"Takes the signed numbers of the field {field.name} for unsigned ones", other
-            )
-        other = call("unpacked_of_neighbour", node.func.value, *node.args, constant)
-        yield Change("stride", f"Reads the field {field.name} of another block", other)
+            says = f"Takes the signed numbers of the field {name} for unsigned ones"
+            yield Change("offset of codes", says, other("unpacked_unsigned", name))
+        if field.dtype == "f32":
+            yield Change("field", f"Reads the binary32 field {name} as a binary16", other("unpacked_as_half", name))
+        for order, says in ORDERS.items() if field.count >= 4 else ():
+            yield Change("order of a field", f"Reads the field {name} {says}", other("unpacked_in_order", name, order))
+        yield Change("stride", f"Reads the field {name} of another block", other("unpacked_of_neighbour", name))

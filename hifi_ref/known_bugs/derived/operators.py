@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hifi_ref.known_bugs.derived.calls import PRODUCTS, Change, call
+from hifi_ref.known_bugs.derived.words import thing
 
 OTHER_COMPARISON: dict[type, type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
@@ -32,6 +33,13 @@ def _of_bits(node: ast.BinOp) -> Iterator[Change]:
     if isinstance(node.op, ast.BitOr):
         yield Change("bits", f"Leaves out `{ast.unparse(node.right)}`", node.left)
         yield Change("bits", f"Leaves out `{ast.unparse(node.left)}`", node.right)
+    if isinstance(node.op, ast.RShift):
+        yield Change("bits", "Leaves out a shift to the right", node.left)
+        if isinstance(node.right, ast.Constant) or ast.unparse(node.right) == "np.uint8(4)":
+            mask = ast.BinOp(node.left, ast.BitAnd(), ast.parse("np.uint8(15)", mode="eval").body)
+            yield Change("bits", "Takes the low nibble for the bits above", mask)
+    if isinstance(node.op, ast.BitAnd):
+        yield Change("bits", f"Leaves out the mask `{ast.unparse(node.right)}`", node.left)
     if isinstance(node.op, ast.FloorDiv | ast.Mod):
         other = ast.Mod() if isinstance(node.op, ast.FloorDiv) else ast.FloorDiv()
         says = "Takes the rest for the quotient" if isinstance(other, ast.Mod) else "Takes the quotient for the rest"
@@ -44,7 +52,7 @@ def _of_numbers(node: ast.BinOp) -> Iterator[Change]:
         yield Change("truncated arithmetic", "Cuts a product off towards zero", call("product_cut", a, b))
         yield Change("half precision", "Keeps a product in binary16", call("product_half", a, b))
         for left_out, kept in ((b, a), (a, b)):
-            yield Change("factor", f"Leaves out the factor `{ast.unparse(left_out)}`", kept)
+            yield Change("factor", f"Leaves out {thing(left_out)}", kept)
         yield Change("integer overflow", "Keeps a product of integers in 16 bits", call("wrapped16", node))
     if not isinstance(node.op, ast.Add | ast.Sub):
         return
@@ -53,9 +61,9 @@ def _of_numbers(node: ast.BinOp) -> Iterator[Change]:
     yield Change("sign", "Subtracts instead of adding" if adds else "Adds instead of subtracting",
                  ast.BinOp(a, other, b))  # fmt: skip
     yield Change("offset of codes" if _is_number(b) else "term",
-                 f"Leaves out {'adding' if adds else 'subtracting'} `{ast.unparse(b)}`", a)  # fmt: skip
+                 f"Leaves out {'adding' if adds else 'subtracting'} {thing(b)}", a)  # fmt: skip
     if adds:
-        yield Change("term", f"Leaves out adding `{ast.unparse(a)}`", b)
+        yield Change("term", f"Leaves out adding {thing(a)}", b)
     negative = b if adds else ast.UnaryOp(ast.USub(), b)
     yield Change("truncated arithmetic", "Cuts a sum off towards zero", call("sum_cut", a, negative))
     yield Change("half precision", "Keeps a sum in binary16", call("sum_half", a, negative))
@@ -68,6 +76,13 @@ def _of_numbers(node: ast.BinOp) -> Iterator[Change]:
     if factors := _factors(b):
         signs = [] if adds else [ast.Constant(-1)]
         yield Change("fused multiply-add", fuses, call("fused", *factors, a, *signs))
+
+
+def of_name(node: ast.Name, siblings: dict[str, list[str]]) -> Iterator[Change]:
+    """siblings: names that are assigned together, such as the parts of a block."""
+    for other in siblings.get(node.id, []):
+        wrong = ast.Name(other, ast.Load())
+        yield Change("field", f"Takes {thing(wrong)} for {thing(node)}", wrong)
 
 
 def _is_number(node: ast.AST) -> bool:

@@ -21,7 +21,7 @@ BUGS = {
         ("h = (a - 0x38000000 + 0xFFF + (a >> 13 & 1)) >> 13", "h = (a - 0x38000000) >> 13", NARROW + "|cut|towards"),
         ("(uint32_t)nearbyintf(as_float(a) * 0x1p24f)", "0", NARROW),
         ("x[j] * inverse + 8.5f", "fmaf(x[j], inverse, 8.5f)", "fuse"),
-        ("x[j + 16] * inverse", "x[j + 16] / d", "divi|reciprocal"),
+        ("x[j + 16] * inverse", "x[j + 16] / d", "divi|reciprocal|round"),
     ),
     "Q4_1.encode": (
         ("(high - low) / 15", "(high - low) / 16", "15|16|range|scale"),
@@ -42,7 +42,7 @@ BUGS = {
         ("+ 16.5f", "+ 16", ROUNDING + "|place of"),
         ("low & 15) | (high & 15) << 4", "high & 15) | (low & 15) << 4", NIBBLES),
         ("least(31, int8((int)(x[j] * inverse + 16.5f)))", "int8((int)(x[j] * inverse + 16.5f))", "cap|clamp|32|overflow"),
-        ("(int)(x[j] * inverse + 16.5f)", "(int)roundf(x[j] * inverse + 16)", ROUNDING),
+        ("(int)(x[j] * inverse + 16.5f)", "(int)nearbyintf(x[j] * inverse + 16)", ROUNDING),
     ),
     "Q5_1.encode": (
         ("(high - low) / 31", "(high - low) / 32", "31|32|range|scale"),
@@ -53,7 +53,6 @@ BUGS = {
     ),
     "Q8_0.encode": (
         ("top / 127", "top / 128", "127|128|scale"),
-        ("roundf(x[j] * inverse)", "nearbyintf(x[j] * inverse)", "even"),
         ("roundf(x[j] * inverse)", "x[j] * inverse", ROUNDING),
         ("roundf(x[j] * inverse)", "roundf(x[j] / d)", "divi|reciprocal"),
         ("roundf(x[j] * inverse)", "floorf(x[j] * inverse + 0.5f)", ROUNDING),
@@ -66,7 +65,6 @@ BUGS = {
         ("sum * d", "sum", "sum|scale"),
         ("sum * d", "sum * load_half(b)", "narrow|stored|f16"),
         ("sum += q", "sum += x[j] / d", "sum"),
-        ("roundf(x[j] * inverse)", "nearbyintf(x[j] * inverse)", "even"),
         ("store_half(b + 2, sum * d)", "store_half(b + 2, 0)", "sum|s |field s"),
     ),
     "Q8_K.encode": (
