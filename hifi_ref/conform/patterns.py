@@ -46,8 +46,8 @@ def _zero_sign(layout: Layout, case: Case, observed: np.ndarray) -> bool:
 
 
 def _negated(layout: Layout, case: Case, observed: np.ndarray) -> bool:
-    flipped = abs(case.expected[~same(observed, case.expected)])
-    if len(np.unique(flipped)) < 2:
+    wrong = ~same(observed, case.expected)
+    if len(np.unique(abs(case.expected[wrong]))) < 2 and not wrong[case.expected != 0].all():
         # It may as well be one code
         return False
     return bool((same(observed, case.expected) | same(observed, -case.expected)).all())

@@ -1,14 +1,14 @@
 """Bugs that give every answer of a cell: known ones and derived ones, everywhere, or in some places alone.
 
 A kernel often has a bug in one of two twin lines, so that a bug shows in half of the weights. A bug **explains** a cell
-where all answers are its own in the places in which any answer is wrong, and the reference's elsewhere. A dot product is
-also compared with the sums of what two decoders give, of which one has a bug.
+if its answers are the target's in all places in which any answer is wrong, and the target is right elsewhere. A dot
+product is also compared with the sums of what two decoders give, of which one has a bug.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np

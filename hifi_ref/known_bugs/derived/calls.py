@@ -255,4 +255,5 @@ def _read_otherwise(node: ast.Call, layout: Layout) -> Iterator[Change]:
             yield Change("field", f"Reads the binary32 field {name} as a binary16", other("unpacked_as_half", name))
         for order, says in ORDERS.items() if field.count >= 4 else ():
             yield Change("order of a field", f"Reads the field {name} {says}", other("unpacked_in_order", name, order))
-        yield Change("stride", f"Reads the field {name} of another block", other("unpacked_of_neighbour", name))
+        if layout.block_size > 1:
+            yield Change("stride", f"Reads the field {name} of another block", other("unpacked_of_neighbour", name))

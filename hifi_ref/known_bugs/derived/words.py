@@ -6,7 +6,10 @@ import ast
 
 WORDS = {
     "d": "the scale", "dw": "the scale", "da": "the scale of the activations", "dmin": "the scale of the mins",
-    "m": "the min", "first": "the first four bytes", "second": "the second four bytes", "third": "the third four bytes", "qs": "the codes", "codes": "the codes", "code": "the codes", "quants": "the codes",
+    "m": "the min", "first": "the first four bytes",
+    "second": "the second four bytes",
+    "third": "the third four bytes", "qs": "the codes", "codes": "the codes", "code": "the codes",
+    "quants": "the codes",
     "qh": "the high bits of the codes", "ql": "the low bits of the codes", "hmask": "the high bits of the codes",
     "high": "the high bits", "low": "the low bits", "scales": "the sub-blocks' scales", "mins": "the sub-blocks' mins",
     "scale": "the scale", "minimum": "the min", "inverse": "the inverse of the scale", "share": "the mins' share",

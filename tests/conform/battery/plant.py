@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Planted(NamedTuple):
-    """In a section of kernels.c one text stands in another's place. words: what a right diagnosis says, as a pattern."""
+    """In a section of kernels.c one text in another's place. words: a pattern for what a right diagnosis says."""
 
     section: str
     old: str

@@ -1,4 +1,4 @@
-"""Bugs in decoders and dot products of small blocks: (the text, what stands in its place, words of a right diagnosis)."""
+"""Bugs in decoders and dot products of small blocks: the text, what stands in its place, words of a diagnosis."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ BUGS = {
     "Q4_0.decode": (
         ("b[2 + j] & 15", "b[2 + j] >> 4 & 15", NIBBLES + "|high bits|code"),
         ("y[j] = ((b[2 + j] & 15) - 8) * d;\n            y[j + 16] = ((b[2 + j] >> 4) - 8) * d;",
-         "y[2 * j] = ((b[2 + j] & 15) - 8) * d;\n            y[2 * j + 1] = ((b[2 + j] >> 4) - 8) * d;", NIBBLES + "|neighbour"),
+         "y[2 * j] = ((b[2 + j] & 15) - 8) * d;\n            y[2 * j + 1] = ((b[2 + j] >> 4) - 8) * d;",
+         NIBBLES + "|neighbour"),
         ("- 8)", "- 7)", OFFSET),
         ("- 8)", "- 0)", OFFSET + "|sign"),
         ("- 8)", "+ 8)", OFFSET + "|add"),
@@ -114,7 +115,8 @@ BUGS = {
     ),
     "MXFP4.decode": (
         ("half_power(b[0])", "2 * half_power(b[0])", "factor|power|two|E8M0|half"),
-        ("e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23", "(uint32_t)(e - 1) << 23", "power|subnormal|E8M0|0 and 1"),
+        ("e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23", "(uint32_t)(e - 1) << 23",
+         "power|subnormal|E8M0|0 and 1"),
         ("0, -1, -2, -3", "0, -1, -2, -2", "table|step|value|codes"),
         ("4, 6, 8, 12", "4, 5, 6, 7", "table|step|value|integer"),
         ("twice_fp4[b[1 + j] & 15]", "twice_fp4[b[1 + j] >> 4]", NIBBLES + "|code"),

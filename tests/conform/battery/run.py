@@ -66,7 +66,7 @@ def _at(array: np.ndarray) -> ctypes.c_void_p:
 
 
 def compiled(section: str, old: str, new: str) -> Path:
-    """The shared library of a section, with one text put in another's place. Raises ValueError where it is not there."""
+    """The shared library of a section with one text in another's place. Raises ValueError where it is not there."""
     sections = dict(
         re.findall(r"^// (common|\w+\.\w+)\n(.*?)(?=^// (?:common|\w+\.\w+)\n|\Z)", SOURCE.read_text(), re.M | re.S)
     )
@@ -110,9 +110,8 @@ def main(wanted: list[str]) -> int:
         if not wanted or planted.section in wanted:
             result = judged(every[planted.section], planted)
             outcomes[result.outcome] += 1
-            print(
-                f"{result.outcome:<10} {planted.section:<14} `{planted.old}` -> `{planted.new}`\n{'':11}{result.diagnosis}"
-            )
+            print(f"{result.outcome:<10} {planted.section:<14} `{planted.old}` -> `{planted.new}`")
+            print(f"{'':11}{result.diagnosis}")
             sys.stdout.flush()
     print(dict(outcomes))
     return 0
