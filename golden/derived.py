@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from golden import judge
+from hifi_ref.formats import LLAMA_CPP
 from hifi_ref.known_bugs.derived import Derived, derived_bugs, equivalent
 
 KILLED, EQUIVALENT, IMPOSSIBLE, SURVIVES = "killed", "equivalent", "impossible", "SURVIVES"
@@ -59,11 +60,27 @@ def _outcome(content: dict[str, Any], bug: Derived, batches: list[list[dict[str,
     return Outcome(bug, SURVIVES, "") if reason is None else Outcome(bug, EQUIVALENT, reason)
 
 
-def table(counts: dict[tuple[str, str], Counter[str]]) -> Iterator[str]:
-    """A line for each operation of each format: how many are killed and equivalent."""
-    for (format, operation), found in counts.items():
-        derived = sum(found.values()) - found[IMPOSSIBLE]
-        yield (
-            f"{format:<8} {operation:<7} {derived:>4} derived {found[KILLED]:>4} killed "
-            f"{found[EQUIVALENT]:>4} equivalent {found[SURVIVES]:>4} survive"
-        )
+def main(formats: list[str], kind: str | None) -> int:
+    """Prints every survivor, and a line for each operation of each format."""
+    totals: Counter[str] = Counter()
+    for format in formats:
+        for operation in judge.GIVEN:
+            if getattr(LLAMA_CPP[format], operation) is None:
+                continue
+            counts: Counter[str] = Counter()
+            for bug, outcome, _ in run(format, operation, lambda bug: kind in (None, bug.kind)):
+                counts[outcome] += 1
+                if outcome == SURVIVES:
+                    print(f"{outcome} {bug.name}: {bug.says}")
+            print(f"{format:<8} {operation:<7} {summary(counts)}", flush=True)
+            totals += counts
+    print(f"\n{summary(totals)}")
+    return 1 if totals[SURVIVES] else 0
+
+
+def summary(counts: Counter[str]) -> str:
+    derived = sum(counts.values()) - counts[IMPOSSIBLE]
+    return (
+        f"{derived:>5} derived {counts[KILLED]:>5} killed {counts[EQUIVALENT]:>4} equivalent "
+        f"{counts[SURVIVES]:>4} survive"
+    )

@@ -9,7 +9,7 @@ added, compared or read in another way.
 
     functions     which functions and lines of the definition an operation runs
     calls         what may stand in the place of a call;   operators   of an operator, a comparison, a number
-    wrong         the wrong functions that stand there
+    wrong         the wrong functions that stand there; wrong_bytes, wrong_conversions
     exchange      how a function runs with other code
     words         what a site is about, in the field's words
     equivalent    derived bugs that are none, each with the reason
