@@ -75,6 +75,14 @@ RULES = tuple(
         ("dot", r"(iq4_xs|nvfp4)\.dot", "field", r"d -> (high|qs)", ".*", "Only its shape is asked for."),
         ("dot", r"mxfp4\.dot", "bits", r"(119 -> 239|qs & np.uint8\(119\) -> qs)", ".*",
          "Where all codes are 0 or -0 the sum is 0, whatever the scale."),
+        (
+            "dot",
+            r"q8_k\.unpack",
+            "order of a field",
+            r".*'bsums', 'pairs'",
+            "Q4_K|Q5_K|IQ1_S",
+            "The two sums of a sub-block of 32 are added to each other.",
+        ),
         # ENCODERS
         ("encode", r"(q8_0\.scale_and_codes|q2_0\.encode|tq1_0\.ternary)", "rounding", r"exact.truncate\(.*round", ".*",
          "What was rounded has nothing left to cut off."),
