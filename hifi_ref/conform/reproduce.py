@@ -37,7 +37,7 @@ def reproduced(cell: Cell, wrong: Sequence[Verdict]) -> Found | None:
     name, operation = cell.suite.layout.name, cell.suite.operation
     if name not in LLAMA_CPP or LLAMA_CPP[name].layout.fields != cell.suite.layout.fields:
         return None
-    candidates = (*bugs_of(name, operation), *derived_bugs(name, operation))
+    candidates: tuple[Bug | Derived, ...] = (*bugs_of(name, operation), *derived_bugs(name, operation))
     smallest_first = sorted(wrong, key=lambda v: sum(a.size for a in v.case.given.values() if a is not None))
     verdicts = [*smallest_first, *(v for v in cell.verdicts if v.outcome == EXACT)]
     if operation == "dot":
@@ -146,7 +146,8 @@ def _by_decoders(cell: Cell, wrong: Sequence[Verdict]) -> Found | None:
     if len(usable) < 3:
         return None
     for side, name in (("w", f.name), ("a", str(f.dot_with))):
-        for bug in (*bugs_of(name, "decode"), *derived_bugs(name, "decode")):
+        bugs: tuple[Bug | Derived, ...] = (*bugs_of(name, "decode"), *derived_bugs(name, "decode"))
+        for bug in bugs:
             for part, where in ((slice(None), ""), (slice(0, 16), "first"), (slice(16, 32), "second")):
                 if all(_product_is(bug, side, part, cell.suite, v) for v in usable):
                     half = f"the {where} half of each 32 {'weights' if side == 'w' else 'activations'}"

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -123,7 +124,7 @@ def _changes(function: Function, operation: str) -> Iterator[tuple[Place, Change
 def _of_node(node: ast.AST, role: str, function: Function) -> Iterator[Change]:
     if isinstance(node, ast.Call):
         if not function.name.startswith("packing."):
-            yield from calls.changes(node, function.function.__globals__)
+            yield from calls.changes(node, vars(sys.modules[function.function.__module__]))
     elif isinstance(node, ast.Name):
         yield from operators.of_name(node, _siblings(function.tree))
     elif isinstance(node, ast.Constant):

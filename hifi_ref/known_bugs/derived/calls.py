@@ -155,16 +155,16 @@ def changes(node: ast.Call, names: dict[str, Any]) -> Iterator[Change]:
     if name in ("sum_of_rows", "running_sums"):
         for way, says in WAYS.items():
             kind = {"binary16": "half precision", "last": "offset"}.get(way, "order of additions")
-            other = call("rows_by" if name == "sum_of_rows" else "running_by", ast.Constant(way), *node.args)
-            yield Change(kind, says, ast.Call(other.func, other.args, node.keywords))
+            summed = call("rows_by" if name == "sum_of_rows" else "running_by", ast.Constant(way), *node.args)
+            yield Change(kind, says, ast.Call(summed.func, summed.args, node.keywords))
     if name == "int_dot" or (name == "sum" and isinstance(node.func, ast.Attribute) and node.keywords):
         yield Change("integer overflow", "Keeps an integer sum in 16 bits", call("wrapped16", node))
         yield Change("integer overflow", "Saturates an integer sum to 16 bits", call("saturated16", node))
     if name in ("sqrt", "round_f16", "abs", "at_most", "minimum", "clip") and node.args:
         yield from _left_out(name, node)
-    for changes_result, other, says in PACKING.get(name, ()):
-        arguments = [node] if changes_result else node.args
-        yield Change("bit order", says, ast.Call(wrong(other), arguments, [] if changes_result else node.keywords))
+    for changes_result, function, says in PACKING.get(name, ()):
+        arguments: list[ast.expr] = [node] if changes_result else node.args
+        yield Change("bit order", says, ast.Call(wrong(function), arguments, [] if changes_result else node.keywords))
     if name in ("pack", "unpack") and isinstance(node.func, ast.Attribute):
         yield from _fields(name, node, names)
 
