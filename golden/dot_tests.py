@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,58 @@ def dot_tests(f: Format, rng: np.random.Generator) -> Found:
     a = release.encode(g.name, inputs.weights("gauss", rng, 1, n))
     yield test("several rows", of_like_scales(f, tame(f, 3 * n), rng), a, "SeveralRows", rows=3)
 
+    yield from rare_scales(f, rng, test)
+
+
+def rare_scales(f: Format, rng: np.random.Generator, test: Callable[..., tuple[str, dict[str, Any]]]) -> Found:
+    """Scales that are no numbers, sums that are subnormal, and more blocks than a processor has lanes."""
+    g = inputs.partner_of(f)
+    unit = max(f.block_size, g.block_size)
+    if unit == 1:
+        return
+
+    def pair(count: int) -> tuple[np.ndarray, np.ndarray]:
+        w = inputs.usual_blocks(f, rng, count * unit // f.block_size)
+        return of_like_scales(f, w, rng), release.encode(g.name, inputs.weights("gauss", rng, 1, count * unit))
+
+    for field in f.layout.fields:
+        for half in (0x7C00, 0xFC01) if field.dtype == "f16" else ():
+            w, a = pair(1)
+            w[-1, f.layout.offset(field.name) :][:2] = np.array([half], "<u2").view(np.uint8)
+            yield test("scales that are no numbers", w, a, "InfiniteScale")
+    if f.name == "IQ1_M":
+        for nibbles in ((0, 0, 0x10, 0), (0, 0, 0xC0, 0x70), (0x10, 0, 0xC0, 0xF0)):
+            w, a = pair(1)
+            at = f.layout.offset("scales")
+            w[:, at + 1 : at + 8 : 2] = w[:, at + 1 : at + 8 : 2] & 0x0F | np.array(nibbles, np.uint8)
+            yield test("scales that are no numbers", w, a, "InfiniteScale")
+    if g.name == "Q8_K":
+        for power in (-126, -133, -140):
+            w, a = pair(2)
+            blocks = a.reshape(-1, g.type_size)
+            blocks[:, :4] = np.array([1.7 * 2.0**power], "<f4").view(np.uint8)
+            yield test("faint activations", w, blocks, "FaintSums")
+        for _ in range(3):
+            yield test("more blocks than lanes", *pair(12), "LongRow", "OrderOfAdditions")
+        if "dmin" in f.layout.names:
+            w, a = pair(12)
+            w[:, f.layout.span("qs")] = 0
+            yield test("mins alone", w, a, "LongRow", "OrderOfAdditions")
+    if f.name == "MXFP4":
+        for least in (0, 16):
+            w, a = pair(4)
+            w[:, 0] = rng.integers(least, least + 3, len(w))
+            blocks = a.reshape(-1, g.type_size)
+            blocks[:, :2] = rng.integers(0x0001, 0x0400, (len(blocks), 1)).astype("<u2").view(np.uint8)
+            yield test("faint products", w, blocks, "FaintSums")
+        w, a = pair(2)
+        w[:, 0], w[:, 1:] = 0x88, 0x44
+        yield test("one code alone", w, a)
+    if not any(field.dtype == "f16" for field in f.layout.fields) and g.name == "Q8_0":
+        w, a = pair(1)
+        a.reshape(-1, g.type_size)[:, :2] = np.array([0x7C00], "<u2").view(np.uint8)
+        yield test("scales that are no numbers", w, a, "InfiniteScale")
+
 
 def of_like_scales(f: Format, blocks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """MXFP4 blocks whose powers of two are of like size, so that each of them counts; others as they are."""
@@ -99,6 +151,9 @@ def of_like_scales(f: Format, blocks: np.ndarray, rng: np.random.Generator) -> n
 def judged(f: Format, w: np.ndarray, a: np.ndarray) -> dict[str, str]:
     """The correctly rounded true value, and what a float32 kernel that adds in another order may be off from it."""
     if not np.isfinite(release.decode(f.name, w.reshape(-1, f.type_size))).all():
+        return {}
+    g = inputs.partner_of(f)
+    if g.block_size > 1 and not np.isfinite(g.layout.by_name(a.reshape(-1, g.type_size))["d"]).all():
         return {}
     found = dot_exact(f.name, w, a)
     # The kernel's own share, what rounding the true value has cost, and a last step up: a bound must not shrink.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from golden import places, roundings, spanning, weights
+from golden import near_misses, places, roundings, spanning, weights
 from golden.vectors import hexed, test_of, trace
 from hifi_ref.formats import Format
 from hifi_ref.formats import hard_inputs as inputs
@@ -102,6 +102,10 @@ def encode_tests(f: Format, rng: np.random.Generator) -> Found:
         yield from test("quotients and products with the inverse", x, ones, "QuotientTie")
     if f.block_size > 1:
         yield from several(f, rng, test)
+    for recipe in near_misses.recipes(f):
+        x, importance = near_misses.row(f, recipe)
+        flags = [] if importance is None or f.requires_weights else ["Importance"]
+        yield from test("near misses", x, importance, "NearMiss", *flags)
 
 
 def several(f: Format, rng: np.random.Generator, test: Callable[..., Found]) -> Found:

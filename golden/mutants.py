@@ -1,7 +1,7 @@
-"""`python -m golden.mutants [--format=NAME] [--kind=KIND]` runs every known bug against the vectors.
+"""`python -m golden.mutants [--derived] [--format=NAME] [--kind=KIND]` runs every known bug against the vectors.
 
 Prints a line for each: the first test that tells it from the reference. Exit code 1 where one survives: a hole in the
-vectors.
+vectors. With --derived the bugs are those derived from the definition: prints survivors alone, and counts the others.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from golden import judge
+from golden import derived, judge
 from hifi_ref.formats import LLAMA_CPP
 from hifi_ref.known_bugs import BUGS, KINDS, Bug
 
@@ -44,8 +44,13 @@ def run(bugs: Iterable[Bug]) -> Iterator[Killed]:
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m golden.mutants", description=__doc__.splitlines()[2])
     parser.add_argument("--format", choices=LLAMA_CPP, help="only the bugs of one format")
-    parser.add_argument("--kind", choices=KINDS, help="only the bugs of one kind")
+    parser.add_argument("--kind", help="only the bugs of one kind")
+    parser.add_argument("--derived", action="store_true", help="bugs derived from the definition, site by site")
     args = parser.parse_args(argv)
+    if args.derived:
+        return derived.main([args.format] if args.format else list(LLAMA_CPP), args.kind)
+    if args.kind not in (None, *KINDS):
+        parser.error(f"no kind is called {args.kind!r}")
     bugs = [bug for bug in BUGS if args.format in (None, bug.format) and args.kind in (None, bug.kind)]
     survivors = 0
     for killed in run(bugs):

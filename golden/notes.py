@@ -65,6 +65,17 @@ NOTES = {
         "Weights whose quotient by the scale, and product with its inverse, round to different codes. The reference "
         "multiplies.",
     ),
+    "NearMiss": (
+        "rounding",
+        "Found by search: here one operation of the reference that rounds, adds or compares otherwise, and hardly ever "
+        "matters, gives another block.",
+    ),
+    "FaintSums": (
+        "flush to zero",
+        "The scale of the activations is so small that products and sums are subnormal numbers, which are rounded "
+        "anew wherever they are multiplied.",
+    ),
+    "InfiniteScale": ("f16 conversion", "A scale of the weights is an infinity or NaN, and so is the dot product."),
     "OrderOfAdditions": ("order of additions",
     "The mean magnitude is a tie in binary16 that depends on the order of additions."),
     "Saturating": ("integer overflow", "Codes have their largest magnitudes, so that 16-bit partial sums overflow."),

@@ -121,10 +121,13 @@ def _in_dot(suite: Suite, case: Case, target: Target | None) -> tuple[int, str, 
             continue
         for side, layout in (("w", f.layout), ("a", partner.layout)):
             for field in layout.fields:
+                if field.dtype in ("f16", "f32") or (side == "a" and field.name == "qs"):
+                    continue
                 less = {"w": w.copy(), "a": a.copy()}
                 less[side].reshape(-1, layout.type_size)[:, layout.span(field.name)] = 0
-                # Without a scale everything is 0, which says nothing.
-                if field.dtype not in ("f16", "f32") and _dot_is_right(suite, target, less["w"], less["a"]):
+                # Without a scale, or the activations' codes, everything is 0, which says nothing.
+                says_something = api.dot(name, less["w"][None], less["a"], lane="numpy").any()
+                if says_something and _dot_is_right(suite, target, less["w"], less["a"]):
                     where = field.name if side == "w" else f"{field.name} of the activations"
                     return number * (unit // f.block_size), where, f"right where {where} is 0"
         return number * (unit // f.block_size), "", ""

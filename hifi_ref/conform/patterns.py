@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hifi_ref import exact
+from hifi_ref import api, exact
 from hifi_ref.conform.cases import Case
 from hifi_ref.conform.deviations import as_close
 from hifi_ref.conform.judge import same
@@ -46,6 +46,10 @@ def _zero_sign(layout: Layout, case: Case, observed: np.ndarray) -> bool:
 
 
 def _negated(layout: Layout, case: Case, observed: np.ndarray) -> bool:
+    wrong = ~same(observed, case.expected)
+    if len(np.unique(abs(case.expected[wrong]))) < 2 and not wrong[case.expected != 0].all():
+        # It may as well be one code
+        return False
     return bool((same(observed, case.expected) | same(observed, -case.expected)).all())
 
 
@@ -103,11 +107,50 @@ def _number(x: np.ndarray) -> np.ndarray:
 
 
 def _only_codes(layout: Layout, case: Case, observed: np.ndarray) -> bool:
-    return _wrong_fields(layout, case, observed) <= {"qs", "qh", "ql", "hmask", "bsums", "s"}
+    """The codes are other ones, and each weight is off by no more than the size of a rounding."""
+    if layout.name not in FORMATS or not _wrong_fields(layout, case, observed) <= {"qs", "qh", "ql", "hmask"}:
+        return False
+    with np.errstate(all="ignore"):
+        got, right = (_decoded(layout.name, raw) for raw in (observed, case.expected))
+        steps = [np.diff(np.unique(block[np.isfinite(block)])) for block in right]
+        least = np.array([step.max(initial=0) for step in steps])
+    return bool((abs(got - right) <= 1.01 * least[:, None]).all())
+
+
+def _only_sums(layout: Layout, case: Case, observed: np.ndarray) -> bool:
+    return _wrong_fields(layout, case, observed) <= {"bsums", "s"}
+
+
+def _decoded(name: str, raw: np.ndarray) -> np.ndarray:
+    return api.decode(name, raw.reshape(-1, FORMATS[name].type_size), lane="numpy").astype(np.float64)
+
+
+def _of_field(name: str) -> Callable[[Layout, Case, np.ndarray], bool]:
+    """Each wrong weight is what other bytes of one field would give, of those that are all alike."""
+
+    def holds(layout: Layout, case: Case, observed: np.ndarray) -> bool:
+        if layout.name not in FORMATS or name not in layout.names:
+            return False
+        blocks = case.array("blocks").reshape(-1, layout.type_size)
+        values = observed.reshape(len(blocks), -1)
+        with np.errstate(all="ignore"):
+            explained = same(values, _as_floats(layout.name, blocks))
+            for byte in range(256):
+                other = blocks.copy()
+                other[:, layout.span(name)] = byte
+                explained |= same(values, _as_floats(layout.name, other))
+        return bool(explained.all())
+
+    return holds
+
+
+def _as_floats(name: str, blocks: np.ndarray) -> np.ndarray:
+    return api.decode(name, blocks, lane="numpy")
 
 
 def _scale_step(layout: Layout, case: Case, observed: np.ndarray) -> bool:
     """A binary16 or binary32 scale is one unit off in its last place."""
+    found = False
     for field in layout.fields:
         if field.dtype in ("f16", "f32"):
             at, size = layout.offset(field.name), field.size // field.count
@@ -115,7 +158,8 @@ def _scale_step(layout: Layout, case: Case, observed: np.ndarray) -> bool:
             got, right = (np.ascontiguousarray(part).view(f"<i{size}").astype(np.int64) for part in parts)
             if abs(got - right).max() > 1:
                 return False
-    return True
+            found = found or bool((got != right).any())
+    return found
 
 
 def _zero_scale_sign(layout: Layout, case: Case, observed: np.ndarray) -> bool:
@@ -130,12 +174,30 @@ def _zero_scale_sign(layout: Layout, case: Case, observed: np.ndarray) -> bool:
     return not apart.any()
 
 
+# Without importance their scale is computed, not searched.
+NO_SEARCH = ("Q4_0", "Q4_1", "Q5_0", "Q5_1")
+NEVER_A_SEARCH = ("Q1_0", "Q2_0", "Q8_0", "Q8_1", "Q8_K", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4", "F32", "F16", "BF16")
+
+
+def _another_choice(layout: Layout, case: Case, observed: np.ndarray) -> bool:
+    """A search that ends elsewhere, and as well; only where there is a search."""
+    if layout.name in NEVER_A_SEARCH or (layout.name in NO_SEARCH and case.given["importance"] is None):
+        return False
+    return as_close(layout, case, observed)
+
+
 def _wrong_fields(layout: Layout, case: Case, observed: np.ndarray) -> set[str]:
     wrong = (observed != case.expected).reshape(-1, layout.type_size).any(axis=0)
     return {layout.field_at(int(byte)).name for byte in np.flatnonzero(wrong)}
 
 
 FLOATS = ("decode", "dot")
+# Those with few values come first: they say more.
+FIELDS = {
+    "qh": "the high bits of the codes", "hmask": "the high bits of the codes", "signs": "the signs",
+    "scales": "the scales of the sub-blocks", "scales_h": "the high bits of the scales",
+    "scales_l": "the low bits of the scales", "e": "the exponent", "ql": "the low bits of the codes", "qs": "the codes",
+}  # fmt: skip
 PATTERNS = (
     Pattern("nothing written", ("decode", "encode", "dot"), "Every byte of the answer is 0.", _nothing),
     Pattern("byte order", FLOATS, "The bytes of each binary32 come in the opposite order.", _byte_order),
@@ -151,21 +213,36 @@ PATTERNS = (
         _code_minus_128,
     ),
     Pattern("order of elements", ("decode",), "Each block has the right weights, in another order.", _permuted),
-    Pattern("constant factor", ("decode",), "Every weight is the right one times one factor.", _factor),
+    *(
+        Pattern(
+            f"field {name}", ("decode",),
+            f"What is read of the field {name} ({holds}) is wrong: each wrong weight is what other bytes there give.",
+            _of_field(name),
+        )
+        for name, holds in FIELDS.items()
+    ),
+    Pattern(
+        "constant factor", ("decode",),
+        "The weights of each vector are the right ones times one factor: the scale is read, converted or multiplied "
+        "otherwise.",
+        _factor,
+    ),
     Pattern("last bit", FLOATS, "Results are off by one in the last place: an operation rounds otherwise.", _ulps(1)),
     Pattern("last bits", FLOATS, "Results are off by a few in the last place: operations round otherwise.", _ulps(8)),
     Pattern("order of bytes", ("encode",), "Each block has the right bytes, in another order.", _permuted_bytes),
+    Pattern("stored sums", ("encode",), "Codes and scales are right, the stored sums are not.", _only_sums),
     Pattern("rounding of codes", ("encode",), "Scales are right, codes are rounded otherwise.", _only_codes),
     Pattern("sign of zero", ("encode",), "Only the sign of a scale that is zero differs.", _zero_scale_sign),
     Pattern(
         "another choice", ("encode",),
         "The blocks decode to weights as close to the given ones as the reference's: the search chooses otherwise, as "
         "one with fused multiply-adds or another order of additions does.",
-        as_close,
+        _another_choice,
     ),
     Pattern(
         "last bit of scale", ("encode",),
-        "Scales are off by at most one in the last place, as where sums are fused or added in another order.",
+        "Scales are off by at most one in the last place: what they are computed from, or their narrowing, rounds "
+        "otherwise.",
         _scale_step,
     ),
 )  # fmt: skip

@@ -1,0 +1,196 @@
+"""Wrong implementations derived from the definition itself, site by site.
+
+All that the formats compute passes through calls, operators and numbers of hifi_ref/formats. A **site** is one of them,
+in a function that an operation runs; a **derived bug** is the operation with this one site answered otherwise: rounded,
+added, compared or read in another way.
+
+>>> from hifi_ref.known_bugs.derived import derived_bugs
+>>> print(derived_bugs("Q4_0", "dot")[0].says)
+
+    functions     which functions and lines of the definition an operation runs
+    calls         what may stand in the place of a call;   operators   of an operator, a comparison, a number
+    wrong         the wrong functions that stand there; wrong_bytes, wrong_conversions
+    exchange      how a function runs with other code
+    words         what a site is about, in the field's words
+    equivalent    derived bugs that are none, each with the reason
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from hifi_ref.known_bugs.derived import calls, functions, operators
+from hifi_ref.known_bugs.derived.calls import Change
+from hifi_ref.known_bugs.derived.exchange import Place, compiled, exchanged
+from hifi_ref.known_bugs.derived.functions import Function
+from hifi_ref.known_bugs.derived.words import subject
+
+__all__ = ["Derived", "derived_bugs"]
+
+# Calls whose arguments are shapes, axes and types; of the second kind all but the first.
+ABOUT_SHAPES = {"reshape", "moveaxis", "zeros", "full", "astype", "range", "arange", "view", "split", "mark", "is_jax"}
+SHAPED_FIRST = {"broadcast_to", "repeat", "columns", "stack", "concatenate", "argsort", "take_along_axis"}
+# What is passed by name and is no number of the definition.
+ABOUT_RUNNING = {"axis", "unroll", "kind", "mode", "dtype", "shape"}
+
+
+# Encoders and decoders have no integer sums that could fill 16 bits.
+ONLY_IN_DOT = ("integer overflow",)
+# They mark blocks for the JAX lane.
+MARKING = ("scale_search._overflows", "scale_and_min_search._bounds", "scale_and_min_search.least_exponents")
+
+
+class Derived(NamedTuple):
+    """A wrong implementation of one operation of one format, as known_bugs.Bug, and where it was derived."""
+
+    name: str  # unique: format.operation, function, and what stands there
+    kind: str
+    format: str
+    operation: str
+    says: str
+    run: Callable
+    site: str  # module.function: the text that stands there
+    change: str  # the text, and what stands in its place
+    spans: bool = False
+
+
+@functools.lru_cache(maxsize=128)
+def derived_bugs(format: str, operation: str) -> tuple[Derived, ...]:
+    """All of one operation of one format, in the order of the definition's text; some are equivalent to it."""
+    found: dict[str, Derived] = {}
+    for function in functions.functions_of(format, operation):
+        if function.name in MARKING:
+            continue
+        for place, change in _changes(function, operation):
+            one = _derived(format, operation, function, place, change)
+            name, number = one.name, 2
+            while name in found:
+                name, number = f"{one.name} ({number})", number + 1
+            found[name] = one._replace(name=name)
+    return tuple(found.values())
+
+
+def _derived(format: str, operation: str, function: Function, place: Place, change: Change) -> Derived:
+    old = _short(ast.unparse(place.node))
+    new = _short(
+        ast.unparse(change.node).replace("__import__('hifi_ref.known_bugs.derived.wrong', fromlist=['*']).", "")
+    )
+    site = f"{function.name}: {old}"
+    return Derived(
+        f"{format}.{operation} {function.name}: {old} -> {new}", change.kind, format, operation,
+        f"{change.says}{subject(function.name.partition('.')[0], function.tree, place.node)} ({site}).",
+        _runner(format, operation, function, place, change), site, f"{old} -> {new}", change.kind == "stride",
+    )  # fmt: skip
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 90 else f"{text[:87]}..."
+
+
+def _runner(format: str, operation: str, function: Function, place: Place, change: Change) -> Callable:
+    code = functools.cache(lambda: compiled(function, place, change.node))
+
+    def run(first: np.ndarray, second: np.ndarray | None = None) -> np.ndarray:
+        with exchanged(function.function, code()), np.errstate(all="ignore"):
+            return np.asarray(functions.run(format, operation, first, second))
+
+    return run
+
+
+def _changes(function: Function, operation: str) -> Iterator[tuple[Place, Change]]:
+    seen = set()
+    for place, role in _places(function.tree, "number"):
+        node = place.node
+        if role in ("shape", "guard") and not isinstance(node, ast.Call):
+            continue
+        if node.lineno not in function.lines and getattr(node, "end_lineno", 0) not in function.lines:
+            continue
+        for change in _of_node(node, role, function):
+            if operation != "dot" and change.kind in ONLY_IN_DOT:
+                continue
+            text = (id(place.parent), place.field, place.index, ast.dump(change.node))
+            if text not in seen:
+                seen.add(text)
+                yield place, change
+
+
+def _of_node(node: ast.AST, role: str, function: Function) -> Iterator[Change]:
+    if isinstance(node, ast.Call):
+        if not function.name.startswith("packing."):
+            yield from calls.changes(node, vars(sys.modules[function.function.__module__]))
+    elif isinstance(node, ast.Name):
+        yield from operators.of_name(node, _siblings(function.tree))
+    elif isinstance(node, ast.Constant):
+        yield from operators.of_constant(node, role)
+    else:
+        yield from operators.changes(node, role == "index")
+
+
+def _siblings(tree: ast.FunctionDef) -> dict[str, list[str]]:
+    """Names of the function that one statement assigns together -> the others."""
+    found: dict[str, list[str]] = {}
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Tuple):
+            names = [one.id for one in statement.targets[0].elts if isinstance(one, ast.Name) and one.id != "_"]
+            found |= {name: [other for other in names if other != name] for name in names}
+    return found
+
+
+def _places(parent: ast.AST, role: str) -> Iterator[tuple[Place, str]]:
+    """Every expression below a node with what it is about: a number, an index, a shift or a mask."""
+    for field, value in ast.iter_fields(parent):
+        if _is_beside_the_point(parent, field):
+            continue
+        for i, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            if not isinstance(node, ast.AST):
+                continue
+            inner = _role(parent, field, role, i)
+            if isinstance(node, ast.expr):
+                yield Place(parent, field, i), inner
+            if inner != "shape" and not _is_for_jax(node):
+                yield from _places(node, inner)
+
+
+def _is_beside_the_point(parent: ast.AST, field: str) -> bool:
+    if isinstance(parent, ast.FunctionDef | ast.Lambda) and field in ("args", "returns", "decorator_list"):
+        return True
+    if isinstance(parent, ast.Expr):
+        return isinstance(parent.value, ast.Constant) or ast.unparse(parent.value).startswith(("exact.mark", "mark_"))
+    if isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Pow):
+        return True
+    if isinstance(parent, ast.Compare) and isinstance(parent.ops[0], ast.Eq | ast.NotEq):
+        return field == "comparators"
+    return isinstance(parent, ast.Assert | ast.Raise | ast.AnnAssign) and field in ("test", "exc", "annotation")
+
+
+def _role(parent: ast.AST, field: str, role: str, index: int | None) -> str:
+    """What a child is about; "shape" stops: numbers below it are not those of the format."""
+    if isinstance(parent, ast.Call):
+        name = parent.func.attr if isinstance(parent.func, ast.Attribute) else getattr(parent.func, "id", "")
+        if field == "args" and (name in ABOUT_SHAPES or (name in SHAPED_FIRST and index)):
+            return "shape"
+        # The number that stands in for a divisor which is not used
+        if name == "where" and field == "args" and index == 2:
+            return "guard"
+        return role if role in ("shift", "mask") else "number"
+    if isinstance(parent, ast.keyword) and parent.arg in ABOUT_RUNNING:
+        return "shape"
+    if isinstance(parent, ast.Subscript) and field == "slice":
+        return "shape" if isinstance(parent.value, ast.Attribute) and parent.value.attr == "shape" else "index"
+    if isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.LShift | ast.RShift) and field == "right":
+        return "shift"
+    if isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.BitAnd):
+        return "mask"
+    return "number" if role in ("mask", "guard") else role
+
+
+def _is_for_jax(node: ast.AST) -> bool:
+    """A choice between the lanes, on one line."""
+    return isinstance(node, ast.IfExp) and "is_jax" in ast.unparse(node.test)

@@ -1,0 +1,126 @@
+"""Derived bugs that are none: the same answers for all that the operation accepts, each with the reason.
+
+A rule holds for an operation (or all), functions, kinds and changes, each a pattern that must match from its beginning.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from hifi_ref.known_bugs.derived import Derived
+
+
+class Rule(NamedTuple):
+    operation: str
+    function: str
+    kind: str
+    change: str
+    formats: str
+    reason: str
+
+
+NO_SUMS = "Q3_K|Q6_K|IQ1_M|IQ2_.*|IQ3_.*|IQ4_XS|TQ._0"
+SIXTEENS = "Q2_K|Q3_K|Q6_K"
+
+RULES = tuple(
+    Rule(*rule)
+    for rule in (
+        # EXACT ARITHMETIC
+        ("decode", r".*\.decode", "truncated arithmetic", r".*product_cut", ".*",
+         "The product of a scale and a code is exact: there is nothing to cut off."),
+        ("decode", r".*\.decode", "truncated arithmetic|half precision",
+         r"(rows \+ delta|.*shift\) \* np.float32\(0.125)",
+         "IQ1_.", "An eighth more or less than -1, 0 or 1 is exact, also in binary16."),
+        ("decode", r".*\.decode", "fused multiply-add", ".*", "Q4_1|Q5_1|Q2_K|Q4_K|Q5_K",
+         "The product is exact, so that fusing it changes nothing."),
+        ("decode", r"(tq1_0|nvfp4)\.decode", "half precision", ".*", ".*",
+         "The product has at most 11 bits and lies in the range of binary16."),
+        ("dot", r".*\.dot", "truncated arithmetic",
+         r"exact.product\((dw, da|m, s|partial, da|dw, exact.f32\(partial\)|exact.widen_ue4m3)", ".*",
+         "The product of two binary16 scales, or of one and a small integer, has at most 24 bits."),
+        ("dot", r"q[45]_0\.dot", "order of products", ".*", ".*",
+         "The inner product is exact in both orders, and the outer one rounds the same number."),
+        ("dot", r"iq1_.\.dot", "truncated arithmetic", r".*product_cut\(exact.f32\(", ".*",
+         "An eighth of an integer is exact."),
+        # NUMBERS THAT ARE SMALL
+        ("dot", ".*", "integer overflow", r"exact.int_dot\(.*-> int_dot_pairs", r"(?!Q8_0)",
+         "Two products of codes never exceed 16 bits: at most 2 * 127 * 128."),
+        ("dot", r"(q1_0|q2_0|nvfp4)\.dot|super_block\.scaled_sum", "integer overflow",
+         r"exact.int_dot\(.*-> (wrapped|saturated)16", "Q1_0|Q2_0|NVFP4|IQ1_.", "The sums never exceed 16 bits."),
+        ("dot", r".*\.fields|.*\.unpack_scales|q1_0\.dot|q2_0\.dot|q5_0\.dot|iq1_s\.dot", "integer overflow",
+         r"(2 \*|1 - 2|exact.i32|\(exact.i32|scales \* shift|split_five_bits)", ".*", "These are numbers below 256."),
+        ("dot", r"super_block\.int_sixteenths", "integer overflow", r"exact.i32\(scales", "Q2_K|Q3_K",
+         "A sub-block's share is at most 15 * 3 * 128, or 32 * 4 * 128."),
+        ("dot", r"super_block\.sums_of_mins", "integer overflow", r"exact.i32\(bsums", "Q2_K",
+         "One stored sum for each min is a number of 16 bits."),
+        # WHAT IS NOT USED
+        ("decode", r"q8_1\.decode", "field|stride", r".*'s'", ".*", "Decoding does not use the stored sum."),
+        ("decode", r"q8_k\.decode", "field|stride|offset of codes|order of a field", r".*'bsums'", ".*",
+         "Decoding does not use the stored sums."),
+        ("dot", r"q8_k\.unpack", "field|stride|offset of codes|order of a field", r"(.*'bsums'|bsums ->)", NO_SUMS,
+         "The format has no mins, and its dot product no use for stored sums."),
+        (".*", ".*", "bit order", r".*spread\(\w+\[\.\.\., None\].*-> (planes_interleaved|run_turned)", ".*",
+         "A run of one byte has no other byte and no neighbours."),
+        ("dot", r"super_block\.dot_symmetric", ".*", r"exact.sum_of_rows\(corrections", ".*",
+         "No format of llama.cpp has corrections."),
+        ("dot", r"super_block\.int_sixteenths", ".*", r"(products\[|16 ->)", SIXTEENS,
+         "Halves are added only in sub-blocks of 32."),
+        ("dot", r"super_block\.int_sixteenths", "constant", r"256 -> 257", ".*", "257 has as many whole parts as 256."),
+        (".*", r"k_scales\.unpack", "offset", r"12 -> 13", ".*", "The field ends there."),
+        (".*", r"packing\.spread_stream", ".*", r"(words|2 \*\* width)", "Q1_0", "Only the lowest bit is used."),
+        (".*", r"packing\.spread_stream", ".*", r"8 \* i -> 8", "Q5_0|Q5_1", "A word has two bytes, and i is 1."),
+        (".*", r"tq1_0\._codes", "constant", r"5 ->", ".*", "There are five powers, however many are asked for."),
+        ("dot", r"(iq4_xs|nvfp4)\.dot", "field", r"d -> (high|qs)", ".*", "Only its shape is asked for."),
+        ("dot", r"mxfp4\.dot", "bits", r"(119 -> 239|qs & np.uint8\(119\) -> qs)", ".*",
+         "Where all codes are 0 or -0 the sum is 0, whatever the scale."),
+        (
+            "dot",
+            r"q8_k\.unpack",
+            "order of a field",
+            r".*'bsums', 'pairs'",
+            "Q4_K|Q5_K|IQ1_S",
+            "The two sums of a sub-block of 32 are added to each other.",
+        ),
+        # ENCODERS
+        ("encode", r"(q8_0\.scale_and_codes|q2_0\.encode|tq1_0\.ternary)", "rounding", r"exact.truncate\(.*round", ".*",
+         "What was rounded has nothing left to cut off."),
+        ("encode", r"q4_0\.encode|nvfp4\._narrow_ue4m3", "rounding", r".*-> truncate_down", ".*",
+         "What is cut off is never negative."),
+        ("encode", r"scale_search\.extreme", "truncated arithmetic", ".*", ".*", "Adding 0 is exact."),
+        ("encode", r"scale_search\.extreme", "sign|term|offset of codes", r"np.take_along_axis", "Q8_K",
+         "The sign of a zero is lost: a block of zeros has the scale 0."),
+        ("encode", r"q4_0\.encode|q1_0\.encode", "reciprocal", r"exact.div\(.*np.float32\((-8|128)\)", ".*",
+         "The reciprocal of a power of two is exact."),
+        ("encode", r"super_block\.super_block_mean_square", "reciprocal", r"div\(", ".*",
+         "The reciprocal of a power of two is exact."),
+        ("encode", r"q1_0\.encode", "half precision|truncated arithmetic", r"exact.div\(", ".*",
+         "A 128th part is exact where a binary16 can hold it, and is narrowed to one."),
+        ("encode", r"q8_1\.encode", "half precision", r"exact.product\(", ".*",
+         "The sum is narrowed to binary16 anyway."),
+        ("encode", r"layout\._write", "f16 conversion", r".*narrow_f16_(cut|half_away)", "Q2_K|Q4_K|Q5_K",
+         "The scales were narrowed before."),
+        ("encode", r"q2_0\.encode", "constant|clamp", r"(3 ->|lib.clip)", ".*", "No defined code is above 2."),
+        ("encode", r"codebooks\.nearest_step_fp4", "truncated arithmetic|half precision", r"exact.mul\(d",
+         "MXFP4|NVFP4",
+         "The scale has at most four bits, and so has the step."),
+        ("encode", r"codebooks\.nearest_step_fp4", "comparison", r"x < 0", ".*",
+         "The code of 0 is 0, which has no sign."),
+        ("encode", r"nvfp4\._narrow_ue4m3", "fused multiply-add|truncated arithmetic", r"exact.madd\(", ".*",
+         "A product with 512 is exact."),
+        # ORDERS OF FEW
+        ("dot", r"q[12]_0\.dot", "order of additions", r"exact.sum_in_order\(.*(halves|.*in_lanes)", ".*",
+         "Two terms have one order, and up to eight terms one in eight lanes."),
+    )
+)  # fmt: skip
+
+
+def reason(bug: Derived) -> str | None:
+    """Why a derived bug is equivalent to the definition; None where it is not known to be."""
+    function = bug.site.partition(":")[0]
+    for rule in RULES:
+        pairs = zip(rule[:5], (bug.operation, function, bug.kind, bug.change, bug.format), strict=True)
+        if all(re.match(pattern, text) for pattern, text in pairs):
+            return rule.reason
+    return None
