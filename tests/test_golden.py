@@ -20,13 +20,15 @@ from hifi_ref.formats import FORMATS, LLAMA_CPP
 from hifi_ref.formats import hard_inputs as inputs
 from hifi_ref.formats.hard_inputs import FAMILIES
 from reference import release
-from tests.test_formats import DOT_N, DOT_ROWS, ROWS, N
+from tests.test_formats import DOT_ROWS, ROWS, N
 
 GOLDEN = judge.HERE
 EXAMPLES = GOLDEN / "examples"
 INDEX = json.loads((GOLDEN / "index.json").read_text())
 # Rows that tests.test_formats encodes at a time: the same shapes, so that nothing is compiled anew.
 ENCODED = len(FAMILIES) * ROWS
+# Weights of the longest rows of a dot product: twelve super-blocks.
+DOT_N = 12 * 256
 each_file = pytest.mark.parametrize(
     ("name", "operation"),
     [

@@ -80,15 +80,22 @@ def test_fast_lies_within_the_bound(name):
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_golden_vectors(name):
-    """The compiled product and the kernel, nothing repaired: activations are quantized already, as the vectors' are."""
-    f = hr.FORMATS[name]
+    """The compiled product and the kernel, nothing repaired: activations are quantized already, as the vectors' are.
+
+    Of faint sums it is enough that they would be repaired.
+    """
+    f, g = hr.FORMATS[name], hr.FORMATS[hr.FORMATS[name].dot_with]
     tests = [test for test in judge.all_tests(judge.load(name, "dot")) if "rows" not in test]
     # Blocks of zeros behind a shorter row add zeros.
     w, a = (filled([judge.raw(test[key]) for test in tests]) for key in ("w", "a"))
     product = jax.jit(columns.product, static_argnums=(0, 1, 4, 5), compiler_options=jax_lane.CPU_OPTIONS)
-    results = product(f, hr.FORMATS[f.dot_with], w, a, "exact", "cpu"), interpreted(name)(w, a)
-    for result in results:
-        assert judge.agrees(np.diagonal(result).reshape(-1, 1).copy(), tests).all()
+    one = [slice(i, i + 1) for i in range(len(tests))]
+    faint = ["FaintSums" in test["flags"] for test in tests]
+    repaired = [
+        there and bool(columns.marked(f, g, jnp.asarray(w[i]), a[i])[0]) for there, i in zip(faint, one, strict=True)
+    ]
+    for result in (product(f, g, w, a, "exact", "cpu"), interpreted(name)(w, a)):
+        assert (judge.agrees(np.diagonal(result).reshape(-1, 1).copy(), tests) | repaired).all()
 
 
 def filled(rows: list[np.ndarray]) -> np.ndarray:

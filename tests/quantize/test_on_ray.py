@@ -12,9 +12,11 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import open_gguf
 from hifi_ref.quantize import command as quantize
-from hifi_ref.quantize import journal, write
+from hifi_ref.quantize import journal, on_ray, write
+from hifi_ref.quantize.source import open_model
 from tests.quantize import families
 
 SMALL = {"num_cpus": 1, "object_store_memory": 80 << 20}
@@ -61,6 +63,16 @@ def test_a_node_is_lost(source: Path, tmp_path: Path, cluster: Any, monkeypatch:
     data[tensor.start : tensor.start + 2] = np.float16(np.inf).tobytes()
     source.write_bytes(data)
     assert quantize.main(command) == 2 and not list(tmp_path.glob("*.part*"))
+
+
+def test_a_node_with_another_source(source: Path, tmp_path: Path) -> None:
+    here = open_model(str(source))
+    job = on_ray.Job(str(source), (), on_ray._seen(here))
+    assert on_ray._opened(job).shard_of == here.shard_of
+    families.written(families.described("mixtral"), source, "BF16")
+    on_ray._opened.cache_clear()
+    with pytest.raises(InputError, match="source.gguf: a node has another file there"):
+        on_ray._opened(job)
 
 
 def test_no_cluster(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
