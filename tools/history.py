@@ -13,12 +13,15 @@ import re
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hifi_ref.conform import report
 from hifi_ref.conform.cases import golden_suites, vectors_folder
 from hifi_ref.conform.command import judge_subject
+from hifi_ref.conform.diagnose import Diagnosis
 from hifi_ref.conform.judge import Cell
 from hifi_ref.conform.report import NOT, CellReport, Subject
 from hifi_ref.conform.report_lines import wrong
@@ -76,6 +79,19 @@ def build_of(folder: Path) -> str:
     return found["buildOptions"]["llamaCpp"]["release"]
 
 
+def once(diagnose: Callable[[Cell], Diagnosis | None]) -> Callable[[Cell], Diagnosis | None]:
+    """Diagnoses a cell the first time that just these cases fail: releases that follow each other fail alike."""
+    found: dict[tuple[str, frozenset[str]], Diagnosis | None] = {}
+
+    def found_or_diagnosed(cell: Cell) -> Diagnosis | None:
+        key = cell.name, frozenset(verdict.case.id for verdict in cell.failures)
+        if key not in found:
+            found[key] = diagnose(cell)
+        return found[key]
+
+    return found_or_diagnosed
+
+
 def judge(version: str) -> Judged:
     """Raises RuntimeError where it cannot be had."""
     folder = fetch(version)
@@ -131,6 +147,7 @@ def span(builds: list[str]) -> str:
 
 def main(chosen: list[str]) -> None:
     judged = []
+    report.diagnose = once(report.diagnose)  # type: ignore[assignment]
     for version in chosen or versions():
         print(f"{version} ...", file=sys.stderr, flush=True)
         judged.append(judge(version))
