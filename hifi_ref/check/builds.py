@@ -21,18 +21,27 @@ LAYERS = 2
 
 
 def check_recipes(parts: Sequence[Part], whole: Gguf, recipe: Recipe, findings: Findings) -> None:
-    """Add a finding for each shard that follows another file type's recipe in every tensor, and not the model's."""
+    """Add a finding for each shard that follows another file type's recipe, where others follow the model's own."""
     if len(parts) < 2 or recipe.kind != OWN or recipe.file_type is None:
         return
     choices = list(_choices(whole))
-    for part in parts:
-        types = {t.name: t.type_name for t in part.gguf.tensors if t.known_type.block_size > 1}
-        layers = {rules.layer_of(name) for name in types if name.startswith("blk.")}
-        followed = [name for name, chosen in choices if all(chosen[tensor] == has for tensor, has in types.items())]
-        if len(layers) >= LAYERS and followed and recipe.file_type not in followed:
-            file = printable(os.path.basename(part.path))
-            message = f"its tensors have the types that llama-quantize chooses for {followed[0]}"
+    followed = {part.path: _followed(part.gguf, choices) for part in parts}
+    # What all of them follow is no sign of two builds: one model may be quantized so, whatever it is called.
+    if not any(recipe.file_type in names for names in followed.values()):
+        return
+    for path, names in followed.items():
+        if names and recipe.file_type not in names:
+            file = printable(os.path.basename(path))
+            message = f"its tensors have the types that llama-quantize chooses for {names[0]}"
             findings.add(Finding("S004", f"{file}: {message}, and the model is {recipe.file_type}", file=file))
+
+
+def _followed(shard: Gguf, choices: Sequence[tuple[str, dict[str, str | None]]]) -> list[str]:
+    """The file types that every quantized tensor of a shard follows; none where it has too few layers to tell."""
+    types = {t.name: t.type_name for t in shard.tensors if t.known_type.block_size > 1}
+    if len({rules.layer_of(name) for name in types if name.startswith("blk.")}) < LAYERS:
+        return []
+    return [name for name, chosen in choices if all(chosen[tensor] == has for tensor, has in types.items())]
 
 
 def _choices(whole: Gguf) -> Iterator[tuple[str, dict[str, str | None]]]:

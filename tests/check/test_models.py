@@ -135,7 +135,7 @@ def test_what_is_wrong_with_a_set(folder: Path, shards: list[Path], damage: Call
 
 @pytest.fixture(scope="module")
 def taller(tmp_path_factory: pytest.TempPathFactory) -> dict[str, rewrite.Content]:
-    """A model of eight layers in two file types, and in one whose ffn_down are all raised."""
+    """A model of eight layers in two file types, in one whose ffn_down are all raised, and in one called otherwise."""
     folder = tmp_path_factory.mktemp("taller")
     make_sample.write_model(folder / "f32.gguf", layers=8)
     raised = [(r"ffn_down", int(gguf.GGMLQuantizationType.Q6_K))]
@@ -144,6 +144,10 @@ def taller(tmp_path_factory: pytest.TempPathFactory) -> dict[str, rewrite.Conten
         answer = quantizer.quantize(folder / "f32.gguf", folder / f"{name}.gguf", number, overrides=overrides)
         assert not answer.problem
         made[name] = rewrite.read(folder / f"{name}.gguf")
+    assert not quantizer.quantize(folder / "f32.gguf", folder / "small.gguf", 14).problem
+    made["small, by another name"] = rewrite.read(folder / "small.gguf")
+    _, *kind = made["small, by another name"].metadata["general.file_type"]
+    made["small, by another name"].metadata["general.file_type"] = (15, *kind)
     return made
 
 
