@@ -113,8 +113,8 @@ def _only_codes(layout: Layout, case: Case, observed: np.ndarray) -> bool:
     with np.errstate(all="ignore"):
         got, right = (_decoded(layout.name, raw) for raw in (observed, case.expected))
         steps = [np.diff(np.unique(block[np.isfinite(block)])) for block in right]
-        least = np.array([step.max(initial=0) for step in steps])
-    return bool((abs(got - right) <= 1.01 * least[:, None]).all())
+        widest = np.array([step.max(initial=0) for step in steps])
+    return bool((abs(got - right) <= 1.01 * widest[:, None]).all())
 
 
 def _only_sums(layout: Layout, case: Case, observed: np.ndarray) -> bool:
