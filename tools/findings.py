@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from hifi_ref.conform.cases import VectorError
@@ -25,7 +26,7 @@ HEADING = """\
 
 Deviations from llama.cpp v0.5.0 that were found in what people install, each reduced to one golden vector and run.
 {count} findings, of which {harm} do harm. `python -m tools.findings` runs them again and writes this page; it ran on
-{machine}.
+{date}, {machine}.
 
 A line under a finding is what was seen; the command above it repeats that, in a checkout in which the commands of its
 section have brought the implementation. What the vectors say of whole libraries stands in
@@ -94,7 +95,8 @@ def main(names: list[str]) -> int:
         sections.setdefault(finding.subject, head).extend(shown(subject, finding, cell))
         rows.append(f"| {subject.name} | {finding.cell} | {finding.what} | {finding.harm} |")
         harm += finding.harm == YES
-    text = HEADING.format(count=len(rows), harm=harm, machine=machine) + "\n".join(rows) + "\n\n"
+    heading = HEADING.format(count=len(rows), harm=harm, date=datetime.now(UTC).date(), machine=machine)
+    text = heading + "\n".join(rows) + "\n\n"
     text += "\n".join(line for section in sections.values() for line in section).rstrip() + "\n"
     if names:
         print(text)

@@ -36,7 +36,11 @@ HEADING = """\
 
 Every release of llama.cpp that npm keeps as `{package}`, judged by `python -m hifi_ref.conform` with the golden vectors
 of v0.5.0: libggml-base, or the library that held everything before, with its generic dot products where it exports
-them. Written by `python -m tools.history` on {date}; {vectors} vectors; {machine}.
+them (b4435 to b4980 do not). Written by `python -m tools.history` on {date}; {vectors} vectors; {machine}.
+
+Up to b3995 the encoders were compiled for the machine, with fused multiply-adds. Up to b8179 the searches of IQ1_S and
+IQ2_XXS end the process where weights are close to the largest binary32, and IQ1_M gives other blocks there and where
+sub-blocks are empty, and not the same ones twice: two packages of one build (b4291) differ.
 
 | npm | llama.cpp | cells | conform | formats that came | cells whose answers changed |
 |---|---|---|---|---|---|

@@ -4,6 +4,8 @@ A function of Python looks its code up at each call, in ``__code__``. So a bug i
 tree of the function one node is put in another's place, the function is compiled, and its code stands in ``__code__``
 while the operation runs. Whoever holds the function, under whatever name, calls the wrong text; nothing else of the
 definition is copied or changed. One bug runs at a time: a lock sees to that.
+
+While a bug runs no other thread may call the formats: it would meet the bug.
 """
 
 from __future__ import annotations
