@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from hifi_ref.check.comparison import Coverage, TensorResult
-from hifi_ref.check.meaning import WITHOUT_SEARCH
 from hifi_ref.formats import FORMATS
 from hifi_ref.model_files.gguf_file import Tensor
 from hifi_ref.model_files.imatrix import Imatrix
@@ -38,7 +37,7 @@ def misfit(imatrix: Imatrix, tensor: Tensor, source_type: str) -> str | None:
 def coverage(imatrix: Imatrix, tensors: Sequence[Tensor], results: Sequence[TensorResult]) -> Coverage:
     """How many tensors were made with their importance, of those whose format takes it."""
     kinds = {tensor.name: tensor.known_type for tensor in tensors if tensor.readable}
-    taking = [result for result in results if _takes_importance(kinds[result.name])]
+    taking = [result for result in results if _uses_importance(kinds[result.name])]
     matched = {tensor.name for tensor in tensors} & set(imatrix.rows)
     return Coverage(len(imatrix.rows), len(matched), sum(result.importance for result in taking), len(taking))
 
@@ -47,5 +46,5 @@ def _values(tensor: Tensor) -> int:
     return tensor.shape[0] * (tensor.shape[2] if len(tensor.shape) > 2 else 1) if tensor.shape else 1
 
 
-def _takes_importance(kind: TensorType) -> bool:
-    return kind.name in FORMATS and kind.block_size > 1 and kind.name not in WITHOUT_SEARCH
+def _uses_importance(kind: TensorType) -> bool:
+    return kind.name in FORMATS and FORMATS[kind.name].uses_importance

@@ -14,12 +14,10 @@ import numpy as np
 from hifi_ref.check.comparison import DIFFERS, NOT_JUDGED, OTHERWISE, REPRODUCED, TensorResult
 from hifi_ref.check.reproduce import Way
 from hifi_ref.check.tally import Tally
-from hifi_ref.formats import FORMATS
+from hifi_ref.formats import FORMATS, WITHOUT_SEARCH
 from hifi_ref.model_files.gguf_file import Tensor
 from hifi_ref.model_files.weights import Weights
 
-# Formats whose blocks come without a search, so that no build writes others. With importance Q4_0 and Q5_0 search too.
-WITHOUT_SEARCH = ("F32", "F16", "BF16", "Q8_0", "Q1_0", "Q2_0", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4")
 FEW = 0.15
 AS_GOOD, NO_WORSE = 1.06, 1.34
 # Errors relative to the reference's up to which an encoder is thought of; and to the weights, where none is any more.
@@ -64,6 +62,7 @@ def _meaning(tally: Tally, way: Way) -> str:
     few = tally.differing <= max(1, FEW * tally.judged)
     mean = float(np.exp(np.mean(np.log(np.clip(ratios, 1e-6, 1e6)))))
     name = tally.kind.name
+    # Q4_0 and Q5_0 search with importance only.
     searched = name not in WITHOUT_SEARCH and (way.importance is not None or name not in ("Q4_0", "Q5_0"))
     if few:
         alike = 1 / AS_GOOD <= mean <= AS_GOOD if len(ratios) > 4 else mean <= NO_WORSE

@@ -15,6 +15,9 @@ from hifi_ref.formats.layout import Layout
 if TYPE_CHECKING:
     from hifi_ref.exact import Array
 
+# Formats whose blocks come without a search, so that no build and no importance changes them.
+WITHOUT_SEARCH = ("F32", "F16", "BF16", "Q8_0", "Q1_0", "Q2_0", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4")
+
 
 @dataclass(frozen=True)
 class Format:
@@ -59,6 +62,11 @@ class Format:
     def type_size(self) -> int:
         """Bytes per block."""
         return self.layout.type_size
+
+    @property
+    def uses_importance(self) -> bool:
+        """Whether importance has a part in its blocks."""
+        return self.name not in WITHOUT_SEARCH
 
     @property
     def dot_with(self) -> str | None:

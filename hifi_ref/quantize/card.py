@@ -1,4 +1,4 @@
-"""A section of a model card: what the files were made from, what they hold, and how to verify them."""
+"""A section of a model card: what the files were made from, what they hold, and how to hold them against it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 
+import hifi_ref
+from hifi_ref.formats import FORMATS
 from hifi_ref.model_files.files import name_of
 from hifi_ref.model_files.gguf_file import printable
 from hifi_ref.quantize.budget import bits_per_weight
@@ -21,20 +23,28 @@ def section(files: Sequence[NewFile], source: Source, arguments: Sequence[str]) 
     """Markdown. Raises OSError where a file that was written cannot be read again."""
     made_from = ", ".join(f"`{printable(name_of(path))}`" for path in source.paths)
     imatrix = next((a for a in arguments if a.startswith("--imatrix=")), None)
-    lines = ["## Quantized files", "", f"Made from {made_from}" + (" with an importance matrix." if imatrix else ".")]
-    lines += ["", "| file | mixture | bytes | bits a weight | types | sha256 |", "|---|---|---|---|---|---|"]
+    lines = ["## Quantized files", "", f"Made from {made_from} by hifi_ref {hifi_ref.__version__}.", ""]
+    lines += ["| file | mixture | bytes | bits a weight | types | with importance | sha256 |"]
+    lines += ["|---|---|---|---|---|---|---|"]
     for file in files:
         name, size = printable(name_of(file.path)), os.path.getsize(file.path)
         lines.append(
             f"| `{name}` | {file.name} | {size} | {bits_per_weight([file]):.2f} | {_types(file)} "
-            f"| `{_sha256(file.path)}` |"
+            f"| {_guided(file)} | `{_sha256(file.path)}` |"
         )
-    lines += ["", "Made, and verified, by [hifi-ref](https://pypi.org/project/hifi-ref):", "", "```"]
+    lines += ["", "How they were made, and how each is held against its source:", "", "```"]
     lines.append(shlex.join(["python", "-m", "hifi_ref.quantize", *arguments]))
     for file in files:
         given = [f"--source={source.paths[0]}", *([imatrix] if imatrix else [])]
         lines.append(shlex.join(["python", "-m", "hifi_ref.check", file.path, *given]))
     return "\n".join([*lines, "```", ""])
+
+
+def _guided(file: NewFile) -> str:
+    """How many tensors were encoded with importance, of those whose format has a use for it."""
+    searched = [plan for plan in file.plans if not plan.is_copied and FORMATS[plan.format].uses_importance]
+    guided = sum(plan.importance is not None for plan in searched)
+    return f"{guided} of {len(searched)} tensors" if guided else "none"
 
 
 def _types(file: NewFile) -> str:

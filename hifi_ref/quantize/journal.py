@@ -14,9 +14,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import hifi_ref
 from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import printable
 from hifi_ref.quantize.plan import NewFile
@@ -164,10 +164,7 @@ def _allocate(fd: int, size: int) -> None:
 def job_of(file: NewFile, source: Source) -> str:
     """A digest of all that decides on a file's bytes: this program, the source's files, every plan, the metadata."""
     found = hashlib.sha256(file.head)
-    try:
-        found.update(version("hifi-ref").encode())
-    except PackageNotFoundError:
-        pass
+    found.update(hifi_ref.__version__.encode())
     for path in source.paths:
         status = os.stat(path)
         found.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())

@@ -77,6 +77,6 @@ def share_of(importance: Importance | None, tensor: Tensor, name: str, format: s
     misfit = row is not None and row.size != tensor.shape[0] * (tensor.shape[2] if len(tensor.shape) > 2 else 1)
     if row is not None and misfit and name not in EMBEDDINGS:
         raise InputError(f"the importance of {name} has {row.size} values for a shape of {list(tensor.shape)}")
-    if misfit or FORMATS[format].block_size == 1:
+    if misfit or not FORMATS[format].uses_importance:
         row = None
     return None if row is None else row.reshape(-1, tensor.shape[0])
