@@ -117,34 +117,47 @@ def announce(work: Iterable[tuple[str, bool, int]]) -> float:
     Returns:
         How many seconds everything may take.
     """
-    totals: dict[Kind, int] = {}
-    for name, weighted, n in work:
-        kind = Kind("encode", name, weighted)
-        totals[kind] = totals.get(kind, 0) + n
     global _platform, _refused
     kept.keep()
+    better, in_numpy, seconds = _shared_out(work)
     with _lock:
-        _announced.update(totals)
+        _announced.update(in_numpy)
         _worked.clear()
         _platform, _refused = HERE, False
-    both = {kind: _seconds(kind, n) for kind, n in totals.items()}
-    in_jax = {kind: seconds + _compiling(kind) for kind, (_, seconds) in both.items()}
-    better = {kind for kind in totals if in_jax[kind] < both[kind][0]}
-    start = 0.0 if _has_started() else JAX_START
-    gain = sum(both[kind][0] - in_jax[kind] for kind in better)
+    if not better:
+        return seconds
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        if gain < start:
-            return sum(in_numpy for in_numpy, _ in both.values())
         _platform = _exact_default()
         _refused = _platform == HERE and not jax_is_exact_or_warn()
-        if _refused:
-            return sum(in_numpy for in_numpy, _ in both.values())
+    if _refused:
+        return sum(in_numpy.values())
     with _lock:
         _in_jax.update(better)
     if _platform == HERE:
         kept.note(map(str, better))
-    return start + sum(in_jax[kind] if kind in better else both[kind][0] for kind in totals)
+    return seconds
+
+
+def expected(work: Iterable[tuple[str, bool, int]]) -> float:
+    """How many seconds announced work would take on a processor like that of speeds.py; nothing is started for it."""
+    return _shared_out(work)[2]
+
+
+def _shared_out(work: Iterable[tuple[str, bool, int]]) -> tuple[set[Kind], dict[Kind, float], float]:
+    """The kinds that are better in JAX, all kinds with their seconds in NumPy, and the seconds that all would take."""
+    totals: dict[Kind, int] = {}
+    for name, weighted, n in work:
+        kind = Kind("encode", name, weighted)
+        totals[kind] = totals.get(kind, 0) + n
+    both = {kind: _seconds(kind, n) for kind, n in totals.items()}
+    in_numpy = {kind: seconds for kind, (seconds, _) in both.items()}
+    in_jax = {kind: seconds + _compiling(kind) for kind, (_, seconds) in both.items()}
+    better = {kind for kind in totals if in_jax[kind] < in_numpy[kind]}
+    start = 0.0 if _has_started() else JAX_START
+    if sum(in_numpy[kind] - in_jax[kind] for kind in better) < start:
+        return set(), in_numpy, sum(in_numpy.values())
+    return better, in_numpy, start + sum((in_jax if kind in better else in_numpy)[kind] for kind in totals)
 
 
 def _exact_default() -> str:

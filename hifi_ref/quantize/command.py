@@ -63,7 +63,8 @@ def _run(arguments: list[str]) -> int:
             raise UsageError(f"{len(wanted)} files cannot all be {out}: put {PLACE} into its name, or give a folder")
         files = [f for recipe in wanted for f in recipe.make(source, path_for(out, source, recipe.name), importance)]
         if dry:
-            command_line.show("".join(summary.planned(file, values.quiet) for file in files))
+            plans = "".join(summary.planned(file, values.quiet) for file in files)
+            command_line.show(plans + summary.time_expected(files))
             return FINE
         _write(files, source, values, arguments)
     except OSError as error:

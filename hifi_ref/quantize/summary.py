@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+
+from hifi_ref.lanes import choose
+from hifi_ref.lanes.speeds import MEASURED_ON
 from hifi_ref.model_files.gguf_file import printable
 from hifi_ref.quantize.plan import NewFile, Plan
+from hifi_ref.quantize.write import kind_of, work_of
 
 
 def written(file: NewFile) -> str:
@@ -21,6 +27,20 @@ def planned(file: NewFile, quiet: bool = False) -> str:
     need = f"needs importance for {len(file.lacking)} tensors: {names}\n" if file.lacking else ""
     total = f"would write {printable(file.path)}, {file.name}: {file.size} bytes"
     return f"{lines}{total}, tensors of {after} bytes in place of {before}, {bits:.2f} bits a weight\n{need}"
+
+
+def time_expected(files: Sequence[NewFile]) -> str:
+    """For all files together: what they share is encoded once."""
+    plans = {kind_of(plan): plan for file in files for plan in file.plans}
+    seconds = choose.expected(work_of(plans.values()))
+    return f"encoding takes about {_duration(seconds)} on {MEASURED_ON}; this machine has {os.cpu_count()}\n"
+
+
+def _duration(seconds: float) -> str:
+    for unit, long in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * long:
+            return f"{seconds / long:.1f} {unit}"
+    return f"{seconds:.1f} s"
 
 
 def _line(plan: Plan, sizes: bool = False) -> str:

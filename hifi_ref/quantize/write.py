@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
@@ -27,6 +27,8 @@ from hifi_ref.quantize.source import Source
 PIECE = 1 << 21
 # Up to so large a weight no format's scale overflows.
 HARMLESS = 1 << 14
+# Of a float that is no number all bits of the exponent are set; without a look at its value it need not be widened.
+EXPONENT = {"F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
 
 Progress = Callable[..., object]
 # Of each tensor that is encoded its format, whether with importance, and how many weights.
@@ -105,6 +107,11 @@ def write(
         part.replace()
 
 
+def kind_of(plan: Plan) -> tuple:
+    """Files that want the same of a tensor share what is made."""
+    return plan.tensor.name, plan.format, tuple(plan.context.items()), plan.importance is None
+
+
 def _tasks(parts: list[Part], source: Source) -> list[Task]:
     tasks: dict[str, Task] = {}
     kinds: dict[tuple, int] = {}
@@ -116,7 +123,7 @@ def _tasks(parts: list[Part], source: Source) -> list[Task]:
             if name not in tasks:
                 tasks[name] = Task(plan.tensor, source.holder(plan.tensor), source.find(name), [], [])
             task = tasks[name]
-            kind = (name, plan.format, tuple(plan.context.items()), plan.importance is None)
+            kind = kind_of(plan)
             if kind not in kinds:
                 kinds[kind] = len(task.plans)
                 task.plans.append(plan)
@@ -140,9 +147,13 @@ class _Threads:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
+def work_of(plans: Iterable[Plan]) -> Work:
+    """What is to be encoded."""
+    return [(p.format, p.importance is not None, p.tensor.elements) for p in plans if not p.is_copied]
+
+
 def _write_tensors(tasks: list[Task], progress: Progress, pool_for: Callable[[Work], Pool]) -> None:
-    plans = [plan for task in tasks for plan in task.plans if not plan.is_copied]
-    pool = pool_for([(plan.format, plan.importance is not None, plan.tensor.elements) for plan in plans])
+    pool = pool_for(work_of(plan for task in tasks for plan in task.plans))
     waiting: deque[tuple[Task, int, int, Callable[[], list[bytes]]]] = deque()
     try:
         for task in tasks:
@@ -171,16 +182,21 @@ def made(task: Task, first: int, stop: int) -> list[bytes]:
     """What becomes of some rows under each plan. Raises InputError where a weight cannot be quantized."""
     x = None
     readable = task.tensor.type_name in (*FLOATS, "F64", *FORMATS)
-    if any(not plan.is_copied or (plan.as_released and readable) for plan in task.plans):
+    copied = all(plan.is_copied for plan in task.plans)
+    if copied and task.tensor.type_name in EXPONENT:
+        if any(plan.as_released for plan in task.plans):
+            number, exponent = EXPONENT[task.tensor.type_name]
+            _check_finite(task, np.frombuffer(_copied(task, first, stop), number) & exponent != exponent, first)
+    elif not copied or (readable and any(plan.as_released for plan in task.plans)):
         assert task.weights is not None
         x = task.weights.rows(slice(first, stop))
-        _check_finite(task, x, first)
+        _check_finite(task, np.isfinite(x), first)
     return [_copied(task, first, stop) if plan.is_copied else _encoded(task, plan, x, first) for plan in task.plans]
 
 
-def _check_finite(task: Task, x: np.ndarray, first: int) -> None:
-    if not np.isfinite(x).all():
-        bad = first * task.row + int(np.argmin(np.isfinite(x)))
+def _check_finite(task: Task, finite: np.ndarray, first: int) -> None:
+    if not finite.all():
+        bad = first * task.row + int(np.argmin(finite))
         raise InputError(f"weight {bad} of tensor {task.tensor.name} is not finite: it cannot be quantized")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,7 @@ def test_a_dry_run_tells_what_is_then_written(both: Both, tmp_path: Path, capsys
     assert quantize.main(["--mixture=Q4_K_M", "--quiet", str(both.source), str(out)]) == 0
     total = sum(t.nbytes or 0 for t in open_gguf(out).tensors)
     assert f"{out.stat().st_size} bytes, tensors of {total} bytes in place of" in text
+    assert re.search(r"\nencoding takes about \d+\.\d s on two cores of .*; this machine has \d+\n$", text)
 
 
 @pytest.mark.parametrize(
