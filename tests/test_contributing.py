@@ -19,7 +19,7 @@ ROOMS = ("hifi_ref", "reference", "golden", "tests", "bench", "tools", "docs")
 SUFFIXES = {".py", ".md", ".c", ".js", ".mjs"}
 # The formats' own pages, and what a program writes of other implementations.
 OWN = {f"{folder}/{name.lower()}.py" for name in FORMATS for folder in ("hifi_ref/formats", "hifi_ref/formats/hifi")}
-JUDGED = re.compile(r"docs/conformance.*|docs/history\.md|tools/conformance\w*\.py")
+JUDGED = re.compile(r"docs/conformance.*|docs/history\.md|tools/(conformance\w*|history)\.py")
 
 
 def names_in_code(text: str) -> set[str]:

@@ -13,6 +13,7 @@ from hifi_ref.commands.usage import Usage
 from hifi_ref.model_files.dialects import DIALECTS
 from hifi_ref.model_files.finding_codes import SEVERITIES
 from hifi_ref.model_files.gguf_file import printable
+from hifi_ref.model_files.remote import is_remote
 
 USAGE = Usage(
     "check",
@@ -30,7 +31,7 @@ USAGE = Usage(
     },
 )
 # Flags that may stand without a value.
-BARE = ("--attest", "--json", "--resume")
+BARE = ("--attest", "--json", "--ray", "--resume")
 # Flags that a verification takes, and no others.
 WITH_VERIFY = ("verify", "json", "debug", "help")
 CODES_TEXT = """
@@ -51,6 +52,8 @@ def flag_values() -> flags.FlagValues:
     flags.DEFINE_integer("seed", 0, "N: another draw of the sample, 0 by default", lower_bound=0, flag_values=values)
     resume = "FILE: keep what is done in FILE (default: beside the report or the file), and go on from there"
     flags.DEFINE_string("resume", None, resume, flag_values=values)
+    ray = "ADDRESS: compare with the source on the nodes of a Ray cluster, or of one on this machine"
+    flags.DEFINE_string("ray", None, ray, flag_values=values)
     dialect = "NAME: what the type ids mean, where the file leaves it open: one of the dialects below"
     flags.DEFINE_enum("dialect", None, list(DIALECTS), dialect, flag_values=values)
     structure = "look at header, metadata and loading alone: no tensor's bytes are read, and nothing is called sound"
@@ -84,9 +87,13 @@ def check_flags(values: flags.FlagValues, models: int) -> None:
             if values[name].value is not None:
                 raise UsageError(f"--{name} needs the blocks, which --structure-only leaves out")
     if values.source is None:
-        for name in ("imatrix", "tensors", "sample", "resume"):
+        for name in ("imatrix", "tensors", "sample", "resume", "ray"):
             if values[name].value is not None:
                 raise UsageError(f"--{name} needs a --source to compare with")
+    if values.ray is not None:
+        for name in ("source", "imatrix"):
+            if is_remote(values[name].value or ""):
+                raise UsageError(f"--ray needs a path that all nodes have, and --{name} is an address")
     ignoring(values.ignore)
     if models > 1 and values.html == "-":
         raise UsageError(f"--html needs a folder for the pages of {models} models")

@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -19,7 +20,7 @@ from hifi_ref.check.look import check_file, check_model
 from hifi_ref.check.report import Report, to_text
 from hifi_ref.check.report_json import SCHEMA, to_json
 from hifi_ref.check.verify import verify
-from hifi_ref.commands import command_line, terminal
+from hifi_ref.commands import cluster, command_line, terminal
 from hifi_ref.commands.command_line import FINE, FOUND, USAGE_ERROR, UsageError
 from hifi_ref.commands.usage import columns, help_text
 from hifi_ref.loading.report import NO_MODEL
@@ -31,6 +32,9 @@ from hifi_ref.model_files.finding_codes import CODES, SEVERITIES, code_table
 from hifi_ref.model_files.findings import Findings
 from hifi_ref.model_files.gguf_file import TENSOR_TYPES, printable
 from hifi_ref.model_files.models import ModelFiles, models_of
+
+if TYPE_CHECKING:
+    from hifi_ref.check.compare import Elsewhere
 
 __all__ = ["FILE_TYPES", "SCHEMA", "TENSOR_TYPES", "Report", "check_file", "main", "to_json", "to_text"]
 
@@ -64,10 +68,23 @@ def _run(arguments: list[str]) -> int:
     return _run_several(models, values)
 
 
+@contextmanager
+def _nodes(values: flags.FlagValues) -> Iterator[Elsewhere | None]:
+    """Of the cluster that --ray names."""
+    if values.ray is None:
+        yield None
+        return
+    from hifi_ref.check.on_ray import Nodes
+
+    with cluster.connected(values.ray) as ray:
+        yield Nodes(ray)
+
+
 def _run_one(files: ModelFiles, values: flags.FlagValues) -> int:
     report = _checked(files, values)
     if values.source is not None:
-        _compare(report, values)
+        with _nodes(values) as elsewhere:
+            _compare(report, values, elsewhere)
     statement = functools.partial(to_statement, report, stated_flags(values))
     command_line.deliver(
         (
@@ -95,16 +112,8 @@ def _run_verify(models: Sequence[ModelFiles], values: flags.FlagValues) -> int:
 
 
 def _run_several(models: Sequence[ModelFiles], values: flags.FlagValues) -> int:
-    reports: list[Report | Refused] = []
-    for i, files in enumerate(models):
-        try:
-            report = _checked(files, values)
-            # An importance matrix, say, that lies beside the models has no such source.
-            if values.source is not None and report.loading.kind != NO_MODEL:
-                _compare(report, values, i)
-            reports.append(report)
-        except InputError as error:
-            reports.append(Refused(files.paths[0], str(error)))
+    with _nodes(values) as elsewhere:
+        reports = [_report(files, values, elsewhere, i) for i, files in enumerate(models)]
     if values.html is not None:
         pages = [report for report in reports if isinstance(report, Report)]
         names = [os.path.join(values.html, name) for name in batch.page_names([page.path for page in pages])]
@@ -115,6 +124,18 @@ def _run_several(models: Sequence[ModelFiles], values: flags.FlagValues) -> int:
         lambda: batch.to_text(reports, terminal.has_colour()),
     )
     return max(USAGE_ERROR if isinstance(report, Refused) else _exit_code(report, values) for report in reports)
+
+
+def _report(files: ModelFiles, values: flags.FlagValues, elsewhere: Elsewhere | None, i: int) -> Report | Refused:
+    """On model number ``i`` of several."""
+    try:
+        report = _checked(files, values)
+        # An importance matrix, say, that lies beside the models has no such source.
+        if values.source is not None and report.loading.kind != NO_MODEL:
+            _compare(report, values, elsewhere, i)
+        return report
+    except InputError as error:
+        return Refused(files.paths[0], str(error))
 
 
 def _exit_code(report: Report, values: flags.FlagValues) -> int:
@@ -168,7 +189,7 @@ def _size(paths: Sequence[str]) -> int:
     return here + sum(remote.about(path)[0] for path in paths if remote.is_remote(path))
 
 
-def _compare(report: Report, values: flags.FlagValues, i: int = 0) -> None:
+def _compare(report: Report, values: flags.FlagValues, elsewhere: Elsewhere | None, i: int = 0) -> None:
     """Add the comparison with the source to the report, of model number ``i``, with a progress bar on a terminal."""
     from hifi_ref.check.compare import compare
     from hifi_ref.check.comparison import Options
@@ -190,4 +211,4 @@ def _compare(report: Report, values: flags.FlagValues, i: int = 0) -> None:
 
         bars_of = functools.partial(start, "encoding again", "weights"), functools.partial(start, "fetching", "bytes")
         files = {part.path: part.gguf for part in report.parts}
-        report.comparison = compare(files, report.gguf, options, report.findings, *bars_of)
+        report.comparison = compare(files, report.gguf, options, report.findings, *bars_of, elsewhere)

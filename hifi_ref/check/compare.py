@@ -7,10 +7,10 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
-from typing import NamedTuple
+from contextlib import ExitStack, closing
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -39,6 +39,25 @@ AT_A_TIME = 2
 SAVE_EVERY = 2.0
 
 
+class Compared(NamedTuple):
+    """A tensor's result, and how many of its weights were looked at."""
+
+    result: TensorResult
+    weights: int
+
+
+class Elsewhere(Protocol):
+    """Other machines, named ``names`` in reports; ``compared`` gives the results of plans there as they come."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def compared(
+        self, paths: Sequence[str], gguf: Gguf, plans: Sequence[Plan], options: Options,
+        work: Sequence[tuple[str, bool, int]],
+    ) -> Iterator[Compared]: ...  # fmt: skip
+
+
 class Plan(NamedTuple):
     """One tensor's work: its source, and the ways in which it may have been made."""
 
@@ -55,10 +74,12 @@ def compare(
     findings: Findings,
     start_progress: StartProgress = lambda weights: lambda done, name: None,
     start_fetching: StartProgress = lambda nbytes: lambda done, name: None,
+    elsewhere: Elsewhere | None = None,
 ) -> Comparison:
     """Compare a sound model's tensors with their source. Findings are added to ``findings``.
 
     ``files`` maps the path of each file to what it holds; ``gguf`` has the first's metadata and the tensors of all.
+    ``elsewhere`` does the work, where it is given, and this process where not.
     Raises OSError, GgufError, SafetensorsError, SourceError or ImatrixError, each in one sentence.
     """
     if any(file.order == ">" for file in files.values()):
@@ -71,7 +92,7 @@ def compare(
         pool = open_now.enter_context(ThreadPoolExecutor(1))
         made_from = (source_files(path), [matrix] if matrix else []) if options.hashed else ((), ())
         hashing = [pool.submit(hash_files, paths) for paths in made_from]
-        comparison = _compare_with(source, imatrix, files, gguf, options, findings, start_progress)
+        comparison = _compare_with(source, imatrix, files, gguf, options, findings, start_progress, elsewhere)
         comparison.source_files, comparison.imatrix_files = (done.result() for done in hashing)
     if options.state and os.path.exists(options.state):
         os.unlink(options.state)
@@ -86,16 +107,24 @@ def _compare_with(
     options: Options,
     findings: Findings,
     start_progress: StartProgress,
+    elsewhere: Elsewhere | None,
 ) -> Comparison:
     wanted = [t for t in gguf.tensors if t.readable and re.search(options.tensors or "", t.name)]
     digest = digest_of(files, options)
     holders = {id(tensor): (path, file) for path, file in files.items() for tensor in file.tensors}
     done = load_state(options.state, digest) if options.resume else {}
     planned = [
-        done.get(tensor.name) or _plan(gguf, holders[id(tensor)][1], tensor, source, imatrix) for tensor in wanted
+        done.get(tensor.name) or plan_of(gguf, holders[id(tensor)][1], tensor, source, imatrix) for tensor in wanted
     ]
     plans = [plan for plan in planned if isinstance(plan, Plan)]
-    _compare_all(gguf, plans, options, done, functools.partial(save_state, options.state, digest), start_progress)
+    work = _work(plans, options.sample)
+    report_done = start_progress(sum(weights for _, _, weights in work))
+    if elsewhere is None:
+        choose.announce(work)
+        results_of = _compared_here(gguf, plans, options, report_done)
+    else:
+        results_of = _reported(elsewhere.compared(list(files), gguf, plans, options, work), report_done)
+    _keep(results_of, done, functools.partial(save_state, options.state, digest))
     results = [done[plan.tensor.name] if isinstance(plan, Plan) else plan for plan in planned]
     settle(results, options.imatrix is None and any(key.startswith("quantize.imatrix.") for key in gguf.metadata))
     names = {t.name for t in gguf.tensors}
@@ -106,7 +135,7 @@ def _compare_with(
         left_out=[t.name for t in gguf.tensors if t.name not in compared], elsewhere=source.elsewhere,
         coverage=importance.coverage(imatrix, gguf.tensors, results) if options.imatrix else None,
         misfits=_misfits(wanted, results, imatrix),
-        encoded_on=choose.workers("encode"),
+        encoded_on=choose.workers("encode") if elsewhere is None else elsewhere.names,
     )  # fmt: skip
     names_of = {t.name: printable(os.path.basename(holders[id(t)][0])) for t in gguf.tensors if len(files) > 1}
     add_findings(gguf, comparison, findings, names_of)
@@ -116,18 +145,30 @@ def _compare_with(
     return comparison
 
 
-def _compare_all(
-    gguf: Gguf,
-    plans: list[Plan],
-    options: Options,
+def _keep(
+    results: Generator[TensorResult],
     done: dict[str, TensorResult],
     save: Callable[[dict[str, TensorResult]], None],
-    start_progress: StartProgress,
 ) -> None:
     """Put each tensor's result into ``done``, which is saved now and then, and when anything interrupts."""
-    work = _work(plans, options.sample)
-    choose.announce(work)
-    report_done, stopping = start_progress(sum(weights for _, _, weights in work)), threading.Event()
+    saved = time.monotonic()
+    try:
+        with closing(results):
+            for result in results:
+                done[result.name] = result
+                if time.monotonic() - saved > SAVE_EVERY:
+                    save(done)
+                    saved = time.monotonic()
+    except BaseException:
+        save(done)
+        raise
+
+
+def _compared_here(
+    gguf: Gguf, plans: list[Plan], options: Options, report_done: Callable[[int, str], object]
+) -> Generator[TensorResult]:
+    """Results as they come; whatever interrupts stops all work."""
+    stopping = threading.Event()
 
     def progress(weights: int, name: str) -> None:
         if stopping.is_set():
@@ -135,24 +176,25 @@ def _compare_all(
         report_done(weights, name)
 
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        running = [pool.submit(_compare_tensor, gguf, plan, options, progress) for plan in plans]
-        saved = time.monotonic()
+        running = [pool.submit(compare_tensor, gguf, plan, options, progress) for plan in plans]
         try:
             for future in as_completed(running):
-                result = future.result()
-                done[result.name] = result
-                if time.monotonic() - saved > SAVE_EVERY:
-                    save(done)
-                    saved = time.monotonic()
-        except BaseException:
+                yield future.result()
+        finally:
             stopping.set()
             for future in running:
                 future.cancel()
-            save(done)
-            raise
 
 
-def _plan(gguf: Gguf, file: Gguf, tensor: Tensor, source: Source, imatrix: Imatrix) -> Plan | TensorResult:
+def _reported(compared: Iterator[Compared], report_done: Callable[[int, str], object]) -> Generator[TensorResult]:
+    """Those of other machines, whose progress is told tensor by tensor."""
+    for result, weights in compared:
+        report_done(weights, result.name)
+        yield result
+
+
+def plan_of(gguf: Gguf, file: Gguf, tensor: Tensor, source: Source, imatrix: Imatrix) -> Plan | TensorResult:
+    """What is to be done for one tensor, of the file ``file`` of the model ``gguf``; or why it is not judged."""
     try:
         weights = source.find(tensor.name)
     except NotKnown as error:
@@ -201,7 +243,10 @@ def _work(plans: list[Plan], sample: int | None) -> list[tuple[str, bool, int]]:
     return work
 
 
-def _compare_tensor(gguf: Gguf, plan: Plan, options: Options, progress: Callable[[int, str], object]) -> TensorResult:
+def compare_tensor(
+    gguf: Gguf, plan: Plan, options: Options, progress: Callable[[int, str], object] = lambda weights, name: None
+) -> TensorResult:
+    """One tensor against its source; ``progress`` is called with the number of weights whenever some are done."""
     name, known = plan.tensor.known_type.name, contexts(gguf).get(plan.tensor.name, {})
 
     def encode(x: np.ndarray, row: np.ndarray | None, outliers: int | None) -> np.ndarray:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from hifi_ref.commands import command_line, terminal
+from hifi_ref.commands import cluster, command_line, terminal
 from hifi_ref.commands.command_line import FAULT, FINE, INTERRUPTED, USAGE_ERROR, UsageError
 from hifi_ref.commands.usage import Usage, help_text
 from hifi_ref.model_files.files import InputError
 from hifi_ref.quantize import budget, card, options, summary
 from hifi_ref.quantize.arguments import BARE, PLACE, Recipe, flag_values, path_for, recipes, released
 from hifi_ref.quantize.importance import Importance, check_model, read_importance
-from hifi_ref.quantize.on_ray import ray_pool
+from hifi_ref.quantize.on_ray import RayPool
 from hifi_ref.quantize.options import Options
 from hifi_ref.quantize.plan import NewFile
 from hifi_ref.quantize.source import Source, open_model
@@ -81,8 +81,8 @@ def _write(files: list[NewFile], source: Source, values: flags.FlagValues, argum
     weights = sum({plan.tensor.name: plan.tensor.elements for file in files for plan in file.plans}.values())
     with terminal.progress(weights, "weights") as advance:
         if values.ray:
-            with ray_pool(None if values.ray == "-" else values.ray, source) as pool:
-                write(files, source, advance, pool)
+            with cluster.connected(values.ray) as ray:
+                write(files, source, advance, lambda work: RayPool(ray, source, work))
         else:
             write(files, source, advance)
     if values.card:

@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import hifi_ref
+from hifi_ref.commands import cluster
 from hifi_ref.lanes import choose
-from hifi_ref.model_files.files import InputError
 from hifi_ref.quantize.journal import NotWritten
 from hifi_ref.quantize.plan import Plan
 from hifi_ref.quantize.source import Source, open_model
-from hifi_ref.quantize.write import Pool, Task, Work, made
-
-# How often a piece is tried again where its node is lost.
-RETRIES = 10
+from hifi_ref.quantize.write import Task, Work, made
 
 
 class Job(NamedTuple):
@@ -33,32 +28,12 @@ class Job(NamedTuple):
     seen: tuple[str, ...]
 
 
-@contextmanager
-def ray_pool(address: str | None, source: Source) -> Iterator[Callable[[Work], Pool]]:
-    """What `write` takes as its pool: a cluster at ``address``, or one of this machine where None.
-
-    Raises InputError where there is no Ray, or no cluster.
-    """
-    try:
-        import ray
-    except ImportError:
-        raise InputError("--ray needs Ray, pip install 'hifi-ref[ray]'") from None
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InputError(f"--ray: {str(error).splitlines()[0]}") from None
-    try:
-        yield lambda work: _RayPool(ray, source, work)
-    finally:
-        ray.shutdown()
-
-
-class _RayPool:
+class RayPool:
     """A Pool whose pieces are Ray's tasks; a tensor's plans are sent once."""
 
     def __init__(self, ray: Any, source: Source, work: Work) -> None:
         self._ray, self._job = ray, ray.put(Job(source.paths[0], tuple(work), _seen(source)))
-        self._run = ray.remote(num_cpus=1, max_retries=RETRIES)(_made)
+        self._run = cluster.task(ray, _made)
         self._task: Task | None = None
         self._plans: Any = None
         self.at_once = max(1, int(ray.cluster_resources().get("CPU", 1))) + 1
@@ -71,11 +46,10 @@ class _RayPool:
 
     def _result(self, pending: Any) -> list[bytes]:
         try:
-            return self._ray.get(pending)
-        except self._ray.exceptions.RayTaskError as error:
-            raise error.cause from None
-        except self._ray.exceptions.RayError as error:
-            raise NotWritten(f"Ray gave a piece up: {str(error).splitlines()[0]}") from None
+            with cluster.asking(self._ray):
+                return self._ray.get(pending)
+        except cluster.LostError as error:
+            raise NotWritten(str(error)) from None
 
     def close(self) -> None:
         """What is still in work is of no use; the cluster goes on without it."""

@@ -42,7 +42,7 @@ def test_a_file_that_is_cut_off_while_it_is_read(tmp_path: Path, folder: Path, g
         "file": [str(path)], "folder": [str(tmp_path)], "glob": [f"{tmp_path}/q*.gguf"],
         "source": [str(folder / "15.gguf"), f"--source={path}"],
     }[given]  # fmt: skip
-    place = {"module": "compare", "function": "_compare_tensor"} if given == "source" else {}
+    place = {"module": "compare", "function": "compare_tensor"} if given == "source" else {}
     program = CUT.format(path=str(path), **({"module": "look", "function": "check_payload"} | place))
     done = run(program, *arguments)
     wanted = f"{path} was cut off while it was read: it had {size} bytes, and has 4096"
