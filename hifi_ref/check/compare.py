@@ -25,6 +25,7 @@ from hifi_ref.check.resume import digest_of, load_state, save_state
 from hifi_ref.formats import FORMATS
 from hifi_ref.lanes import choose
 from hifi_ref.model_files.context import contexts
+from hifi_ref.model_files.files import give_back
 from hifi_ref.model_files.findings import Findings
 from hifi_ref.model_files.gguf_file import Gguf, Tensor, printable
 from hifi_ref.model_files.imatrix import Imatrix, read_imatrix
@@ -259,4 +260,5 @@ def compare_tensor(
     done(0)
     sourced = reproduce.SourcedTensor(plan.gguf, plan.tensor, plan.weights, encode)
     tally, way = reproduce.follow(sourced, plan.ways, options.sample, options.seed, done)
+    give_back()
     return result_of(plan.tensor, tally, way, plan.weights)

@@ -1,7 +1,8 @@
-"""Files that cannot be used, files that are written whole or not at all, and maps of files that are done with."""
+"""Files that cannot be used, files that are written whole or not at all, and memory that is done with."""
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import posixpath
@@ -57,6 +58,13 @@ def release(data: mmap.mmap | bytes, start: int, stop: int) -> None:
         last = stop // mmap.PAGESIZE * mmap.PAGESIZE
         if first < last:
             data.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+def give_back() -> None:
+    """Give the system memory that was freed, where the C library can: a compiler's heap, for one, it would keep."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 def _umask() -> int:

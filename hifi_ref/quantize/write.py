@@ -16,7 +16,7 @@ import numpy as np
 from hifi_ref import api
 from hifi_ref.formats import FORMATS
 from hifi_ref.lanes import choose
-from hifi_ref.model_files.files import InputError, release
+from hifi_ref.model_files.files import InputError, give_back, release
 from hifi_ref.model_files.gguf_file import Gguf, Tensor
 from hifi_ref.model_files.weights import Weights
 from hifi_ref.quantize.journal import NotWritten, Part, check_space, job_of
@@ -228,6 +228,7 @@ def _put(task: Task, first: int, stop: int, result: Callable[[], list[bytes]], p
         release(task.gguf.data, task.tensor.start, task.tensor.start + task.tensor.known_nbytes)
         if task.weights is not None:
             task.weights.forget()
+        give_back()
 
 
 def _finish(task: Task) -> None:
