@@ -74,8 +74,10 @@ def spoilt_decode(change) -> Any:
     ],
 )
 def test_patterns(kind: str, change) -> None:
+    # With codes of four bits other nibbles of the block explain most of what stands in another order.
+    name = "Q5_0" if kind == "order of elements" else "Q4_0"
     with np.errstate(all="ignore"):
-        found = reported(spoilt_decode(change), "Q5_K.decode").diagnosis
+        found = reported(spoilt_decode(change), f"{name}.decode").diagnosis
     assert found.kind == kind and found.bug is None and 0.5 <= found.matches / found.of <= 1
 
 
