@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -66,9 +67,11 @@ def test_a_program_s_last_words_are_whole_with_debug(tmp_path: Path, capsys: pyt
 def interrupted(words: list[str], cwd: Path, sign: Path) -> tuple[int, str, str]:
     """Exit code and output of a command that is interrupted, as from a terminal, when ``sign`` is there."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    # What a shell runs in the background ignores interrupts, and so would all that it starts.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(
         [sys.executable, "-m", *words], cwd=cwd, env=environment, text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed,
     ) as process:  # fmt: skip
         while not sign.exists() and process.poll() is None:
             time.sleep(0.02)
