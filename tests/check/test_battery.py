@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from hifi_ref import api
 from reference.loader import outcomes
 from tests.check.damages import DAMAGES
 from tests.check.helpers import different
@@ -16,6 +19,23 @@ from tests.check.injuries import INJURIES, Patient, Sound
 from tests.check.rewrite import read, write
 from tests.check.test_reports import schema
 from tests.hostile import run_check
+
+
+@pytest.fixture(autouse=True, scope="module")
+def encoded_once() -> Iterator[None]:
+    """The same weights are encoded again for every damage of a file."""
+    encode, known = api.encode, {}
+
+    def kept(name: str, x: np.ndarray, weights: np.ndarray | None = None, **context: Any) -> np.ndarray:
+        given = [None if a is None else hashlib.sha256(a.tobytes()).digest() for a in (x, weights)]
+        key = (name, x.shape, *given, *sorted(context.items()))
+        if key not in known:
+            known[key] = encode(name, x, weights, **context)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api, "encode", kept)
+        yield
 
 
 def report_of(path: Path, *flags: str) -> tuple[int, dict]:

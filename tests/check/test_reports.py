@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import re
 from html.parser import HTMLParser
@@ -37,6 +38,7 @@ def test_the_report(folder: Path) -> None:
     assert [p.name for p in folder.iterdir() if p.name.endswith(".state")] == []
 
 
+@functools.cache
 def schema() -> jsonschema.Draft202012Validator:
     schema = json.loads(SCHEMA_FILE.read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
