@@ -1,0 +1,44 @@
+"""Flat blocks and packed codes, in the orders of the systems here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hifi_ref import exact
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Integer, UInt8
+
+    from hifi_ref.exact import Array
+
+
+def in_blocks(x: Float32[Array, "*shape"], size: int) -> Float32[Array, "blocks size"]:
+    """Blocks over the flat row-major array; a short last one is filled up with copies of the last value."""
+    flat = x.reshape(-1)
+    missing = -flat.shape[0] % size
+    if missing:
+        flat = exact.library(x).concatenate([flat, exact.library(x).broadcast_to(flat[-1:], (missing,))])
+    return flat.reshape(-1, size)
+
+
+def blocks_of(count: int, size: int) -> int:
+    return -(-count // size)
+
+
+def join_pairs(codes: Integer[Array, "n"], even_is_high: bool) -> UInt8[Array, "half"]:
+    """Two 4-bit codes a byte, of neighbours; an odd last one stands beside a 0."""
+    codes = codes.astype(np.uint8)
+    if codes.shape[0] % 2:
+        codes = exact.library(codes).concatenate([codes, exact.library(codes).zeros(1, np.uint8)])
+    even, odd = codes[0::2], codes[1::2]
+    high, low = (even, odd) if even_is_high else (odd, even)
+    return high << np.uint8(4) | low
+
+
+def split_pairs(packed: UInt8[Array, "half"], count: int, even_is_high: bool) -> UInt8[Array, "n"]:
+    """The inverse: the first ``count`` codes."""
+    high, low = packed >> np.uint8(4), packed & np.uint8(15)
+    pair = (high, low) if even_is_high else (low, high)
+    return exact.library(packed).stack(pair, axis=-1).reshape(-1)[:count]
