@@ -149,7 +149,8 @@ def decode(stored: Stored, shape: Shape, kind: str, block_size: int, rule: str, 
     values = take(LEVELS[kind], codes)
     if rule == "cpu-avx512" and shape[-1] % 16 == 0 and block_size >= 16:
         of_weight = _scale_by_row(shape, block_size)
-        return exact.mul(take(absmax, of_weight), values.reshape(shape))
+        absmax = exact.library(absmax).take(absmax, of_weight, axis=0)
+        return exact.mul(absmax, values.reshape(shape))
     return exact.mul(absmax[:, None], in_blocks(values, block_size)).reshape(-1)[:count].reshape(shape)
 
 
