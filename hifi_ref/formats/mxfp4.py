@@ -64,14 +64,14 @@ def encode(
     # SCALE: two below the exponent of the largest magnitude, since the largest step stands for 6
     lib = exact.library(x)
     largest = lib.abs(x).max(axis=-1)
-    e = lib.where(largest > 0, _floor_log2(largest) - 2 + 127, 0).astype(np.uint8)
+    e = lib.where(largest > 0, floor_log2(largest) - 2 + 127, 0).astype(np.uint8)
     # CODES
     half = exact.from_bits(exact.widen_e8m0_half(e))
     codes = codebooks.nearest_step_fp4(x, half)
     return LAYOUT.pack(e=e, qs=join_nibbles(codes))
 
 
-def _floor_log2(x: Float32[Array, "*n"]) -> Int[Array, "*n"]:
+def floor_log2(x: Float32[Array, "*n"]) -> Int[Array, "*n"]:
     """floor of the logarithm of x > 0 after it was rounded to binary32.
 
     Just below 2^k that rounding reaches k: where k - log2(x) is less than half the distance of floats next to k. With

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.neighbours import bitsandbytes, bitsandbytes_8bit
+from hifi_ref.neighbours import bitsandbytes, bitsandbytes_8bit, mx, nvfp4
 from hifi_ref.neighbours.run import run
 from hifi_ref.neighbours.scheme import Parameter, Scheme, StoredArray
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMES", "Parameter", "Scheme", "StoredArray", "decode", "encode", "matmul"]
 
-_SYSTEMS = (bitsandbytes, bitsandbytes_8bit)
+_SYSTEMS = (bitsandbytes, bitsandbytes_8bit, mx, nvfp4)
 SCHEMES: dict[str, Scheme] = {scheme.name: scheme for system in _SYSTEMS for scheme in system.SCHEMES}
 
 
@@ -66,7 +66,7 @@ def encode(name: str, x: Float[Array, "*shape"], **parameters: Any) -> dict[str,
     if x.ndim == 0 or x.size == 0:
         raise ValueError(f"x must hold at least one weight, on one axis or more, not have shape {x.shape}")
     scheme.shapes(x.shape, **given)
-    result = run(scheme.encode, x, watched="encode" not in scheme.unmarked, **given)
+    result = run(scheme.encode, x, watching="encode" not in scheme.keeps_faint, **given)
     return _cut(scheme, result)
 
 
@@ -90,7 +90,7 @@ def decode(name: str, stored: Stored, shape: Shape, **parameters: Any) -> Float3
     scheme, given = _asked(name, parameters)
     shape = tuple(int(n) for n in shape)
     arrays = scheme.checked(stored, shape, given)
-    return run(scheme.decode, arrays, watched="decode" not in scheme.unmarked, shape=shape, **given)
+    return run(scheme.decode, arrays, watching="decode" not in scheme.keeps_faint, shape=shape, **given)
 
 
 def matmul(name: str, stored: Stored, a: Float[Array, "*n in"], **parameters: Any) -> Float[Array, "*n out"]:
@@ -116,7 +116,9 @@ def matmul(name: str, stored: Stored, a: Float[Array, "*n in"], **parameters: An
         raise ValueError(f"a must be a NumPy or jax array, not {type(a).__name__}")
     if str(a.dtype) not in ("float32", "float16") or a.ndim == 0:
         raise ValueError(f"a must be float32 or float16 [..., in], not {a.dtype} of shape {a.shape}")
-    result = run(scheme.matmul, dict(stored), a.reshape(-1, a.shape[-1]), **given)
+    arrays = scheme.checked(stored, (scheme.rows_of(stored, a.shape[-1], given), a.shape[-1]), given)
+    watching = "matmul" not in scheme.keeps_faint
+    result = run(scheme.matmul, arrays, a.reshape(-1, a.shape[-1]), watching=watching, **given)
     return result.reshape(*a.shape[:-1], result.shape[-1])
 
 

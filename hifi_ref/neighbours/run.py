@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from hifi_ref.exact import Array
 
 
-def run(work: Callable[..., Any], *operands: Any, watched: bool = True, **parameters: Any) -> Any:
+def run(work: Callable[..., Any], *operands: Any, watching: bool = True, **parameters: Any) -> Any:
     """work(*operands, **parameters): operands are arrays or dicts of arrays, parameters are hashable.
 
-    watched: False for a text that keeps subnormal numbers in jax too.
+    watching: False for a text to which faint inputs are no harm, or that marks them itself.
     """
     leaves = list(_leaves(operands))
     if not any(map(exact.is_jax, leaves)):
         return _in_numpy(work, operands, parameters)
     given = tuple(sorted(parameters.items()))
     if any(map(exact.is_traced, leaves)):
-        return _inside(work, operands, given, watched)
-    return _at_top_level(work, operands, given, watched)
+        return _inside(work, operands, given, watching)
+    return _at_top_level(work, operands, given, watching)
 
 
 def _leaves(tree: Any) -> Any:
@@ -51,41 +51,42 @@ def _in_numpy(work: Callable[..., Any], operands: Any, parameters: dict[str, Any
         return work(*operands, **parameters)
 
 
-def _marked(work: Callable[..., Any], watched: bool, given: tuple[Any, ...]) -> Callable[..., tuple[Any, Array]]:
-    """(*operands) -> the result, and whether it is to be computed again."""
+def _marked(
+    work: Callable[..., Any], watching: bool, given: tuple[Any, ...]
+) -> Callable[..., tuple[Any, Array | None]]:
+    """(*operands) -> the result, and whether it is to be computed again; None where that never is."""
     import jax
-    import jax.numpy as jnp
 
-    def marked(*operands: Any) -> tuple[Any, Array]:
+    def marked(*operands: Any) -> tuple[Any, Array | None]:
         with exact.watching() as marks:
-            if watched:
+            if watching:
                 for leaf in jax.tree.leaves(operands):
                     if leaf.dtype == np.float32:
                         exact.watched_input(leaf, exact.FAINT)
             result = work(*operands, **dict(given))
-        found = [mark.any() for mark in marks] if watched else []
-        return result, functools.reduce(operator.or_, found, jnp.zeros((), bool))
+        found: list[Any] = [mark.any() for mark in marks]
+        return result, functools.reduce(operator.or_, found) if marks else None
 
     return marked
 
 
 @functools.cache
-def _compiled(work: Callable[..., Any], watched: bool, given: tuple[Any, ...], platform: str) -> Callable[..., Any]:
+def _compiled(work: Callable[..., Any], watching: bool, given: tuple[Any, ...], platform: str) -> Callable[..., Any]:
     import jax
 
     from hifi_ref.lanes.canary import corrections, tracing
 
-    return jax.jit(tracing(_marked(work, watched, given), corrections(platform), platform))
+    return jax.jit(tracing(_marked(work, watching, given), corrections(platform), platform))
 
 
-def _at_top_level(work: Callable[..., Any], operands: Any, given: tuple[Any, ...], watched: bool) -> Any:
+def _at_top_level(work: Callable[..., Any], operands: Any, given: tuple[Any, ...], watching: bool) -> Any:
     import jax
 
     from hifi_ref.lanes.canary import require_exact
 
     platform = require_exact(next(filter(exact.is_jax, _leaves(operands))))
-    result, again = _compiled(work, watched, given, platform)(*operands)
-    if not bool(again):
+    result, again = _compiled(work, watching, given, platform)(*operands)
+    if again is None or not bool(again):
         return result
     # XLA leaves its own threads alone, but a host thread of the caller's may flush: the clean one never does.
     in_numpy = jax.tree.map(np.asarray, operands)
@@ -93,7 +94,7 @@ def _at_top_level(work: Callable[..., Any], operands: Any, given: tuple[Any, ...
     return jax.tree.map(jax.numpy.asarray, done)
 
 
-def _inside(work: Callable[..., Any], operands: Any, given: tuple[Any, ...], watched: bool) -> Any:
+def _inside(work: Callable[..., Any], operands: Any, given: tuple[Any, ...], watching: bool) -> Any:
     import jax
 
     from hifi_ref.lanes.canary import require_exact, tracing_anywhere
@@ -102,8 +103,8 @@ def _inside(work: Callable[..., Any], operands: Any, given: tuple[Any, ...], wat
     first = next(filter(exact.is_traced, _leaves(operands)))
     require_exact(first)
     operands = opaque(*jax.tree.map(jax.numpy.asarray, operands))
-    result, again = tracing_anywhere(_marked(work, watched, given), first)(*operands)
-    if not watched:
+    result, again = tracing_anywhere(_marked(work, watching, given), first)(*operands)
+    if again is None:
         return result
     thread = clean_thread.start()
 

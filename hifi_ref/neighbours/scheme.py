@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ class Scheme:
     """(stored, a, **parameters) -> a times the transposed weights, where the system defines it."""
     takes: tuple[str, ...] = ("float32", "float16", "bfloat16")
     """Dtypes of x. Others than float32 are widened before encode sees them."""
-    unmarked: frozenset[str] = field(default=frozenset())
-    """Operations whose text keeps subnormal numbers in JAX too, so that they need no watch: "encode", "decode"."""
+    keeps_faint: tuple[str, ...] = ()
+    """Of "encode", "decode", "matmul" those to whose text for jax faint inputs are no harm, or are marked by it."""
 
     def with_defaults(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters. ValueError for one that the scheme does not have, or a value that it may not take."""
@@ -77,6 +77,11 @@ class Scheme:
     def bits_per_weight(self, **parameters: Any) -> float:
         """Bits a weight of a tensor that has no short blocks; what is stored once a tensor is not counted."""
         return float(self.bits(**self.with_defaults(parameters)))
+
+    def rows_of(self, stored: Stored, length: int, parameters: Mapping[str, Any]) -> int:
+        """How many rows of that length the codes are of."""
+        in_one = math.prod(self.shapes((1, length), **parameters)["codes"])
+        return math.prod(stored["codes"].shape) // in_one if "codes" in stored else 0
 
     def checked(self, stored: Stored, shape: Shape, parameters: Mapping[str, Any]) -> dict[str, Array]:
         """The arrays in the shapes that weights of this shape ask for. ValueError where one is missing or misfit."""

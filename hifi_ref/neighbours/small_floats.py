@@ -6,6 +6,7 @@
     E3M2    1 3 2                            3      28
     E2M3    1 2 3                            1      7.5
     E2M1    1 2 1                            1      6
+    INT8    1 0 7                            0      127/64
 
 An exponent of 0 holds subnormal numbers. E8M0 is a scale: 2^(code - 127), and 255 is NaN.
 
@@ -23,7 +24,7 @@ from hifi_ref import exact
 from hifi_ref.formats.codebooks import take
 
 if TYPE_CHECKING:
-    from jaxtyping import Float32, UInt8, UInt32
+    from jaxtyping import Float32, Int32, UInt8, UInt32
 
     from hifi_ref.exact import Array
 
@@ -54,6 +55,8 @@ E5M2 = SmallFloat(5, 2, 15, 0x7B)
 E3M2 = SmallFloat(3, 2, 3, 0x1F)
 E2M3 = SmallFloat(2, 3, 1, 0x1F)
 E2M1 = SmallFloat(2, 1, 1, 0x07)
+# MX's INT8 as sign and magnitude: 64ths, as the subnormal numbers of a float would be.
+INT8 = SmallFloat(0, 7, 0, 0x7F)
 
 
 @functools.cache
@@ -76,28 +79,40 @@ def widen(kind: SmallFloat, code: UInt8[Array, "*n"]) -> Float32[Array, "*n"]:
     return take(values(kind), code & np.uint8(2 * kind.sign - 1))
 
 
-def narrow(kind: SmallFloat, x: Float32[Array, "*n"], ties: str = "even") -> UInt8[Array, "*n"]:
-    """The code of the nearest number, its sign kept; beyond the largest, infinities too, that of the largest.
+def narrow(
+    kind: SmallFloat, x: Float32[Array, "*n"], ties: str = "even", exponent: Int32[Array, "..."] | int = 0
+) -> UInt8[Array, "*n"]:
+    """The code of the number nearest to x / 2^exponent, its sign kept; beyond the largest, and for infinities, that.
 
-    ties: "even", "down" to the smaller magnitude or "away" from zero; "floor" takes the next smaller magnitude always.
+    ties: "even"; "down" to the smaller magnitude; "away" from zero, as floor(abs(x) + 0.5) in float32 has it, where the
+        number next below a half goes up; "floor" takes the next smaller magnitude always.
 
-    NaN gives 0x7F, with its sign, in eight bits; in fewer there is none, and it gives the largest.
+    NaN gives 0x7F in eight bits; in fewer there is none, and it gives the largest. No quotient is formed, so that
+    nothing can be flushed: x and x / 2^exponent may be subnormal.
     """
     lib = exact.library(x)
     u = exact.bits(x)
     size = u & np.uint32(0x7FFFFFFF)
-    # Within a binade a code is worth 2^shift units of the last place of a float32; below the least normal, more
-    exponent = size >> np.uint32(23)
-    least = np.uint32(128 - kind.bias)
-    shift = np.uint32(23 - kind.mantissa_bits) + lib.where(exponent < least, least - exponent, np.uint32(0))
-    shift = lib.minimum(shift, np.uint32(30))
-    units = (size & np.uint32(0x7FFFFF)) | lib.where(exponent > 0, np.uint32(1 << 23), np.uint32(0))
+    # x = units * 2^(power - 150), units below 2^24; subnormal numbers as float32 has whole ones
+    whole = exact.bits(exact.f32(exact.i32(size & np.uint32(0x7FFFFF))))
+    is_normal = size >= np.uint32(1 << 23)
+    power = exact.i32(lib.where(is_normal, size, whole) >> np.uint32(23)) - lib.where(is_normal, 0, 149) - exponent
+    units = lib.where(is_normal, size, whole) & np.uint32(0x7FFFFF) | lib.where(
+        size > 0, np.uint32(1 << 23), np.uint32(0)
+    )
+    # Within a binade a code is worth 2^shift units; below the least normal number, more
+    least = np.int32(128 - kind.bias)
+    shift = (23 - kind.mantissa_bits) + lib.maximum(least - power, 0)
+    shift = lib.minimum(shift, 30).astype(np.uint32)
     rounded = (units + _before_truncating(units, shift, ties)) >> shift
-    code = rounded + (lib.maximum(exponent, least) - least << np.uint32(kind.mantissa_bits))
-    code = lib.minimum(code, np.uint32(kind.most))
+    binade = lib.clip(power - least, 0, 255).astype(np.uint32)
+    code = lib.minimum(rounded + (binade << np.uint32(kind.mantissa_bits)), np.uint32(kind.most))
+    code = lib.where(size >= np.uint32(0x7F800000), np.uint32(kind.most), code)
+    sign = (u >> np.uint32(31)) * np.uint32(kind.sign)
     if kind.sign == 128:
-        code = lib.where(size > np.uint32(0x7F800000), np.uint32(0x7F), code)
-    return (code | (u >> np.uint32(31)) * np.uint32(kind.sign)).astype(np.uint8)
+        is_nan = size > np.uint32(0x7F800000)
+        code, sign = lib.where(is_nan, np.uint32(0x7F), code), lib.where(is_nan, np.uint32(0), sign)
+    return (code | sign).astype(np.uint8)
 
 
 def _before_truncating(units: UInt32[Array, "*n"], shift: UInt32[Array, "*n"], ties: str) -> UInt32[Array, "*n"]:
@@ -105,8 +120,23 @@ def _before_truncating(units: UInt32[Array, "*n"], shift: UInt32[Array, "*n"], t
     if ties == "floor":
         return half & np.uint32(0)
     if ties == "away":
-        return half
+        return half + (shift == 25)
     return half - np.uint32(1) + (units >> shift & np.uint32(1) if ties == "even" else np.uint32(0))
+
+
+def times_power(x: Float32[Array, "*n"], exponent: Int32[Array, "..."]) -> Float32[Array, "*n"]:
+    """x * 2^exponent for x that is not subnormal, nearest even where the result is; in whole numbers."""
+    lib = exact.library(x)
+    u = exact.bits(x)
+    size, sign = u & np.uint32(0x7FFFFFFF), u & np.uint32(0x80000000)
+    power = exact.i32(size >> np.uint32(23)) + exponent
+    normal = size + (exponent << 23 if isinstance(exponent, int) else exponent.astype(np.uint32) << np.uint32(23))
+    shift = lib.clip(1 - power, 1, 30).astype(np.uint32)
+    units = size & np.uint32(0x7FFFFF) | np.uint32(1 << 23)
+    small = (units + _before_truncating(units, shift, "even")) >> shift
+    result = lib.where(power > 0, lib.where(power > 254, np.uint32(0x7F800000), normal), small)
+    result = lib.where((size == 0) | (size >= np.uint32(0x7F800000)), size, result)
+    return exact.from_bits(result | sign)
 
 
 def widen_e8m0(code: UInt8[Array, "*n"]) -> Float32[Array, "*n"]:
