@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.neighbours import bitsandbytes, bitsandbytes_8bit, mx, nvfp4
+from hifi_ref.neighbours import bitsandbytes, bitsandbytes_8bit, llm_int8, mx, nvfp4, web_rwkv
 from hifi_ref.neighbours.run import run
 from hifi_ref.neighbours.scheme import Parameter, Scheme, StoredArray
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMES", "Parameter", "Scheme", "StoredArray", "decode", "encode", "matmul"]
 
-_SYSTEMS = (bitsandbytes, bitsandbytes_8bit, mx, nvfp4)
+_SYSTEMS = (bitsandbytes, bitsandbytes_8bit, llm_int8, mx, nvfp4, web_rwkv)
 SCHEMES: dict[str, Scheme] = {scheme.name: scheme for system in _SYSTEMS for scheme in system.SCHEMES}
 
 

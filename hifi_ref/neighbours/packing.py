@@ -9,17 +9,18 @@ import numpy as np
 from hifi_ref import exact
 
 if TYPE_CHECKING:
-    from jaxtyping import Float32, Integer, UInt8
+    from jaxtyping import Integer, Shaped, UInt8
 
     from hifi_ref.exact import Array
 
 
-def in_blocks(x: Float32[Array, "*shape"], size: int) -> Float32[Array, "blocks size"]:
-    """Blocks over the flat row-major array; a short last one is filled up with copies of the last value."""
-    flat = x.reshape(-1)
+def in_blocks(x: Shaped[Array, "*shape"], size: int, fill: np.floating | None = None) -> Shaped[Array, "blocks size"]:
+    """Blocks over the flat row-major array; a short last one is filled up, with copies of the last value by default."""
+    flat, lib = x.reshape(-1), exact.library(x)
     missing = -flat.shape[0] % size
     if missing:
-        flat = exact.library(x).concatenate([flat, exact.library(x).broadcast_to(flat[-1:], (missing,))])
+        more = lib.broadcast_to(flat[-1:], (missing,)) if fill is None else lib.full(missing, fill)
+        flat = lib.concatenate([flat, more])
     return flat.reshape(-1, size)
 
 

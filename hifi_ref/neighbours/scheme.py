@@ -24,7 +24,7 @@ class StoredArray(NamedTuple):
     only_with: str = ""
     """The parameter without which it is not there; "" for none."""
     ragged: bool = False
-    """Its length follows from values: inside jax.jit it has the longest possible, filled up with -1."""
+    """Its length follows from values, and nothing else needs it. In jax.jit it is as long as it may be, with -1."""
 
 
 class Parameter(NamedTuple):
@@ -89,16 +89,16 @@ class Scheme:
         for name in stored:
             if name not in self.stored:
                 raise ValueError(f"{self.name} stores {', '.join(self.stored)}, not {name!r}")
-        result = {}
+        result: dict[str, Array] = {}
         for name, wanted in shapes.items():
+            if self.stored[name].ragged:
+                result |= {name: stored[name]} if name in stored else {}
+                continue
             if name not in stored:
                 raise ValueError(f"{self.name} needs the array {name!r} for weights of shape {tuple(shape)}")
             array, dtype = stored[name], self.stored[name].dtype
-            if str(array.dtype) != dtype and not (self.stored[name].ragged and "int" in str(array.dtype)):
+            if str(array.dtype) != dtype:
                 raise ValueError(f"{name} of {self.name} must be {dtype}, not {array.dtype}")
-            if self.stored[name].ragged:
-                result[name] = array
-                continue
             if math.prod(array.shape) != math.prod(wanted):
                 raise ValueError(
                     f"{name} of {self.name} must hold {math.prod(wanted)} values for weights of shape {tuple(shape)}, "
