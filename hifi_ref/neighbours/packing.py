@@ -25,6 +25,9 @@ def in_blocks(x: Shaped[Array, "*shape"], size: int, fill: np.floating | None = 
 
 
 def blocks_of(count: int, size: int) -> int:
+    """How many blocks so many weights fill. ValueError for a size that no block can have."""
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"a block must hold a whole number of weights, 1 or more, not {size!r}")
     return -(-count // size)
 
 

@@ -15,8 +15,8 @@ quantiles of Student's t with five degrees of freedom.
 
 Int8's code is the place between min and max in 255ths, rounded; how ties go SPIR-V leaves to the driver: lavapipe's,
 and the vectors', go to even (ties="even"), those of WGSL's text up. Zero is not preserved. Beside an infinity all codes
-are 0, and decode to NaN. NF4 and SF4 multiply by the reciprocal and take the nearest level, the last of equals; a block of
-zeros has code 0, and decodes to -0.
+are 0, and decode to NaN. NF4 and SF4 multiply by the reciprocal and take the nearest level, the last of equals; a block
+of zeros has code 0, and decodes to -0.
 
 Products are sums in the order of the shaders, without fused multiply-adds: matmul_vec (kernel="vec") adds words of 4 or
 8 weights on 128 lanes, which then fold by halves, with NF4's absmax behind each sum of four; matmul_mat (kernel="mat")

@@ -111,7 +111,7 @@ def _inside(work: Callable[..., Any], operands: Any, given: tuple[Any, ...], wat
     def in_numpy(*operands: Any) -> Any:
         operands = jax.tree.map(np.asarray, operands)
         done = thread.submit(_in_numpy, work, operands, dict(given)).result()
-        return jax.tree.map(lambda made, like: np.asarray(made, like.dtype).reshape(like.shape), done, shapes)
+        return jax.tree.map(_filled, done, shapes)
 
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), result)
     return jax.lax.cond(
@@ -121,3 +121,9 @@ def _inside(work: Callable[..., Any], operands: Any, given: tuple[Any, ...], wat
         result,
         operands,
     )
+
+
+def _filled(made: np.ndarray, like: Any) -> np.ndarray:
+    """An array of values' own length in the length that jax has for it, filled up with -1."""
+    more = [(0, wanted - length) for length, wanted in zip(made.shape, like.shape, strict=True)]
+    return np.pad(made.astype(like.dtype), more, constant_values=-1)
