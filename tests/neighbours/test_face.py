@@ -68,7 +68,7 @@ def test_stored_arrays():
     refused("nvfp4 needs the array 'scale'", nb.decode, "nvfp4", {"tensor_scale": X[0, :1]}, shape=X.shape)
     refused("nvfp4 stores tensor_scale, scale, codes, not 'meta'", nb.decode, "nvfp4", stored | {"meta": X}, (2, 128))
     refused("codes of nvfp4 must be uint8, not float32", nb.decode, "nvfp4", stored | {"codes": X}, shape=X.shape)
-    refused("must hold 192 values for weights of shape .2, 192., not 128", nb.decode, "nvfp4", stored, shape=(2, 192))
+    refused("must hold 24 values for weights of shape .2, 192., not 16", nb.decode, "nvfp4", stored, shape=(2, 192))
 
 
 def test_products():
