@@ -26,7 +26,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.neighbours import bitsandbytes, bitsandbytes_8bit, llm_int8, mx, nvfp4, web_rwkv
+from hifi_ref.lanes.checks import check_finite
+from hifi_ref.neighbours import (
+    awq,
+    bitsandbytes,
+    bitsandbytes_8bit,
+    compressed_tensors,
+    fp8,
+    gptq,
+    hqq,
+    hyper,
+    llm_int8,
+    mlx_affine,
+    mx,
+    nvfp4,
+    web_rwkv,
+)
 from hifi_ref.neighbours.either_lane import run
 from hifi_ref.neighbours.scheme import Parameter, Scheme, StoredArray
 
@@ -38,7 +53,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMES", "Parameter", "Scheme", "StoredArray", "decode", "encode", "matmul"]
 
-_SYSTEMS = (bitsandbytes, bitsandbytes_8bit, llm_int8, mx, nvfp4, web_rwkv)
+_SYSTEMS = (
+    bitsandbytes, bitsandbytes_8bit, llm_int8, mx, nvfp4, web_rwkv,
+    hyper, gptq, awq, compressed_tensors, hqq, mlx_affine, fp8,
+)  # fmt: skip
 SCHEMES: dict[str, Scheme] = {scheme.name: scheme for system in _SYSTEMS for scheme in system.SCHEMES}
 
 
@@ -59,14 +77,15 @@ def encode(name: str, x: Float[Array, "*shape"], **parameters: Any) -> dict[str,
         ValueError: an unknown name, parameter or value of one; a dtype or shape that the scheme cannot store.
         NotImplementedError: the system defines no encoder.
     """
-    scheme, given = _asked(name, parameters)
+    scheme, given, arrays = _asked(name, parameters)
     if scheme.encode is None:
         raise NotImplementedError(f"{name} has no encoder")
-    x = _floats(x, "x", scheme.takes, name)
+    x = _floats(x, "x", scheme)
     if x.ndim == 0 or x.size == 0:
         raise ValueError(f"x must hold at least one weight, on one axis or more, not have shape {x.shape}")
     scheme.shapes(x.shape, **given)
-    result = run(scheme.encode, x, watching="encode" not in scheme.keeps_faint, **given)
+    operands = (x,) if arrays is None else (x, arrays)
+    result = run(scheme.encode, *operands, watching="encode" not in scheme.keeps_faint, **given)
     return _cut(scheme, result)
 
 
@@ -87,7 +106,7 @@ def decode(name: str, stored: Stored, shape: Shape, **parameters: Any) -> Float3
     Raises:
         ValueError: an unknown name, parameter or value of one; an array that is missing or does not fit the shape.
     """
-    scheme, given = _asked(name, parameters)
+    scheme, given, _ = _asked(name, parameters)
     shape = tuple(int(n) for n in shape)
     arrays = scheme.checked(stored, shape, given)
     return run(scheme.decode, arrays, watching="decode" not in scheme.keeps_faint, shape=shape, **given)
@@ -109,7 +128,7 @@ def matmul(name: str, stored: Stored, a: Float[Array, "*n in"], **parameters: An
         ValueError: as for decode, or a length of a's rows that divides no whole number of weights.
         NotImplementedError: the system defines no product for this scheme.
     """
-    scheme, given = _asked(name, parameters)
+    scheme, given, _ = _asked(name, parameters)
     if scheme.matmul is None:
         raise NotImplementedError(f"{name} has no product of its own: decode it and multiply")
     if not exact.is_jax(a) and not isinstance(a, np.ndarray):
@@ -122,19 +141,28 @@ def matmul(name: str, stored: Stored, a: Float[Array, "*n in"], **parameters: An
     return result.reshape(*a.shape[:-1], result.shape[-1])
 
 
-def _asked(name: str, parameters: dict[str, Any]) -> tuple[Scheme, dict[str, Any]]:
+def _asked(name: str, parameters: dict[str, Any]) -> tuple[Scheme, dict[str, Any], dict[str, Any] | None]:
+    """The scheme, its parameters, and those of them that are arrays, as far as given; None where it has none such."""
     if name not in SCHEMES:
         raise ValueError(f"no scheme is called {name!r}; there are {' '.join(SCHEMES)}")
-    return SCHEMES[name], SCHEMES[name].with_defaults(parameters)
+    scheme = SCHEMES[name]
+    given = scheme.with_defaults(parameters)
+    arrays = {name: given.pop(name) for name, each in scheme.parameters.items() if each.array}
+    if not arrays:
+        return scheme, given, None
+    return scheme, given, {name: array for name, array in arrays.items() if array is not None}
 
 
-def _floats(x: Any, what: str, takes: tuple[str, ...], name: str) -> Any:
-    """x in float32."""
+def _floats(x: Any, what: str, scheme: Scheme) -> Any:
+    """x in float32, but where the scheme wants it as it is."""
     if not exact.is_jax(x) and not isinstance(x, np.ndarray):
         raise ValueError(f"{what} must be a NumPy or jax array, not {type(x).__name__}")
-    if str(x.dtype) not in takes:
-        raise ValueError(f"{what} of {name} must be {' or '.join(takes)}, not {x.dtype}")
-    return x.astype(np.float32)
+    if str(x.dtype) not in scheme.takes:
+        raise ValueError(f"{what} of {scheme.name} must be {' or '.join(scheme.takes)}, not {x.dtype}")
+    wide = x.astype(np.float32)
+    if scheme.finite:
+        check_finite(wide, what)
+    return wide if scheme.widens else x
 
 
 def _cut(scheme: Scheme, stored: dict[str, Any]) -> dict[str, Any]:

@@ -18,13 +18,15 @@ class StoredArray(NamedTuple):
     """One of the arrays that a scheme stores."""
 
     dtype: str
-    """NumPy's name of it."""
+    """NumPy's name of it; several, with "or" between, where it is the weights' own, or follows from a parameter."""
     holds: str
     """And its shape in words."""
     only_with: str = ""
     """The parameter without which it is not there; "" for none."""
     ragged: bool = False
     """Its length follows from values, and nothing else needs it. In jax.jit it is as long as it may be, with -1."""
+    optional: bool = False
+    """decode does without it, or with another one in its place."""
 
 
 class Parameter(NamedTuple):
@@ -34,6 +36,8 @@ class Parameter(NamedTuple):
     says: str
     choices: tuple[Any, ...] = ()
     """All that it may be; () where the scheme itself judges."""
+    array: bool = False
+    """It is an array, or None: encode gets those given in a dict behind x, and nothing else gets them."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,19 @@ class Scheme:
     matmul: Callable[..., Array] | None = None
     """(stored, a, **parameters) -> a times the transposed weights, where the system defines it."""
     takes: tuple[str, ...] = ("float32", "float16", "bfloat16")
-    """Dtypes of x. Others than float32 are widened before encode sees them."""
+    """Dtypes of x. Others than float32 are widened before encode sees them,"""
+    widens: bool = True
+    """but not where this is False: what is stored depends on the dtype."""
+    finite: bool = False
+    """NaN and infinities are refused: what the system does with them is not known."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Other names of parameters, as other systems call them."""
     keeps_faint: tuple[str, ...] = ()
     """Of "encode", "decode", "matmul" those to whose text for jax faint inputs are no harm, or are marked by it."""
 
     def with_defaults(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters. ValueError for one that the scheme does not have, or a value that it may not take."""
+        parameters = {self.aliases.get(name, name): _hashable(value) for name, value in parameters.items()}
         for name, value in parameters.items():
             if name not in self.parameters:
                 known = ", ".join(self.parameters) or "none"
@@ -94,10 +105,12 @@ class Scheme:
             if self.stored[name].ragged:
                 result |= {name: stored[name]} if name in stored else {}
                 continue
+            if name not in stored and self.stored[name].optional:
+                continue
             if name not in stored:
                 raise ValueError(f"{self.name} needs the array {name!r} for weights of shape {tuple(shape)}")
             array, dtype = stored[name], self.stored[name].dtype
-            if str(array.dtype) != dtype:
+            if str(array.dtype) not in dtype.split(" or "):
                 raise ValueError(f"{name} of {self.name} must be {dtype}, not {array.dtype}")
             if math.prod(array.shape) != math.prod(wanted):
                 raise ValueError(
@@ -106,3 +119,8 @@ class Scheme:
                 )
             result[name] = array.reshape(wanted)
         return result
+
+
+def _hashable(value: Any) -> Any:
+    """A parameter that is a mapping, as a tuple of its items."""
+    return tuple(sorted(value.items())) if isinstance(value, Mapping) else value
