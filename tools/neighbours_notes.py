@@ -1,0 +1,42 @@
+"""The flags of the neighbouring systems' vectors: what each one tests, or which fault of the original it shows."""
+
+from __future__ import annotations
+
+from tools.neighbours_cases.case import Case
+
+# Words in the names of rows, and the flag that they bring.
+BY_ROW = {
+    "ZeroBlock": ("zeros", "pad"),
+    "Tie": ("ties", "half_grid", "grid_127"),
+    "Subnormal": ("f32_subnormal", "f32_tiny", "f32_min_sub", "f16_subnormal", "f16_min_sub"),
+    "NotFinite": ("inf", "nan"),
+    "EqualMagnitudes": ("pm_one", "max_tie_sign", "two_valued"),
+    "Huge": ("f32_huge", "f32_1e30", "f16_max", "const_f16_max"),
+}
+NOTES = {
+    "ZeroBlock": ("zero block", "A block holds zeros alone: what the scale is, and what codes, is each system's own."),
+    "Tie": ("rounding", "Weights lie in the middle between codes: half-up, half-even and half-away differ."),
+    "Subnormal": ("flush to zero", "Weights or scales are subnormal: hardware that flushes them gives other bits."),
+    "NotFinite": ("NaN and infinity", "A block holds NaN or an infinity. Any NaN is right where one is expected."),
+    "EqualMagnitudes": ("scale", "Several weights share the largest magnitude."),
+    "Huge": ("overflow", "Weights are close to the largest number of their type."),
+    "ScaleOfAnotherRow": (
+        "scale index",
+        "Rows are no multiple of the block: the decoder takes the scale by row, of another block than the weight's.",
+    ),
+    "WideTable": (
+        "table look-up",
+        "Codes come from a table 3e-5 wide, not from the nearest level: exact zeros become code 131, 2.1e-5 of absmax.",
+    ),
+    "Found": ("search", "The system's search chose what is stored; it is only decoded."),
+}
+NOTES = {flag: dict(zip(("bug_type", "description"), words, strict=True)) for flag, words in NOTES.items()}
+
+
+def flags_of(case: Case) -> list[str]:
+    """Of one case, in the order of the alphabet."""
+    by_row = {
+        flag for flag, words in BY_ROW.items() if any(name.startswith(words) or name in words for name in case.names)
+    }
+    searched = {"Found"} if case.parameters.get("optimize") else set()
+    return sorted({*case.flags, *by_row, *case.without, *searched})
