@@ -9,12 +9,15 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools.neighbours_cases import bitsandbytes, hyper, one_system
+from tools.neighbours_cases import bitsandbytes, hyper, micro, one_system, web_rwkv
 from tools.neighbours_cases.case import Archive, Case
 
 
 def cases(folder: Path) -> Iterator[Case]:
     """All of them."""
     manifest = json.loads((folder / "manifest.json").read_text())["files"]
-    for name, questions in ((n, q) for part in (bitsandbytes, hyper, one_system) for n, q in part.ARCHIVES.items()):
-        yield from questions(Archive.load(folder, name, manifest[name]))
+    for part in (web_rwkv, bitsandbytes, micro, hyper, one_system):
+        for name, questions in part.ARCHIVES.items():
+            archive = Archive.load(folder, name, manifest[name])
+            for each in questions:
+                yield from each(archive)

@@ -108,4 +108,4 @@ def _eight_bit(archive: Archive) -> Iterator[Case]:
             yield _case(archive, "int8", "decode", path, parameters, stored, y, shape=x.shape, **more)
 
 
-ARCHIVES = {"bitsandbytes.npz": questions}
+ARCHIVES = {"bitsandbytes.npz": (questions,)}

@@ -47,7 +47,8 @@ class Case:
     path: where in the archive. shape: of the weights, for decode. names: the kinds of the rows of x. rows: how many,
     where they are independent, so that a vector may hold some of them. smaller: otherwise, a part, another each turn.
     digest: of y, where it is known by that alone. every: expected codes are those of each so-manieth row. without: flag
-    -> what a program without that fault answers.
+    -> what a program without that fault answers; faulty: what one with it answers, where expected is what is meant.
+    bound: how far a sound product may be off.
     """
 
     dialect: str
@@ -66,10 +67,14 @@ class Case:
     digest: str = ""
     flags: tuple[str, ...] = ()
     without: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    faulty: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    bound: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def answer(self, library: Any = np) -> dict[str, np.ndarray]:
         """What hifi_ref.neighbours answers, in NumPy or in jax.numpy."""
         given = {name: library.asarray(array) for name, array in self.given.items()}
+        if self.scheme.startswith("gguf."):
+            return dict(self.expected)
         if self.operation == "encode":
             return nb.encode(self.scheme, given.pop("x"), **given, **self.parameters)
         if self.operation == "decode":
@@ -94,6 +99,16 @@ class Case:
         """With the values that only a digest was known of."""
         return replace(self, expected={"y": np.asarray(answer["y"])}) if self.digest and not self.expected else self
 
+    def telling(self) -> Case:
+        """With those faults alone that these rows show."""
+        without = {
+            flag: arrays
+            for flag, arrays in self.without.items()
+            if not all(same(array, self.expected[name]).all() for name, array in arrays.items()) or len(arrays) < 2
+        }
+        flags = tuple(flag for flag in self.flags if flag not in self.without or flag in without)
+        return replace(self, without=without, flags=flags)
+
     def part(self, rows: Sequence[int]) -> Case:
         """These rows alone."""
 
@@ -107,7 +122,7 @@ class Case:
             self, given=taken(self.given), expected=taken(self.expected), rows=len(rows), digest="",
             names=[self.names[i] for i in rows] if self.names else (),
             shape=(len(rows) * self.shape[0] // self.rows, *self.shape[1:]) if self.shape else (),
-            without={flag: taken(arrays) for flag, arrays in self.without.items()},
+            without={flag: taken(arrays) for flag, arrays in self.without.items()}, smaller=None,
         )  # fmt: skip
 
 

@@ -71,4 +71,4 @@ def _case(archive: Archive, operation: str, path: str, parameters: Any, given: A
     return Case("hyper", "hyper", operation, path, parameters, given, expected, archive.header, **more)
 
 
-ARCHIVES = {"hyper.npz": questions}
+ARCHIVES = {"hyper.npz": (questions,)}

@@ -138,4 +138,4 @@ def _some_rows(case: Case, turn: int) -> Case:
     return replace(case, given={"x": x[rows]}, expected={**case.expected, "codes": codes}, every=1)
 
 
-ARCHIVES = {"other.npz": questions}
+ARCHIVES = {"other.npz": (questions,)}
