@@ -28,7 +28,7 @@ from tools.neighbours_notes import NOTES, flags_of
 TO = Path(__file__).resolve().parent.parent / "golden"
 SCHEMA, INDEX_SCHEMA = "hifi_ref.golden.neighbours/1", "hifi_ref.golden.neighbours.index/1"
 # Bytes of given and expected arrays together, a vector; there are many of hyper.
-MOST, MOST_OF = 6000, {"hyper": 1000}
+MOST, MOST_OF = 5000, {"hyper": 500}
 
 
 def written(array: np.ndarray) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from hifi_ref.neighbours import (
     web_rwkv,
 )
 from hifi_ref.neighbours.either_lane import run
+from hifi_ref.neighbours.half import narrow
 from hifi_ref.neighbours.scheme import Parameter, Scheme, StoredArray
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ def matmul(name: str, stored: Stored, a: Float[Array, "*n in"], **parameters: An
     arrays = scheme.checked(stored, (scheme.rows_of(stored, a.shape[-1], given), a.shape[-1]), given)
     watching = "matmul" not in scheme.keeps_faint
     result = run(scheme.matmul, arrays, a.reshape(-1, a.shape[-1]), watching=watching, **given)
-    return result.reshape(*a.shape[:-1], result.shape[-1])
+    result = result.reshape(*a.shape[:-1], result.shape[-1])
+    return result if result.dtype == a.dtype else narrow(result, str(a.dtype))
 
 
 def _asked(name: str, parameters: dict[str, Any]) -> tuple[Scheme, dict[str, Any], dict[str, Any] | None]:

@@ -20,6 +20,7 @@ def questions(archive: Archive) -> Iterator[Case]:
         yield from _other_shapes(archive, kind)
         yield from _nested(archive, kind)
     yield from _eight_bit(archive)
+    yield from _llm_int8(archive)
 
 
 def _case(
@@ -106,6 +107,25 @@ def _eight_bit(archive: Archive) -> Iterator[Case]:
         if f"{path}/decoded" in archive:
             y = {"y": archive[f"{path}/decoded"]}
             yield _case(archive, "int8", "decode", path, parameters, stored, y, shape=x.shape, **more)
+
+
+def _llm_int8(archive: Archive) -> Iterator[Case]:
+    names = ("codes", "row_stats", "outlier_cols")
+    for path in ("llmint8_f32_t0", "llmint8_f32_t6", "llmint8_f16_t0", "llmint8_f16_t6"):
+        x = archive[f"{path}/A"].astype(np.float32 if "f32" in path else np.float16)
+        parameters = {"threshold": float(path[-1])}
+        yield _case(archive, "llm-int8", "encode", path, parameters, {"x": x}, archive.named(path, *names))
+    path = "llmint8_mm"
+    stored = {"codes": archive[f"{path}/Wcodes"], "row_stats": archive[f"{path}/Wstats"]}
+    w = {"x": archive[f"{path}/W"].astype(np.float32)}
+    yield _case(archive, "llm-int8", "encode", path, {"threshold": 0.0}, w, stored)
+    given = stored | {"a": archive["llmint8_f32_t0/A"].astype(np.float32)}
+    z = archive[f"{path}/out_f32"]
+    # The sums in whole numbers, and the scales as the CPU's rule has them, times the right constant
+    scales = archive["llmint8_f32_t0/row_stats"][:, None] * stored["row_stats"][None]
+    meant = {"z": archive[f"{path}/i32"].astype(np.float32) * scales * np.float32(6.200012e-05)}
+    more = {"flags": ("ConstantOf127",), "without": {"ConstantOf127": meant}}
+    yield _case(archive, "llm-int8", "matmul", path, {}, given, {"z": z}, **more)
 
 
 ARCHIVES = {"bitsandbytes.npz": (questions,)}
