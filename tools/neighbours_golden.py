@@ -51,7 +51,8 @@ def vector(case: Case) -> dict[str, Any]:
     if case.bound:
         more["bound"] = all_of(case.bound)
     comment = ", ".join(case.names)
-    return {"id": id_of(said), "comment": comment, "flags": flags_of(case), **said, **more, "result": "valid"}
+    asked = {"format": case.scheme, "operation": case.operation}
+    return {"id": id_of(asked | said), "comment": comment, "flags": flags_of(case), **said, **more, "result": "valid"}
 
 
 def _narrow(case: Case) -> dict[str, np.ndarray]:
