@@ -27,6 +27,8 @@ from hifi_ref.conform.cases import (
 from hifi_ref.conform.deviations import DEVIATIONS, FLAGS
 from hifi_ref.conform.judge import Cell, judge
 from hifi_ref.conform.line_target import NoAnswerError
+from hifi_ref.conform.neighbours.run import files_of, report_of
+from hifi_ref.conform.neighbours.vectors import dialects
 from hifi_ref.conform.report import Report, Subject, cell_report
 from hifi_ref.conform.report_json import to_json
 from hifi_ref.conform.report_text import to_text
@@ -117,6 +119,12 @@ def conform(run: Run) -> Report:
         if flag not in FLAGS:
             raise VectorError(f"no deviation is called {flag!r}; there are {' '.join(FLAGS)}")
     expectations = [] if run.xfail is None else read_expectations(Path(run.xfail))
+    folder = vectors_folder() if run.vectors is None else Path(run.vectors)
+    if run.dialect in dialects(folder):
+        if run.level == 2 or run.xfail:
+            raise VectorError(f"--level=2 and --xfail are not for the dialect {run.dialect!r}")
+        files = files_of(folder, run.dialect, run.formats, run.operations, run.only)
+        return report_of(run.target, run.dialect, files, run.timeout, run.debug, run.repeated)
     date, suites = provenance.date(), suites_of(run)
     opened, not_judged = open_targets(run.target, run.timeout, run.debug)
     subjects, judged = [], []

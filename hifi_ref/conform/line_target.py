@@ -75,7 +75,7 @@ class LineTarget:
 
     def hello(self) -> str:
         """Start the program; its name and version. Raises NoAnswerError."""
-        answer = self._exchange(HELLO)
+        answer = self.exchange(HELLO)
         if answer != "ok" and not answer.startswith("ok "):
             self._stop()
             raise NoAnswerError(f"answered the greeting with {_short(answer)}, not ok")
@@ -88,7 +88,7 @@ class LineTarget:
         if self.process is None:
             self.hello()
         more = [f"{key}={value}" for key, value in context.items()]
-        answer = self._exchange(" ".join([operation, name, *map(hexed, given.values()), *more]))
+        answer = self.exchange(" ".join([operation, name, *map(hexed, given.values()), *more]))
         if answer == "no":
             raise NotOfferedError
         if answer.startswith("error"):
@@ -126,7 +126,8 @@ class LineTarget:
         os.set_blocking(self.questions.fileno(), False)
         os.set_blocking(self.answers.fileno(), False)
 
-    def _exchange(self, line: str) -> str:
+    def exchange(self, line: str) -> str:
+        """The line that answers this one, of a program that was greeted. Raises NoAnswerError."""
         try:
             return self._asked(line)
         finally:

@@ -50,7 +50,8 @@ class Failure:
 class CellReport:
     """One format, one operation. verdict: CONFORMS, NOT, XFAIL or NOT_OFFERED. counts: outcome -> cases.
 
-    deviations: flag -> acceptable cases.
+    deviations: flag -> acceptable cases. faults: flag -> right answers that show a fault which the reference has too.
+    says: flag -> what it means, of those that no other list describes.
     """
 
     format: str
@@ -63,6 +64,8 @@ class CellReport:
     diagnosis: Diagnosis | None
     failures: tuple[Failure, ...]
     deviations: dict[str, int] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
+    says: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -99,7 +102,14 @@ class Subject:
     @property
     def deviations(self) -> dict[str, list[CellReport]]:
         """The cells with acceptable deviations, by flag."""
-        return {d.flag: cells for d in DEVIATIONS if (cells := [c for c in self.cells if c.deviations.get(d.flag)])}
+        flags = dict.fromkeys([*(d.flag for d in DEVIATIONS), *(flag for c in self.cells for flag in c.deviations)])
+        return {flag: cells for flag in flags if (cells := [c for c in self.cells if c.deviations.get(flag)])}
+
+    @property
+    def faults(self) -> dict[str, list[CellReport]]:
+        """The cells that show faults of the reference, by flag."""
+        flags = dict.fromkeys(flag for cell in self.cells for flag in cell.faults)
+        return {flag: [cell for cell in self.cells if flag in cell.faults] for flag in flags}
 
 
 @dataclass(frozen=True)
@@ -170,5 +180,10 @@ def _failure(verdict: Verdict, reason: Expectation | None, place: Place | None, 
 
 def reproduce(target: str, cell: Cell, id: str, flags: Sequence[str]) -> str:
     """A command line that judges this one case."""
-    words = ["python", "-m", "hifi_ref.conform", target, f"--formats={cell.suite.layout.name}"]
-    return shlex.join([*words, f"--operations={cell.suite.operation}", *flags, f"--only={id}"])
+    return reproduced_by(target, cell.suite.layout.name, cell.suite.operation, flags, id)
+
+
+def reproduced_by(target: str, name: str, operation: str, flags: Sequence[str], id: str) -> str:
+    """The same, of a format and an operation by name."""
+    words = ["python", "-m", "hifi_ref.conform", target, f"--formats={name}"]
+    return shlex.join([*words, f"--operations={operation}", *flags, f"--only={id}"])

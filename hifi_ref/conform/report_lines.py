@@ -25,10 +25,15 @@ def cases_line(report: Report) -> str:
 def deviation_lines(subject: Subject) -> list[str]:
     """The acceptable deviations: how many cases, of which cells, and what each is."""
     says = {deviation.flag: deviation.says for deviation in DEVIATIONS}
+    says |= {flag: f"without this fault: {text}" for cell in subject.cells for flag, text in cell.says.items()}
     lines = []
     for flag, cells in subject.deviations.items():
         n = sum(cell.deviations[flag] for cell in cells)
         lines.append(f"acceptable: {flag}, {n} case{'s' * (n > 1)} of {', '.join(c.name for c in cells)}: {says[flag]}")
+    for flag, cells in subject.faults.items():
+        n = sum(cell.faults[flag] for cell in cells)
+        names = ", ".join(c.name for c in cells)
+        lines.append(f"known fault: {flag}, {n} case{'s' * (n > 1)} of {names}: {cells[0].says[flag]}")
     return lines
 
 
@@ -40,7 +45,9 @@ def verdict_line(report: Report) -> str:
             for cell in subject.cells:
                 counts.update(cell.deviations)
         flags = ", ".join(f"{flag} ({n})" for flag, n in sorted(counts.items()))
-        return f"conforms, with acceptable deviations: {flags}" if flags else "conforms"
+        shown = sorted({flag for subject in report.subjects for flag in subject.faults})
+        faults = f"; with the known faults of its system: {', '.join(shown)}" if shown else ""
+        return f"conforms, with acceptable deviations: {flags}{faults}" if flags else f"conforms{faults}"
     bad = [cell.name for subject in report.subjects for cell in subject.cells if cell.verdict == NOT]
     if not any(subject.offered for subject in report.subjects):
         return "does not conform: nothing was judged"
@@ -59,7 +66,8 @@ def matrix(subject: Subject) -> list[tuple[str, ...]]:
 def matrix_cells(subject: Subject) -> tuple[list[str], dict[str, list[CellReport | None]]]:
     """The operations of which anything is offered, and the cells of each format in their order."""
     offered = subject.offered
-    operations = [op for op in OPERATIONS if any(cell.operation == op for cell in offered)]
+    known = dict.fromkeys([*OPERATIONS, *(cell.operation for cell in offered)])
+    operations = [op for op in known if any(cell.operation == op for cell in offered)]
     cells = {(cell.format, cell.operation): cell for cell in offered}
     formats = dict.fromkeys(cell.format for cell in offered)
     return operations, {name: [cells.get((name, op)) for op in operations] for name in formats}

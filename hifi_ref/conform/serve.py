@@ -24,6 +24,7 @@ import numpy as np
 
 from hifi_ref.conform.cases import hexed
 from hifi_ref.conform.line_target import HELLO, NoAnswerError, NotOfferedError
+from hifi_ref.conform.neighbours.target import answer as neighbours_answer
 
 
 def implementation(target: str) -> Any:
@@ -84,6 +85,8 @@ def call(
 
 
 def _answer(module: Any, line: str, debug: bool) -> str:
+    if line.startswith("{"):
+        return neighbours_answer(module, line, debug)
     operation, *rest = line.split(" ")
     if line == HELLO:
         return f"ok {describe(module)}"

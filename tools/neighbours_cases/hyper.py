@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hifi_ref import neighbours as nb
 from tools.neighbours_cases.case import Archive, Case
 
 SINGLE = re.compile(r"s_b(\d+)_q(\d)([sa])_([a-z0-9]+)(_nogl)?")
@@ -34,6 +35,23 @@ def questions(archive: Archive) -> Iterator[Case]:
             parameters = _kind("5", "32", "a")
             x, stored = archive["layout_in"], archive["layout/Q"].reshape(9, 24)
             yield _case(archive, "encode", path, parameters, {"x": x}, {"bytes": stored}, rows=3)
+        elif path == "":
+            yield from _losses(archive)
+
+
+def _losses(archive: Archive) -> Iterator[Case]:
+    """What is meant, with what the original computes as its fault; in float32 sums of an order of their own."""
+    x = archive["loss_in"].astype(np.float32)
+    for name in ("b8_q4s_fp16", "b16_q2a_bf16", "b32_q8s_fp16", "b64_q4a_fp8"):
+        block_size, bits, kind, scale_type = re.fullmatch(r"b(\d+)_q(\d)([sa])_([a-z0-9]+)", name).groups()
+        parameters = _kind(bits, block_size, kind) | {"scale_type": scale_type}
+        y = nb.decode("hyper", nb.encode("hyper", x, **parameters), x.shape, **parameters)
+        losses = archive.entries[f"loss_{name}"]
+        meant, coded = (np.array(losses[key], np.float32) for key in ("within_block", "as_coded"))
+        yield _case(
+            archive, "loss", f"loss_{name}", {"block_size": int(block_size)}, {"x": x, "y": y}, {"loss": meant},
+            faulty={"LossAxis": {"loss": coded}}, bound={"loss": meant * np.float32(1e-5)},
+        )  # fmt: skip
 
 
 def _kind(bits: str, block_size: str, kind: str) -> dict[str, Any]:
@@ -45,8 +63,6 @@ def _both(archive: Archive, path: str, source: str, parameters: dict[str, Any]) 
     names = archive.entries.get(f"{source}/names", ())
     if f"{path}/bytes" not in archive:
         # Kept only as a digest of what it decodes to
-        from hifi_ref import neighbours as nb
-
         stored = nb.encode("hyper", x, **parameters)["bytes"]
     else:
         stored = archive[f"{path}/bytes"]

@@ -14,7 +14,9 @@ import numpy as np
 from hifi_ref.conform.cases import VectorError
 
 SCHEMA = "hifi_ref.golden.neighbours/1"
-OPERATIONS = ("encode", "decode", "matmul")
+OPERATIONS = ("encode", "decode", "matmul", "loss")
+# What an answer that is no dict of arrays by name is called
+ANSWERS = {"decode": "y", "matmul": "z", "loss": "loss"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,9 @@ class Vector:
     """One question and its answer, arrays by name.
 
     given: x for encode, what is stored for decode, that and a for matmul. expected: what is stored, y, or z. shape: of
-    the weights, for decode. without: flag of a fault -> what an implementation answers that does not share it.
+    the weights, for decode. without: flag of a fault of the system -> what an implementation answers that does not
+    share it; arrays that are not in there may hold anything. faulty: flag -> what one answers that has the fault.
+    bound: how far a sound answer may be off.
     """
 
     id: str
@@ -33,6 +37,8 @@ class Vector:
     expected: Mapping[str, np.ndarray]
     shape: tuple[int, ...] = ()
     without: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    faulty: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    bound: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,14 +86,17 @@ def read_file(path: Path) -> VectorFile:
 
 
 def _vector(test: Mapping[str, Any]) -> Vector:
-    without = {flag: _arrays(arrays) for flag, arrays in test.get("without", {}).items()}
+    without, faulty = (
+        {flag: arrays_of(arrays) for flag, arrays in test.get(kind, {}).items()} for kind in ("without", "faulty")
+    )
     return Vector(
-        test["id"], test["comment"], tuple(test["flags"]), test["parameters"], _arrays(test["given"]),
-        _arrays(test["expected"]), tuple(test.get("shape", ())), without,
+        test["id"], test["comment"], tuple(test["flags"]), test["parameters"], arrays_of(test["given"]),
+        arrays_of(test["expected"]), tuple(test.get("shape", ())), without, faulty, arrays_of(test.get("bound", {})),
     )  # fmt: skip
 
 
-def _arrays(written: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def arrays_of(written: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Of each name. Raises as array_of."""
     return {name: array_of(each) for name, each in written.items()}
 
 
@@ -95,6 +104,11 @@ def array_of(written: Mapping[str, Any]) -> np.ndarray:
     """An array from its dtype, shape and hexadecimal bytes, little-endian. Raises KeyError, TypeError, ValueError."""
     dtype = np.dtype(ml_dtypes.bfloat16 if written["dtype"] == "bfloat16" else written["dtype"])
     return np.frombuffer(bytes.fromhex(written["bytes"]), dtype).reshape(written["shape"])
+
+
+def written(array: np.ndarray) -> dict[str, Any]:
+    """The inverse of array_of."""
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "bytes": np.ascontiguousarray(array).tobytes().hex()}
 
 
 def _is_ours(path: Path) -> bool:

@@ -1,0 +1,120 @@
+"""The outcome of each vector of a neighbouring system, and of each cell: one scheme, one operation.
+
+What is expected are the system's own bits, faults included. Where a vector shows one, an answer without it is also
+acceptable; where a vector was made of the faults of a fork, what is expected is what is meant.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from hifi_ref.conform.judge import ACCEPTABLE, BOUND, DIFFERS, EXACT, FAILED, NO_ANSWER, PATIENCE
+from hifi_ref.conform.line_target import LineTarget, NoAnswerError, NotOfferedError
+from hifi_ref.conform.neighbours.target import ask
+from hifi_ref.conform.neighbours.vectors import Vector, VectorFile
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """observed: None without an answer. flag: of the fault that is shown, or shown not to be there."""
+
+    vector: Vector
+    outcome: str
+    observed: Arrays | None = None
+    detail: str = ""
+    flag: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """All verdicts of one file."""
+
+    file: VectorFile
+    verdicts: tuple[Verdict, ...]
+    declined: int = 0
+    not_asked: int = 0
+
+    @property
+    def counts(self) -> Counter[str]:
+        return Counter(verdict.outcome for verdict in self.verdicts)
+
+    @property
+    def failures(self) -> list[Verdict]:
+        return [verdict for verdict in self.verdicts if verdict.outcome in FAILED]
+
+    def flags(self, outcome: str) -> dict[str, int]:
+        """How many verdicts of this outcome have each flag."""
+        return dict(sorted(Counter(v.flag for v in self.verdicts if v.outcome == outcome and v.flag).items()))
+
+
+def judge_file(target: LineTarget, file: VectorFile) -> Cell:
+    """Ask every vector of a file."""
+    verdicts, declined, patience = [], 0, PATIENCE
+    for i, vector in enumerate(file.vectors):
+        try:
+            verdicts.append(compare(vector, ask(target, file.operation, file.scheme, vector)))
+        except NotOfferedError:
+            declined += 1
+        except NoAnswerError as error:
+            verdicts.append(Verdict(vector, NO_ANSWER, detail=str(error)))
+            patience -= error.ended
+            if not patience:
+                return Cell(file, tuple(verdicts), declined, len(file.vectors) - i - 1)
+    return Cell(file, tuple(verdicts), declined)
+
+
+def compare(vector: Vector, observed: Arrays) -> Verdict:
+    """One answer against what is expected."""
+    for name, expected in vector.expected.items():
+        if name not in observed:
+            return Verdict(vector, NO_ANSWER, detail=f"answered {', '.join(observed) or 'nothing'}, and no {name}")
+        if observed[name].size != expected.size:
+            sizes = f"{observed[name].size} values of {name}, not {expected.size}"
+            return Verdict(vector, NO_ANSWER, detail=f"answered {sizes}")
+    if agrees(observed, vector.expected):
+        return Verdict(vector, EXACT, observed, flag=next(iter(vector.without), ""))
+    if vector.bound and within(observed, vector.expected, vector.bound):
+        return Verdict(vector, BOUND, observed)
+    for flag, arrays in vector.without.items():
+        if agrees(observed, arrays):
+            return Verdict(vector, ACCEPTABLE, observed, flag=flag)
+    for flag, arrays in vector.faulty.items():
+        if agrees(observed, arrays) or (vector.bound and within(observed, arrays, vector.bound)):
+            return Verdict(vector, DIFFERS, observed, flag=flag)
+    return Verdict(vector, DIFFERS, observed)
+
+
+def agrees(observed: Arrays, expected: Arrays) -> bool:
+    """Whether all expected arrays hold the observed values, bit for bit; NaN is as good as NaN."""
+    return all(name in observed and not different(observed[name], array).any() for name, array in expected.items())
+
+
+def within(observed: Arrays, expected: Arrays, bound: Arrays) -> bool:
+    """Whether no value is farther off than its bound; NaN where NaN is expected."""
+    for name, array in expected.items():
+        got = observed[name].astype(np.float64).reshape(array.shape)
+        near = np.abs(got - array) <= bound[name].reshape(array.shape)
+        if not (near | (np.isnan(got) & np.isnan(array))).all():
+            return False
+    return True
+
+
+def different(observed: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """bool[n]: where values differ. Of another dtype they must be the same numbers."""
+    observed, expected = observed.reshape(-1), expected.reshape(-1)
+    if observed.size != expected.size:
+        return np.ones(expected.size, bool)
+    if observed.dtype != expected.dtype or expected.dtype.kind not in "fV":
+        wide = [v.astype(np.float64) if v.dtype.kind in "fV" else v for v in (observed, expected)]
+        unequal = (wide[0] != wide[1]) & ~((wide[0] != wide[0]) & (wide[1] != wide[1]))
+        negative = [np.signbit(v) if v.dtype.kind == "f" else v < 0 for v in wide]
+        return unequal | (negative[0] != negative[1]) & (wide[0] == 0)
+    as_bits = f"u{expected.dtype.itemsize}"
+    nan = (observed != observed) & (expected != expected)
+    return (observed.view(as_bits) != expected.view(as_bits)) & ~nan
