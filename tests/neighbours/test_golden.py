@@ -30,7 +30,7 @@ MOST = 6_000_000
 def answer(f, vector, given, parameters):
     given = dict(given)
     if f.operation == "loss":
-        return {"loss": np.float32(hyper.loss(given["x"], given["y"], **parameters))}
+        return {"loss": np.array(hyper.loss(given["x"], given["y"], **parameters), np.float32)}
     if f.operation == "encode":
         return nb.encode(f.scheme, given.pop("x"), **given, **parameters)
     if f.operation == "decode":

@@ -59,7 +59,6 @@ def _other_shapes(archive: Archive, kind: str) -> Iterator[Case]:
             parameters = {"block_size": 64, "rule": "cpu-avx512"}
             more = {"flags": ("ScaleOfAnotherRow",), "without": {"ScaleOfAnotherRow": meant}}
             yield _case(archive, kind, "decode", path, parameters, stored, {"y": y}, shape=x.shape, **more)
-            yield _case(archive, kind, "decode", path, {"block_size": 64}, stored, meant, shape=x.shape)
         elif half is None:
             yield _case(archive, kind, "decode", path, {"block_size": 64}, stored, {"y": y}, shape=x.shape)
 

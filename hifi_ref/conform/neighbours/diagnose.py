@@ -58,7 +58,9 @@ def _is_answer(cell: Cell, verdict: Verdict, other: dict[str, object]) -> bool:
             answer = {"z": nb.matmul(cell.file.scheme, given, given.pop("a"), **parameters)}
     except (ValueError, NotImplementedError):
         return False
-    return agrees(verdict.observed, {name: answer[name] for name in verdict.vector.expected if name in answer})
+    if not verdict.vector.expected.keys() <= answer.keys():
+        return False
+    return agrees(verdict.observed, {name: answer[name] for name in verdict.vector.expected})
 
 
 def _arrays(verdict: Verdict) -> Iterator[tuple[np.ndarray, np.ndarray]]:
