@@ -1,6 +1,6 @@
 """MLX as a target: run where it and hifi_ref are installed, in this folder:
 
-    python -m hifi_ref.conform python:neighbours_mlx --dialect=mlx
+python -m hifi_ref.conform python:neighbours_mlx --dialect=mlx
 """
 
 from importlib.metadata import version

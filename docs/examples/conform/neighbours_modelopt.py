@@ -1,6 +1,6 @@
 """NVIDIA's ModelOpt as a target: run where it and hifi_ref are installed, in this folder:
 
-    python -m hifi_ref.conform python:neighbours_modelopt --dialect=modelopt
+python -m hifi_ref.conform python:neighbours_modelopt --dialect=modelopt
 """
 
 from importlib.metadata import version

@@ -1,6 +1,6 @@
 """torchao's MX and NVFP4 formats as a target: run where it and hifi_ref are installed, in this folder:
 
-    python -m hifi_ref.conform python:neighbours_torchao --dialect=torchao
+python -m hifi_ref.conform python:neighbours_torchao --dialect=torchao
 """
 
 from importlib.metadata import version
