@@ -111,7 +111,7 @@ def _refuse_three_bits(bits: int) -> None:
         raise ValueError(f"gptq: version 1 of {bits} bits has no measured definition; version 2 has")
 
 
-def _shapes(shape: Shape, bits: int, group_size: int, version: Any) -> dict[str, Shape]:
+def _shapes(shape: Shape, bits: int, group_size: int, version: Any, **_: Any) -> dict[str, Shape]:
     outputs, inputs = matrix(shape, "gptq")
     groups = inputs // group_of(inputs, group_size, "gptq")
     if inputs * bits % 32 or outputs * bits % 32:

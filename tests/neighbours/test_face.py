@@ -13,15 +13,16 @@ X = np.linspace(-2, 2, 256, dtype=np.float32).reshape(2, 128)
 @pytest.mark.parametrize("name", [name for name, scheme in nb.SCHEMES.items() if scheme.encode])
 def test_what_a_scheme_says_of_its_arrays_is_so(name):
     scheme = nb.SCHEMES[name]
-    stored = nb.encode(name, X)
-    shapes = scheme.shapes(X.shape, **scheme.with_defaults({}))
-    assert set(stored) == set(shapes)
+    x = np.tile(X, (4, 1))
+    stored = nb.encode(name, x)
+    shapes = scheme.shapes(x.shape, **scheme.with_defaults({}))
+    assert {key for key in shapes if not scheme.stored[key].optional} <= set(stored) <= set(shapes)
     for key, array in stored.items():
-        assert array.dtype == scheme.stored[key].dtype
+        assert array.dtype.name in scheme.stored[key].dtype.split(" or ")
         assert array.shape == tuple(shapes[key]) or scheme.stored[key].ragged
-    y = nb.decode(name, stored, shape=X.shape)
-    assert y.dtype == np.float32 and y.shape == X.shape
-    assert np.abs(y - X).max() < 0.4
+    y = nb.decode(name, stored, shape=x.shape)
+    assert y.dtype == np.float32 and y.shape == x.shape
+    assert np.abs(y - x).max() < 0.4
     assert scheme.bits_per_weight() > 0 and scheme.source and scheme.version
 
 

@@ -110,7 +110,7 @@ class Case:
         without = {
             flag: arrays
             for flag, arrays in self.without.items()
-            if not all(same(array, self.expected[name]).all() for name, array in arrays.items()) or len(arrays) < 2
+            if not all(same(array, self.expected[name]).all() for name, array in arrays.items())
         }
         flags = tuple(flag for flag in self.flags if flag not in self.without or flag in without)
         return replace(self, without=without, flags=flags)

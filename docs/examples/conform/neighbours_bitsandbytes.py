@@ -1,6 +1,8 @@
 """bitsandbytes as a target, on its CPU back end: run where it and hifi_ref are installed, in this folder:
 
-python -m hifi_ref.conform python:neighbours_bitsandbytes --dialect=bitsandbytes
+    python -m hifi_ref.conform python:neighbours_bitsandbytes --dialect=bitsandbytes
+
+Its verdict stands in docs/conformance/neighbours.
 """
 
 import bitsandbytes

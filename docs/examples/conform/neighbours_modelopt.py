@@ -1,6 +1,8 @@
 """NVIDIA's ModelOpt as a target: run where it and hifi_ref are installed, in this folder:
 
-python -m hifi_ref.conform python:neighbours_modelopt --dialect=modelopt
+    python -m hifi_ref.conform python:neighbours_modelopt --dialect=modelopt
+
+Its verdict stands in docs/conformance/neighbours.
 """
 
 from importlib.metadata import version

@@ -1,6 +1,8 @@
 """torchao's MX and NVFP4 formats as a target: run where it and hifi_ref are installed, in this folder:
 
-python -m hifi_ref.conform python:neighbours_torchao --dialect=torchao
+    python -m hifi_ref.conform python:neighbours_torchao --dialect=torchao
+
+Its verdict stands in docs/conformance/neighbours.
 """
 
 from importlib.metadata import version
