@@ -35,7 +35,7 @@ def encode(f: Format, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
         def part(i: int) -> None:
             out[:, i : i + step] = work(x[:, i : i + step], None)
 
-        _each(part, range(0, x.shape[1], step))
+        each(part, range(0, x.shape[1], step))
         return out
     weights = np.ascontiguousarray(weights).reshape(-1, f.block_size)
     out = np.empty((*x.shape[:2], f.type_size), np.uint8)
@@ -44,7 +44,7 @@ def encode(f: Format, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     def rows(i: int) -> None:
         out[i : i + step] = work(x[i : i + step], weights)
 
-    _each(rows, range(0, len(x), step))
+    each(rows, range(0, len(x), step))
     return out
 
 
@@ -58,7 +58,7 @@ def decode(f: Format, blocks: np.ndarray, out: np.ndarray) -> None:
         values = f.decode(blocks[i : i + step])
         flat[i * f.block_size : i * f.block_size + values.size] = values.reshape(-1)
 
-    _each(part, range(0, len(blocks), step))
+    each(part, range(0, len(blocks), step))
 
 
 def dot(f: Format, partner: Format, w: np.ndarray, a: np.ndarray) -> np.ndarray:
@@ -73,11 +73,11 @@ def dot(f: Format, partner: Format, w: np.ndarray, a: np.ndarray) -> np.ndarray:
     def rows(i: int) -> None:
         out[i : i + step] = work(w[i : i + step], a)
 
-    _each(rows, range(0, len(w), step))
+    each(rows, range(0, len(w), step))
     return out
 
 
-def _each(part: Callable[[int], None], starts: range) -> None:
+def each(part: Callable[[int], None], starts: range) -> None:
     """Run part for every start, on as many threads as there are cores."""
 
     def checked(start: int) -> None:

@@ -7,4 +7,5 @@ kept              the tensors that it never quantizes
 rows              what takes the place of a type whose blocks do not fill a row
 hifi              the rules of the HIFI fork's file types
 roadmaps          the mixes that the fork's roadmaps planned, and it did not follow
+web_rwkv          the mixture that web-rwkv's fork plans, with sizes
 """

@@ -11,7 +11,7 @@
 >>> nb.SCHEMES["bitsandbytes.nf4"].bits_per_weight(block_size=64)
 4.5
 
-NumPy arrays in, NumPy out; jax arrays in, jax out, inside ``jax.jit`` too, with the same bits (see either_lane.py).
+NumPy arrays in, NumPy out; jax arrays in, jax out, inside ``jax.jit`` too, with the same bits (run.py says how).
 
 A system's file ends in a tuple ``SCHEMES`` of ``Scheme``s (scheme.py), and stands in ``_SYSTEMS`` below. Its functions
 are plain array code over either library, in the arithmetic of ``hifi_ref.exact``: ``encode(x, **parameters)`` with x
@@ -40,6 +40,7 @@ from hifi_ref.neighbours import (
     mlx_affine,
     mx,
     nvfp4,
+    pieces,
     web_rwkv,
 )
 from hifi_ref.neighbours.either_lane import run
@@ -85,6 +86,9 @@ def encode(name: str, x: Float[Array, "*shape"], **parameters: Any) -> dict[str,
     if x.ndim == 0 or x.size == 0:
         raise ValueError(f"x must hold at least one weight, on one axis or more, not have shape {x.shape}")
     scheme.shapes(x.shape, **given)
+    rows = 0 if exact.is_jax(x) or arrays else pieces.rows_a_piece(scheme, x.shape, given)
+    if rows:
+        return pieces.encode(scheme, x, rows, given)
     operands = (x,) if arrays is None else (x, arrays)
     result = run(scheme.encode, *operands, watching="encode" not in scheme.keeps_faint, **given)
     return _cut(scheme, result)
@@ -110,6 +114,9 @@ def decode(name: str, stored: Stored, shape: Shape, **parameters: Any) -> Float3
     scheme, given, _ = _asked(name, parameters)
     shape = tuple(int(n) for n in shape)
     arrays = scheme.checked(stored, shape, given)
+    rows = 0 if any(map(exact.is_jax, arrays.values())) else pieces.rows_a_piece(scheme, shape, given)
+    if rows:
+        return pieces.decode(scheme, arrays, shape, rows, given)
     return run(scheme.decode, arrays, watching="decode" not in scheme.keeps_faint, shape=shape, **given)
 
 

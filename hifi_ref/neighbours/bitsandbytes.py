@@ -40,7 +40,7 @@ import numpy as np
 from hifi_ref import exact
 from hifi_ref.formats.codebooks import take
 from hifi_ref.neighbours import bitsandbytes_8bit as eight_bit
-from hifi_ref.neighbours.packing import blocks_of, in_blocks, join_pairs, split_pairs
+from hifi_ref.neighbours.packing import blocks_of, in_blocks, join_pairs, values_of_pairs
 from hifi_ref.neighbours.scheme import Parameter, Scheme, StoredArray
 
 if TYPE_CHECKING:
@@ -145,8 +145,7 @@ def decode(stored: Stored, shape: Shape, kind: str, block_size: int, rule: str, 
         inner = {"codes": codes, "absmax": stored["absmax2"]}
         absmax = eight_bit.decode(inner, codes.shape, nested_block_size, rule="cpu") + stored["offset"]
     # VALUES
-    codes = split_pairs(stored["codes"].reshape(-1), count, even_is_high=True)
-    values = take(LEVELS[kind], codes)
+    values = values_of_pairs(LEVELS[kind], stored["codes"].reshape(-1), count, even_is_high=True)
     if rule == "cpu-avx512" and shape[-1] % 16 == 0 and block_size >= 16:
         of_weight = _scale_by_row(shape, block_size)
         absmax = exact.library(absmax).take(absmax, of_weight, axis=0)
@@ -169,6 +168,10 @@ def _shapes(shape: Shape, block_size: int, nested: bool, nested_block_size: int,
     if not nested:
         return codes | {"absmax": (blocks,)}
     return codes | {"absmax_codes": (blocks,), "absmax2": (blocks_of(blocks, nested_block_size),), "offset": (1,)}
+
+
+def _rows_apart(length: int, block_size: int, nested: bool, rule: str, **_: Any) -> bool:
+    return not nested and length % block_size == 0 and length % 2 == 0 and rule != "cpu-avx512"
 
 
 def _bits(block_size: int, nested: bool, nested_block_size: int, **_: Any) -> float:
@@ -198,6 +201,7 @@ def _scheme(kind: str) -> Scheme:
         encode=functools.partial(encode, kind=kind),
         decode=functools.partial(decode, kind=kind),
         bits=_bits,
+        rows_apart=_rows_apart,
     )
 
 

@@ -175,5 +175,6 @@ SCHEMES = (
         encode=encode,
         decode=decode,
         bits=lambda block_size, **_: 8 + 32 / block_size,
+        rows_apart=lambda length, block_size, **_: length % block_size == 0,
     ),
 )

@@ -51,7 +51,7 @@ import numpy as np
 from hifi_ref import exact
 from hifi_ref.formats.mxfp4 import floor_log2
 from hifi_ref.neighbours import small_floats
-from hifi_ref.neighbours.packing import join_pairs, split_pairs
+from hifi_ref.neighbours.packing import join_pairs, values_of_pairs
 from hifi_ref.neighbours.scheme import Parameter, Scheme, StoredArray
 from hifi_ref.neighbours.small_floats import E2M1, E2M3, E3M2, E4M3, E5M2, INT8, SmallFloat
 
@@ -218,6 +218,9 @@ def decode(stored: Stored, shape: Shape, kind: SmallFloat, rule: str, writer: st
     if kind is INT8 and "microxcaling" in (rule, writer):
         values = exact.library(values).where(values == -2, np.float32(-0.0), values)
     scale = stored["scale"].reshape(-1, 1)
+    if not exact.is_jax(scale):
+        return (values * small_floats.widen_e8m0(scale)).reshape(shape)
+    # The same without subnormal operands
     scaled = small_floats.times_power(values, exact.i32(scale) - 127)
     return exact.library(scale).where(scale == 255, np.float32(np.nan), scaled).reshape(shape)
 
@@ -228,7 +231,7 @@ def elements(codes: UInt8[Array, "*n bytes"], kind: SmallFloat) -> Float32[Array
     if kind is INT8:
         return exact.f32(flat.view(np.int8)) * np.float32(2.0**-6)
     if kind is E2M1:
-        flat = split_pairs(flat, 2 * flat.shape[0], even_is_high=False)
+        return values_of_pairs(small_floats.values(E2M1), flat, 2 * flat.shape[0], even_is_high=False)
     return small_floats.widen(kind, flat)
 
 
@@ -285,6 +288,7 @@ def _scheme(name: str, kind: SmallFloat) -> Scheme:
         bits=lambda **_: bits + 0.25,
         matmul=given(matmul, kind=kind),
         keeps_faint=("encode", "decode", "matmul"),
+        rows_apart=lambda *_, **__: True,
     )
 
 

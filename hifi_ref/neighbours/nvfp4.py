@@ -34,7 +34,7 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.neighbours import small_floats
-from hifi_ref.neighbours.packing import join_pairs, split_pairs
+from hifi_ref.neighbours.packing import join_pairs, values_of_pairs
 from hifi_ref.neighbours.scheme import Parameter, Scheme, StoredArray
 from hifi_ref.neighbours.small_floats import E2M1, E4M3
 
@@ -126,7 +126,7 @@ def decode(stored: Stored, shape: Shape, writer: str) -> Float32[Array, "*n row"
 
 def elements(codes: UInt8[Array, "half"]) -> Float32[Array, "n"]:
     """The values of the codes, unscaled."""
-    return small_floats.widen(E2M1, split_pairs(codes, 2 * codes.shape[0], even_is_high=False))
+    return values_of_pairs(small_floats.values(E2M1), codes, 2 * codes.shape[0], even_is_high=False)
 
 
 def matmul(stored: Stored, a: Float32[Array, "n row"], writer: str) -> Float32[Array, "n out"]:
@@ -187,5 +187,6 @@ SCHEMES = (
         decode=decode,
         bits=lambda **_: 4.5,
         matmul=matmul,
+        rows_apart=lambda _, writer: writer not in TWO_LEVELS,
     ),
 )

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref import exact
+from hifi_ref.formats.codebooks import take
 
 if TYPE_CHECKING:
-    from jaxtyping import Integer, Shaped, UInt8
+    from jaxtyping import Float32, Integer, Shaped, UInt8
 
     from hifi_ref.exact import Array
 
@@ -46,3 +47,12 @@ def split_pairs(packed: UInt8[Array, "half"], count: int, even_is_high: bool) ->
     high, low = packed >> np.uint8(4), packed & np.uint8(15)
     pair = (high, low) if even_is_high else (low, high)
     return exact.library(packed).stack(pair, axis=-1).reshape(-1)[:count]
+
+
+def values_of_pairs(
+    values: Float32[np.ndarray, "16"], packed: UInt8[Array, "half"], count: int, even_is_high: bool
+) -> Float32[Array, "n"]:
+    """What the first ``count`` codes stand for: a byte is looked up once, for both."""
+    high, low = values.repeat(16), np.tile(values, 16)
+    pairs = np.stack((high, low) if even_is_high else (low, high), axis=-1)
+    return take(pairs, packed).reshape(-1)[:count]

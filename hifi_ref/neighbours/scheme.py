@@ -72,6 +72,8 @@ class Scheme:
     """Other names of parameters, as other systems call them."""
     keeps_faint: tuple[str, ...] = ()
     """Of "encode", "decode", "matmul" those to whose text for jax faint inputs are no harm, or are marked by it."""
+    rows_apart: Callable[..., bool] = lambda length, **parameters: False
+    """(length of a row, **parameters) -> whether rows are stored as if each were alone, one array after the other."""
 
     def with_defaults(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters. ValueError for one that the scheme does not have, or a value that it may not take."""

@@ -35,9 +35,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hifi_ref import exact
-from hifi_ref.formats.codebooks import take
 from hifi_ref.neighbours.bitsandbytes import NF4
-from hifi_ref.neighbours.packing import blocks_of, in_blocks, join_pairs, split_pairs
+from hifi_ref.neighbours.packing import blocks_of, in_blocks, join_pairs, values_of_pairs
 from hifi_ref.neighbours.scheme import Parameter, Scheme, StoredArray
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ def decode_levels(stored: Stored, shape: Shape, kind: str, **_: Any) -> Float32[
 
 
 def _levels(stored: Stored, count: int, kind: str) -> Float32[Array, "n"]:
-    return take(LEVELS[kind], split_pairs(stored["codes"].reshape(-1), count, even_is_high=False))
+    return values_of_pairs(LEVELS[kind], stored["codes"].reshape(-1), count, even_is_high=False)
 
 
 def matmul_int8(stored: Stored, a: Float32[Array, "n row"], kernel: str, **_: Any) -> Float32[Array, "n out"]:
@@ -204,6 +203,7 @@ INT8 = Scheme(
     bits=lambda **_: 8.25,
     matmul=matmul_int8,
     keeps_faint=("encode", "decode"),
+    rows_apart=lambda length, **_: length % INT8_BLOCK == 0,
 )
 
 
@@ -223,6 +223,7 @@ def _of_levels(kind: str) -> Scheme:
         bits=lambda **_: 4.25,
         matmul=functools.partial(matmul_levels, kind=kind),
         keeps_faint=("encode", "decode"),
+        rows_apart=lambda length, **_: length % LEVELS_BLOCK == 0,
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hifi_ref import neighbours as nb
+from hifi_ref.neighbours import pieces
 
 X = np.linspace(-2, 2, 256, dtype=np.float32).reshape(2, 128)
 
@@ -78,3 +79,21 @@ def test_products():
     refused("must hold", nb.matmul, "mx.fp4_e2m1", stored, X[:, :96])
     refused("has no product of its own", nb.matmul, "bitsandbytes.int8", nb.encode("bitsandbytes.int8", X), X)
     assert nb.matmul("mx.fp4_e2m1", stored, X[None, :1]).shape == (1, 1, 2)
+
+
+def test_pieces_give_what_the_whole_gives():
+    """Rows that are apart, on several threads; and shapes of three axes."""
+    x = np.random.default_rng(1).standard_normal((3, 160, 384)).astype(np.float32)
+    cases = {"bitsandbytes.nf4": {}, "bitsandbytes.int8": {"block_size": 128}, "nvfp4": {"writer": "mlx"}}
+    for name, given in (cases | {"mx.fp4_e2m1": {}, "web-rwkv.int8": {}, "web-rwkv.sf4": {}}).items():
+        scheme = nb.SCHEMES[name]
+        whole, parameters = scheme.encode(x, **scheme.with_defaults(given)), scheme.with_defaults(given)
+        assert pieces.rows_a_piece(scheme, x.shape, parameters)
+        stored = nb.encode(name, x, **given)
+        for key, array in whole.items():
+            np.testing.assert_array_equal(stored[key], array)
+            assert stored[key].dtype == array.dtype and stored[key].shape == array.shape
+        y = nb.decode(name, stored, shape=x.shape, **given)
+        np.testing.assert_array_equal(y, scheme.decode(whole, x.shape, **parameters))
+    nested = nb.SCHEMES["bitsandbytes.nf4"].with_defaults({"nested": True})
+    assert not pieces.rows_a_piece(nb.SCHEMES["bitsandbytes.nf4"], x.shape, nested)
