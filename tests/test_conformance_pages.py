@@ -111,6 +111,6 @@ def test_what_was_written_has_this_shape() -> None:
     assert all(f"- {one.title}: {one.why}\n" in reasons for one in NOT_JUDGED)
     rows = table_text("", found, []).strip()
     assert rows in table()
-    assert {path.stem for path in (DOCS / "conformance").iterdir()} == {page.file for page in found}
+    assert {path.stem for path in (DOCS / "conformance").glob("*.md")} == {page.file for page in found}
     assert {page.title.partition(": ")[0] for page in found} == {one.title.partition(": ")[0] for one in JUDGED}
     assert heading([]).split("\n\n")[1] in table()

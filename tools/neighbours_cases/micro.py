@@ -85,10 +85,17 @@ def nvfp4(archive: Archive) -> Iterator[Case]:
             names = [n for n in ("tensor_scale", "scale", "codes") if f"{path}/{n}" in archive]
             stored, parameters = archive.named(path, *names), {"writer": writer}
             dialect = writer.partition("-")[0]
-            yield Case(dialect, "nvfp4", "encode", path, parameters, {"x": x}, stored, archive.header)
+            lost = np.isnan(stored.get("tensor_scale", np.zeros(1))).any()
+            more = {"smaller": _without_codes} if lost else {}
+            yield Case(dialect, "nvfp4", "encode", path, parameters, {"x": x}, stored, archive.header, **more)
             if f"{path}/decoded" in archive:
                 y = {"y": archive[f"{path}/decoded"]}
                 yield Case(dialect, "nvfp4", "decode", path, parameters, stored, y, archive.header, shape=x.shape)
+
+
+def _without_codes(case: Case, turn: int) -> Case:
+    """Under a NaN tensor scale codes follow from a NaN's sign, which is the processor's choice."""
+    return replace(case, expected={name: array for name, array in case.expected.items() if name != "codes"})
 
 
 def mlx(archive: Archive) -> Iterator[Case]:
