@@ -59,7 +59,9 @@ def encode(x: Float[Array, "out in"], *, bits: int, group_size: int) -> dict[str
     # CODES
     stored_scale = exact.round_f16(scale)
     shifted = kept(on_grid + kept(exact.mul(zero, scale)))
-    q = lib.round(kept(exact.div(shifted, stored_scale))).astype(np.int32) & np.int32(15)
+    q = lib.round(kept(exact.div(shifted, stored_scale)))
+    # Where the range or the stored scale left the numbers there are
+    q = lib.where(lib.abs(q) < np.float32(2.0**31), q, np.float32(0)).astype(np.int32) & np.int32(15)
     return {
         "qweight": _packed(q.reshape(x.shape).T),
         "qzeros": _packed(zero[..., 0].T.astype(np.int32)),

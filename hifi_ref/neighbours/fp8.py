@@ -82,7 +82,9 @@ def _quantized(
         inverse = (ceil_log2(inverse) + np.int32(127)).astype(np.uint8)
         # 254 - byte stands for the inverse
         scale = small_floats.widen_e8m0(np.uint8(254) - inverse)
-    return small_floats.narrow(E4M3, exact.mul(tiles, scale[:, :, None, None])), inverse
+    scaled = exact.mul(tiles, scale[:, :, None, None])
+    # 0 times an infinite scale, which a tile of subnormal weights has
+    return small_floats.narrow(E4M3, lib.where(scaled == scaled, scaled, np.float32(np.nan))), inverse
 
 
 def ceil_log2(x: Float32[Array, "*n"]) -> Int32[Array, "*n"]:
@@ -103,7 +105,10 @@ _LOST = _lost_units()
 
 
 def _widened(scale_inv: Num[Array, "*n"]) -> Float32[Array, "*n"]:
-    return scale_inv if str(scale_inv.dtype) == "float32" else small_floats.widen_e8m0(scale_inv)
+    if str(scale_inv.dtype) == "float32":
+        return scale_inv
+    # Of byte 0 a subnormal number
+    return exact.watched_input(small_floats.widen_e8m0(scale_inv), exact.FAINT)
 
 
 def _of_blocks(shape: Shape, block_size: int, **_: Any) -> dict[str, Shape]:

@@ -26,6 +26,7 @@ Reference: gptqmodel 7.7.0, pack_original.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,7 +59,8 @@ def encode(
     scale, zero = _grid(w, most, arrays)
     shift = exact.mul(scale, zero)[..., None]
     q = lib.clip(lib.round(exact.div(w + shift, scale[..., None])), np.float32(0), most)
-    q = q.reshape(x.shape).astype(np.uint32)
+    # NaN where a range is larger than the largest number
+    q = lib.where(q == q, q, np.float32(0)).reshape(x.shape).astype(np.uint32)
     stored = {"qweight": bit_stream.pack(q, bits).astype(np.int32).T, "scales": narrow(scale, "float16").T}
     zeros = bit_stream.pack(zero.T.astype(np.uint32), bits)
     of_version = {1: zeros - ONES[bits] if bits in ONES else None, 2: zeros}
@@ -81,13 +83,21 @@ def _grid(w: Float32[Array, "out groups g"], most: np.float32, arrays: Mapping[s
     """The scales and whole zero points, [out, groups]."""
     lib = exact.library(w)
     if arrays:
-        return tuple(arrays[name].astype(np.float32).reshape(w.shape[:2]) for name in ("scale", "zero"))
+        return _given(arrays, "scale", w.shape[:2]), _given(arrays, "zero", w.shape[:2])
     low, high = extremes(w, axis=-1)
     low, high = lib.minimum(low, np.float32(0)), lib.maximum(high, np.float32(0))
     empty = (low == 0) & (high == 0)
     low, high = lib.where(empty, np.float32(-1), low), lib.where(empty, np.float32(1), high)
     scale = exact.div(high - low, most)
     return scale, lib.round(exact.div(-low, scale))
+
+
+def _given(arrays: Mapping[str, Array], name: str, shape: Shape) -> Float32[Array, "out groups"]:
+    if name not in arrays:
+        raise ValueError(f"gptq: scale and zero are given together, and there is no {name}")
+    if arrays[name].size != math.prod(shape):
+        raise ValueError(f"gptq: {name} must hold {math.prod(shape)} values, [out, groups], not {arrays[name].size}")
+    return arrays[name].astype(np.float32).reshape(shape)
 
 
 def _zeros(stored: Stored, bits: int, version: Any) -> Int32[Array, "groups words"]:

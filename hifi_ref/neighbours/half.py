@@ -26,7 +26,10 @@ def widen(x: Float[Array, "*n"]) -> Float32[Array, "*n"]:
     if str(x.dtype) == "float32":
         return x
     bits = _recast(x, np.uint16)
-    return exact.widen_f16(bits) if str(x.dtype) == "float16" else exact.widen_bf16(bits)
+    if str(x.dtype) == "float16":
+        return exact.widen_f16(bits)
+    # A subnormal number of float32 too
+    return exact.watched_input(exact.widen_bf16(bits), exact.FAINT)
 
 
 def narrow(x: Float32[Array, "*n"], dtype: str) -> Float[Array, "*n"]:

@@ -201,7 +201,10 @@ def _read_scale(raw: UInt8[Array, "n bytes"], scale_type: str) -> Float32[Array,
     if scale_type == "fp8":
         return small_floats.widen(E4M3, raw[:, 0])
     half = raw[:, 0].astype(np.uint16) | raw[:, 1].astype(np.uint16) << np.uint16(8)
-    return exact.widen_f16(half) if scale_type == "fp16" else exact.widen_bf16(half)
+    if scale_type == "fp16":
+        return exact.widen_f16(half)
+    # A subnormal number of float32 too
+    return exact.watched_input(exact.widen_bf16(half), exact.FAINT)
 
 
 def _kinds(*, bits: int, block_size: int, symmetric: bool, inner: Any, outer: Any) -> tuple[Kind, Kind | None]:
