@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import ml_dtypes
 import numpy as np
 
 matplotlib.use("svg")
@@ -30,10 +31,14 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
     "bitsandbytes.fp4": ({},),
     "mx.fp4_e2m1": ({}, {"rule": "even"}, {"rule": "rceil"}, {"writer": "modelopt"}, {"writer": "mlx"}),
     "nvfp4": ({}, {"writer": "torchao"}, {"writer": "torchao-single"}, {"writer": "mlx"}),
-    "hyper": tuple(
-        {"bits": bits, "block_size": block, "scale_type": kind, "symmetric": True}
-        for bits, block, kind in ((4, 32, "f16"), (4, 16, "f8_e4m3fn"), (8, 32, "f16"))
+    "hyper": (
+        {},
+        {"block_size": 16, "scale_type": "fp8"},
+        {"symmetric": False},
+        {"inner": {"bits": 4, "block_size": 16}, "outer": {"bits": 6, "block_size": 16}},
     ),
+    "mlx.affine": ({}, {"group_size": 32}, {"bits": 8}),
+    "hqq": ({}, {"bits": 3}),
 }  # fmt: skip
 WRITERS = {
     "OCP; torchao's floor": {"rule": "floor"},
@@ -89,7 +94,8 @@ def table(kinds: dict[str, np.ndarray], found: list[tuple[str, str, float, list[
 
 
 def writers(x: np.ndarray) -> str:
-    """MXFP4 of the same weights by each writer, next to OCP's rule."""
+    """MXFP4 of the same weights, in bfloat16 as most are published, by each writer, next to OCP's rule."""
+    x = x.astype(ml_dtypes.bfloat16).astype(np.float32)
     rows = ["| writer | scales that differ | weights that differ | error |", "|---|---|---|---|"]
     first = nb.encode("mx.fp4_e2m1", x)
     values = nb.decode("mx.fp4_e2m1", first, shape=x.shape)

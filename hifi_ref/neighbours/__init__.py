@@ -11,7 +11,7 @@
 >>> nb.SCHEMES["bitsandbytes.nf4"].bits_per_weight(block_size=64)
 4.5
 
-NumPy arrays in, NumPy out; jax arrays in, jax out, inside ``jax.jit`` too, with the same bits (run.py says how).
+NumPy arrays in, NumPy out; jax arrays in, jax out, inside ``jax.jit`` too, with the same bits (see either_lane.py).
 
 A system's file ends in a tuple ``SCHEMES`` of ``Scheme``s (scheme.py), and stands in ``_SYSTEMS`` below. Its functions
 are plain array code over either library, in the arithmetic of ``hifi_ref.exact``: ``encode(x, **parameters)`` with x
