@@ -24,24 +24,21 @@ Reference: bitsandbytes/backends/default/ops.py, csrc/kernels.cu, bitsandbytes/a
 
 from __future__ import annotations
 
-import functools
-import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hifi_ref import exact
+from hifi_ref.neighbours.int_sums import int_matmul
 from hifi_ref.neighbours.scheme import Parameter, Scheme, StoredArray
 
 if TYPE_CHECKING:
-    from jaxtyping import Float32, Int8, Int32
+    from jaxtyping import Float32
 
     from hifi_ref.exact import Array
     from hifi_ref.neighbours.scheme import Shape, Stored
 
 CONSTANTS = {"cpu": np.float32(6.200124e-05), "cuda": np.float32(6.200012e-05)}
-# Products of codes that binary32 adds exactly.
-EXACT = (1 << 24) // (127 * 128)
 
 
 def encode(x: Float32[Array, "rows row"], threshold: float, rule: str) -> dict[str, Array]:
@@ -92,17 +89,6 @@ def _scaled(sums: Float32[Array, "n out"], a: Float32[Array, "n 1"], w: Float32[
             ) -> Float32[Array, "n out"]:  # fmt: skip
     by_both = exact.mul(exact.mul(sums, a), w) if rule == "cuda" else exact.mul(sums, exact.mul(a, w))
     return exact.mul(by_both, CONSTANTS[rule])
-
-
-def int_matmul(a: Int8[Array, "n row"], w: Int8[Array, "out row"]) -> Int32[Array, "n out"]:
-    """Exact sums of products of bytes."""
-    if exact.is_jax(a):
-        jax_numpy = exact.library(a)
-        return jax_numpy.matmul(a, w.T, preferred_element_type=np.int32)
-    # By BLAS, in pieces whose sums binary32 holds
-    pieces = range(0, a.shape[1], EXACT)
-    parts = [exact.i32(exact.f32(a[:, i : i + EXACT]) @ exact.f32(w[:, i : i + EXACT]).T) for i in pieces]
-    return functools.reduce(operator.add, parts)
 
 
 def _shapes(shape: Shape, **_: Any) -> dict[str, Shape]:
