@@ -99,7 +99,7 @@ def compare(scheme: str, vector: Vector, observed: Arrays) -> Verdict:
 
 def one_nan(scheme: str, arrays: Arrays) -> Arrays:
     """With 0x7F for both NaNs of E4M3: which of them 0 / 0 becomes is the processor's choice."""
-    name = E4M3.get(scheme)
+    name = E4M3.get(scheme, "")
     if name not in arrays or arrays[name].dtype != np.uint8:
         return arrays
     return {**arrays, name: np.where(arrays[name] == 0xFF, np.uint8(0x7F), arrays[name])}
