@@ -63,10 +63,12 @@ def encode(
     q = lib.where(q == q, q, np.float32(0)).reshape(x.shape).astype(np.uint32)
     stored = {"qweight": bit_stream.pack(q, bits).astype(np.int32).T, "scales": narrow(scale, "float16").T}
     zeros = bit_stream.pack(zero.T.astype(np.uint32), bits)
-    of_version = {1: zeros - ONES[bits] if bits in ONES else None, 2: zeros}
+    of_version = {2: zeros.astype(np.int32)}
+    if bits in ONES:
+        of_version[1] = (zeros - ONES[bits]).astype(np.int32)
     if version is not None:
-        return stored | {"qzeros": of_version[_number(version)].astype(np.int32)}
-    return stored | {f"qzeros_v{v}": z.astype(np.int32) for v, z in of_version.items() if z is not None}
+        return stored | {"qzeros": of_version[_number(version)]}
+    return stored | {f"qzeros_v{number}": words for number, words in of_version.items()}
 
 
 def decode(stored: Stored, shape: Shape, *, bits: int, group_size: int, version: Any) -> Float32[Array, "out in"]:
