@@ -60,7 +60,7 @@ def _is_answer(cell: Cell, verdict: Verdict, other: dict[str, object]) -> bool:
         return False
     if not verdict.vector.expected.keys() <= answer.keys():
         return False
-    return agrees(verdict.observed, {name: answer[name] for name in verdict.vector.expected})
+    return agrees(verdict.observed, {name: np.asarray(answer[name]) for name in verdict.vector.expected})
 
 
 def _arrays(verdict: Verdict) -> Iterator[tuple[np.ndarray, np.ndarray]]:
