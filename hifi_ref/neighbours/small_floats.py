@@ -16,7 +16,7 @@ Reference: OCP Microscaling Formats (MX) Specification 1.0; OCP 8-bit Floating P
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -90,6 +90,8 @@ def narrow(
     NaN gives 0x7F in eight bits; in fewer there is none, and it gives the largest. No quotient is formed, so that
     nothing can be flushed: x and x / 2^exponent may be subnormal.
     """
+    if ties == "even" and not exact.is_jax(x) and np.abs(exponent).max(initial=0) < 127:
+        return _narrow_by_adding(kind, np.asarray(x), exponent)
     lib = exact.library(x)
     u = exact.bits(x)
     size = u & np.uint32(0x7FFFFFFF)
@@ -113,6 +115,25 @@ def narrow(
         is_nan = size > np.uint32(0x7F800000)
         code, sign = lib.where(is_nan, np.uint32(0x7F), code), lib.where(is_nan, np.uint32(0), sign)
     return (code | sign).astype(np.uint8)
+
+
+def _narrow_by_adding(kind: SmallFloat, x: Float32[np.ndarray, "*n"], exponent: Any) -> UInt8[np.ndarray, "*n"]:
+    """narrow to even, faster and for NumPy only: what is added leaves as many bits as the binade has codes."""
+    size = np.abs(x) * np.ldexp(np.float32(1), -np.asarray(exponent, np.int32))
+    is_nan = size != size
+    np.minimum(size, np.float32(2 * kind.largest), out=size)
+    size[is_nan] = kind.largest
+    least = np.int32(128 - kind.bias << 23)
+    binade = size.view(np.int32) & np.int32(0x7F800000)
+    np.maximum(binade, least, out=binade)
+    added = binade + np.int32(23 - kind.mantissa_bits << 23)
+    size += added.view(np.float32)
+    code = size.view(np.int32) - added + ((binade - least) >> np.int32(23 - kind.mantissa_bits))
+    np.minimum(code, np.int32(kind.most), out=code)
+    code |= (x.view(np.int32) >> np.int32(31)) & np.int32(kind.sign)
+    if kind.sign == 128:
+        code[is_nan] = 0x7F
+    return code.astype(np.uint8)
 
 
 def _before_truncating(units: UInt32[Array, "*n"], shift: UInt32[Array, "*n"], ties: str) -> UInt32[Array, "*n"]:
