@@ -117,6 +117,7 @@ SCHEMES = (
         encode=encode,
         decode=decode,
         bits=_bits,
+        rows_apart=lambda _, symmetric, **__: symmetric,
         takes=("float32",),
         aliases={"num_bits": "bits", "block_size": "group_size"},
         finite=True,

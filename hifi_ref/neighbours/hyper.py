@@ -260,5 +260,6 @@ SCHEMES = (
         encode=encode,
         decode=decode,
         bits=effective_bits,
+        rows_apart=lambda *_, **__: True,
     ),
 )

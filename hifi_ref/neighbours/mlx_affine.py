@@ -95,6 +95,7 @@ SCHEMES = (
         encode=encode,
         decode=decode,
         bits=_bits,
+        rows_apart=lambda *_, **__: True,
         aliases={"block_size": "group_size"},
         widens=False,
         finite=True,

@@ -28,10 +28,11 @@ def rows_a_piece(scheme: Scheme, shape: Shape, given: dict[str, Any]) -> int:
 def encode(scheme: Scheme, x: Any, rows: int, given: dict[str, Any]) -> dict[str, Any]:
     """f32[...] -> the stored arrays, each in the shape that the scheme names."""
     shapes, flat = scheme.shapes(x.shape, **given), x.reshape(-1, x.shape[-1])
-    stored = {name: np.empty((len(flat), math.prod(shape) // len(flat)), scheme.stored[name].dtype)
-              for name, shape in shapes.items()}  # fmt: skip
-
     work: Any = scheme.encode
+    # One row tells which arrays there are, and of which dtype
+    stored = {
+        name: np.empty((len(flat), array.size), array.dtype) for name, array in run(work, flat[:1], **given).items()
+    }
 
     def part(first: int) -> None:
         piece = flat[first : first + rows]
@@ -39,7 +40,7 @@ def encode(scheme: Scheme, x: Any, rows: int, given: dict[str, Any]) -> dict[str
             stored[name][first : first + rows] = array.reshape(len(piece), -1)
 
     each(part, range(0, len(flat), rows))
-    return {name: stored[name].reshape(shape) for name, shape in shapes.items()}
+    return {name: array.reshape(shapes[name]) for name, array in stored.items()}
 
 
 def decode(scheme: Scheme, stored: Any, shape: Shape, rows: int, given: dict[str, Any]) -> np.ndarray:

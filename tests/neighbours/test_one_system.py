@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hifi_ref import neighbours as nb
-from hifi_ref.neighbours import bit_stream, fp8, hyper
+from hifi_ref.neighbours import bit_stream, fp8, hyper, pieces
 
 SHAPE = (32, 64)
 OUTER = {"bits": 6, "block_size": 8, "symmetric": False}
@@ -173,3 +173,22 @@ X = np.ones((8, 64), np.float32)
 def test_what_cannot_be_stored_is_refused(name, x, parameters, sentence):
     with pytest.raises(ValueError, match=sentence):
         nb.encode(name, x, **parameters)
+
+
+@pytest.mark.parametrize(
+    "name, parameters, dtype",
+    [
+        ("hyper", {"bits": 5, "symmetric": False, "outer": OUTER}, np.float32),
+        ("mlx.affine", {"bits": 3}, np.float16),
+        ("compressed-tensors", {}, np.float32),
+    ],
+)
+def test_pieces_give_what_the_whole_gives(name, parameters, dtype):
+    x = np.random.default_rng(5).standard_normal((256, 1024)).astype(dtype)
+    scheme, given = nb.SCHEMES[name], nb.SCHEMES[name].with_defaults(parameters)
+    assert pieces.rows_a_piece(scheme, x.shape, given)
+    stored, whole = nb.encode(name, x, **parameters), scheme.encode(x, **given)
+    assert set(stored) == set(whole)
+    for key, array in whole.items():
+        assert_same(stored[key], array)
+    assert_same(nb.decode(name, stored, x.shape, **parameters), scheme.decode(whole, x.shape, **given))
