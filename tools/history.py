@@ -34,13 +34,17 @@ FOLDER = Path("build/history")
 HEADING = """\
 # What each release writes and reads
 
-Every release of llama.cpp that npm keeps as `{package}`, judged by `python -m hifi_ref.conform` with the golden vectors
-of v0.5.0: libggml-base, or the library that held everything before, with its generic dot products where it exports
-them (b4435 to b4980 do not). Written by `python -m tools.history` on {date}; {vectors} vectors; {machine}.
+Every release of llama.cpp that npm keeps as `{package}`, judged by `python -m hifi_ref.conform` with
+the golden vectors of v0.5.0: libggml-base, or the library that held everything before, with its generic dot products
+where it exports them (b4435 to b4980 do not). Written by `python -m tools.history` on {date}; {vectors} vectors;
+{machine}.
 
 Up to b3995 the encoders were compiled for the machine, with fused multiply-adds. Up to b8179 the searches of IQ1_S and
 IQ2_XXS end the process where weights are close to the largest binary32, and IQ1_M gives other blocks there and where
 sub-blocks are empty, and not the same ones twice: two packages of one build (b4291) differ.
+
+A line below the table says what would give the same answers. Where few vectors are wrong several things would, and up
+to b3995 the fused multiply-adds alone are the cause.
 
 | npm | llama.cpp | cells | conform | formats that came | cells whose answers changed |
 |---|---|---|---|---|---|
@@ -132,7 +136,7 @@ def why(cell: CellReport) -> str:
     """What is wrong with a cell, in words that do not change with the process."""
     if cell.diagnosis is not None:
         return cell.diagnosis.says
-    return re.sub(r"(died of \w+): .*", r"The process \1.", cell.failures[0].detail)
+    return re.sub(r"(died of \w+).*", r"The process \1.", cell.failures[0].detail)
 
 
 def deviations(judged: list[Judged]) -> list[str]:
