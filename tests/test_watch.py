@@ -21,7 +21,7 @@ from tests.traces import operations
 # Where products are not watched one by one, and why none is missed. Kept as short as it is read.
 BELIEVED = {
     "formats/hifi/importance.py:_between": "added to 0.2, where a faint share is lost either way",
-    "formats/mxfp4.py:_floor_log2": "a power of two from 1 on, or 0, times a constant",
+    "formats/mxfp4.py:floor_log2": "a power of two from 1 on, or 0, times a constant",
     "formats/q6_k.py:encode": "the squares that the first sums watched",
     "formats/search/grid_search.py:_digits": "shares, of which only the nearest digit is kept",
     "formats/search/grid_search.py:fit": "shares, of which only the nearest digit is kept",
