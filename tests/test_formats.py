@@ -126,7 +126,7 @@ def test_decode_each_bit_alone(name: str, lane: str) -> None:
 @each_decoder
 @each_lane
 @given(data=st.data())
-@examples(25)
+@examples(12)
 def test_decode_any_bytes(name: str, lane: str, data: st.DataObject) -> None:
     size = 4 * FORMATS[name].type_size
     raw = data.draw(st.binary(min_size=size, max_size=size))
@@ -178,7 +178,7 @@ FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 @pytest.mark.parametrize(("name", "importance"), ENCODE_CASES)
 @each_lane
 @given(data=st.data())
-@examples(12)
+@examples(8)
 def test_encode_any_floats(name: str, importance: str, lane: str, data: st.DataObject) -> None:
     # The shape of the families, so that nothing is compiled anew.
     x = np.zeros((len(FAMILIES) * ROWS, N), np.float32)
