@@ -12,6 +12,7 @@ from hifi_ref.exact import long_arithmetic
 from hifi_ref.exact.bit_patterns import SMALLEST_NORMAL, bits, f32, from_bits, hidden_zero, i32, seal
 from hifi_ref.exact.corrections import is_by_hand
 from hifi_ref.exact.lanes import is_jax, is_traced, library
+from hifi_ref.exact.profiles import known
 from hifi_ref.exact.watch import mark_faint
 
 if TYPE_CHECKING:
@@ -27,13 +28,16 @@ def _witness(a: Operand, b: Operand) -> Any:
     return b if is_traced(b) or not is_jax(a) else a
 
 
-def mul(a: Operand, b: Operand) -> Float32[Array, "..."]:
-    """a*b, rounded once, never part of a fused multiply-add, and watched. Put the less predictable operand first."""
+def mul(a: Operand, b: Operand, site: str = "") -> Float32[Array, "..."]:
+    """a*b, rounded once and watched. Put the less predictable operand first.
+
+    It is never part of a fused multiply-add but within ``fusing``, and there not at the sites that are rounded.
+    """
     result: Any = a * b
     if is_jax(a) or is_jax(b):
         mark_faint(result, a, b)
         return seal(result, _witness(a, b))
-    return result
+    return known(result, a, b, site)
 
 
 def score(a: Operand, b: Operand) -> Float32[Array, "..."]:
@@ -45,30 +49,32 @@ def score(a: Operand, b: Operand) -> Float32[Array, "..."]:
     return result
 
 
-def product(a: Operand, b: Operand) -> Float32[Array, "..."]:
+def product(a: Operand, b: Operand, site: str = "") -> Float32[Array, "..."]:
     """``mul``, not watched: for a product that cannot be faint, or may be.
 
     It cannot where a factor is a whole number, or where both are numbers that were binary16; it may where all that is
     done with it is to round it to a whole number, or to add it to one. tests/unsealed.py proves which it is.
     """
     result: Any = a * b
-    return seal(result, _witness(a, b)) if is_jax(a) or is_jax(b) else result
+    if is_jax(a) or is_jax(b):
+        return seal(result, _witness(a, b))
+    return known(result, a, b, site)
 
 
 def sealed_by(
     x: Float32[Array, "*n"],
-) -> tuple[Callable[[Operand, Operand], Array], Callable[[Operand, Operand], Array]]:
+) -> tuple[Callable[..., Array], Callable[..., Array]]:
     """``mul`` and ``product`` for loops: sealed with one hidden zero, taken from finite x once, not per operand."""
     if not is_jax(x):
-        return np.multiply, np.multiply
+        return mul, product
     zero = hidden_zero(x)
 
-    def watched(a: Operand, b: Operand) -> Array:
+    def watched(a: Operand, b: Operand, site: str = "") -> Array:
         result: Any = a * b
         mark_faint(result, a, b)
         return from_bits(bits(result) ^ zero)
 
-    return watched, lambda a, b: from_bits(bits(a * b) ^ zero)
+    return watched, lambda a, b, site="": from_bits(bits(a * b) ^ zero)
 
 
 def mul_int(d: Float32[Array, "..."], q: Shaped[Array, "..."]) -> Float32[Array, "..."]:
@@ -86,9 +92,9 @@ def mul_int(d: Float32[Array, "..."], q: Shaped[Array, "..."]) -> Float32[Array,
     return lib.where(u & 0x7FFFFFFF < np.uint32(2 << 23), from_bits(small), d * f32(q))
 
 
-def madd(a: Operand, b: Operand, c: Operand) -> Float32[Array, "..."]:
-    """a*b + c in the strict profile: the product rounds, then the sum. The product is not watched: see ``product``."""
-    return product(a, b) + c
+def madd(a: Operand, b: Operand, c: Operand, site: str = "") -> Float32[Array, "..."]:
+    """a*b + c: the product rounds, then the sum, but within ``fusing``. The product is not watched: see ``product``."""
+    return product(a, b, site) + c
 
 
 def div(a: Operand, b: Operand) -> Float32[Array, "..."]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from hifi_ref.exact.bit_patterns import bits, f32, i32
 from hifi_ref.exact.lanes import is_for_cpu, is_jax, library
+from hifi_ref.exact.profiles import rounded
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Int32
@@ -21,6 +22,7 @@ def nearest_int(x: Float32[Array, "*n"]) -> Int32[Array, "*n"]:
     Right for abs(x) <= 2^22 - 1. Beyond it the answer is what those bits hold, as in C: infinities give -2^22, NaN 0.
     Source: nearest_int (ggml-quants.c).
     """
+    x = rounded(x, "nearest integer")
     nearest = i32(bits(x + np.float32(12582912.0)) & np.uint32(0x007FFFFF)) - np.int32(0x00400000)
     if is_jax(x) and not is_for_cpu():
         # A GPU's NaN has other low bits
@@ -44,6 +46,7 @@ def rounded_code(x: Float32[Array, "*n"], low: int, high: int) -> Float32[Array,
 
 def round_half_away(x: Float32[Array, "*n"]) -> Float32[Array, "*n"]:
     """float32 integer nearest to x, halves away from zero: C's roundf, right also for 0.49999997."""
+    x = rounded(x)
     numpy_like = library(x)
     whole = numpy_like.trunc(x)
     away = numpy_like.copysign(np.float32(1), x)

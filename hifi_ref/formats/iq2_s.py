@@ -86,7 +86,7 @@ def encode(
     # SUB-BLOCKS
     columns, mean_square = grid_search.sub_columns(x, 16)
     if weights is None:
-        w = exact.mul(mean_square, np.float32(0.25)) + exact.mul(columns, columns)
+        w = exact.mul(mean_square, np.float32(0.25), "spread, left") + exact.mul(columns, columns, "spread")
     else:
         w = grid_search.importance_columns(x.shape, columns, weights, mean_square)
     size, signs = grid_search.split_signs(columns, w, even=False)

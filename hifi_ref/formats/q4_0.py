@@ -64,7 +64,7 @@ def encode(
     d = exact.div(scale_search.extreme(x, axis=-1), np.float32(-8))
     inverse = exact.reciprocal_or_zero(d)
     # CODES: shifted by 8.5 and truncated towards zero, which rounds halves up; the byte kept is the low one
-    shifted = exact.madd(x, inverse[..., None], np.float32(8.5))
+    shifted = exact.madd(x, inverse[..., None], np.float32(8.5), "shifted")
     codes = exact.as_int8(exact.truncate(shifted))
     return LAYOUT.pack(d=d, qs=join_nibbles(exact.at_most(15, codes)))
 

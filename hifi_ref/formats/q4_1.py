@@ -74,7 +74,7 @@ def scale_min_and_codes(
     # The magnitude, because zeros of both signs may differ by -0.
     d = exact.div(abs(x.max(axis=-1) - m), np.float32(top))
     inverse = exact.reciprocal_or_zero(d)
-    shifted = exact.madd(x - m[..., None], inverse[..., None], np.float32(0.5))
+    shifted = exact.madd(x - m[..., None], inverse[..., None], np.float32(0.5), "shifted")
     return d, m, exact.truncate(shifted)
 
 

@@ -66,7 +66,7 @@ def encode(
         d = exact.div(scale_search.extreme(x, axis=-1), np.float32(-16))
         inverse = exact.reciprocal_or_zero(d)
         # CODES: shifted by 16.5 and truncated towards zero, which rounds halves up; the byte kept is the low one
-        shifted = exact.madd(x, inverse[..., None], np.float32(16.5))
+        shifted = exact.madd(x, inverse[..., None], np.float32(16.5), "shifted")
         codes = exact.at_most(31, exact.as_int8(exact.truncate(shifted)))
     qh, qs = join_five_bits(codes)
     return LAYOUT.pack(d=d, qh=qh, qs=qs)

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from hifi_ref import exact
 from hifi_ref.exact.clean_thread import keeps_subnormals
 from hifi_ref.formats import Format
 
@@ -21,10 +22,12 @@ DECODE_CHUNK = 1 << 18
 DOT_CHUNK = 1 << 20
 
 
-def encode(f: Format, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    """f32[..., n] -> uint8[rows, row bytes]."""
+def encode(
+    f: Format, x: np.ndarray, weights: np.ndarray | None, rounded_sites: frozenset[str] | None = None
+) -> np.ndarray:
+    """f32[..., n] -> uint8[rows, row bytes]; with sites as builds that fuse write them, see exact.fusing."""
     assert f.encode is not None
-    work, n = f.encode, x.shape[-1]
+    work, n = _fusing(f.encode, rounded_sites), x.shape[-1]
     x = np.ascontiguousarray(x).reshape(-1, n // f.block_size, f.block_size)
     if weights is None:
         # Blocks know nothing of their row, so one long row will do.
@@ -46,6 +49,18 @@ def encode(f: Format, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
 
     each(rows, range(0, len(x), step))
     return out
+
+
+def _fusing(work: Callable[..., np.ndarray], rounded_sites: frozenset[str] | None) -> Callable[..., np.ndarray]:
+    """work, on whatever thread, within exact.fusing."""
+    if rounded_sites is None:
+        return work
+
+    def fused(*arguments: np.ndarray | None) -> np.ndarray:
+        with exact.fusing(rounded_sites):
+            return work(*arguments)
+
+    return fused
 
 
 def decode(f: Format, blocks: np.ndarray, out: np.ndarray) -> None:

@@ -70,16 +70,16 @@ def fit(
         # Shares beyond it only nearest_int rounds as C does
         exact.mark(product(largest, lib.max(inverses, axis=0)) >= np.float32(2.0**20))
         return nearest_rows(
-            search.lists, target, scales, inverses, lambda x, inverse: _digits(product(x, inverse), book.top)
+            search.lists, target, scales, inverses, lambda x, inverse: _digits(product(x, inverse, "digits"), book.top)
         )
 
-    def sums(rows: Int32[Array, "trials groups subs"]) -> tuple[Array, ...]:
+    def sums(rows: Int32[Array, "trials groups subs"], which: str) -> tuple[Array, ...]:
         """sum w x q and sum w q^2 for each trial: [trials, groups, subs] -> twice [trials, subs]"""
 
         def terms(i: Any) -> tuple[Array, Array]:
             group, digit = i // book.width, i % book.width
             q = f32(rows[:, group] >> (book.bits * digit) & (2**book.bits - 1)) * np.float32(2) + np.float32(1)
-            return product(wx[i], q), product(product(w[i], q), q)
+            return product(wx[i], q, f"{which} w x q"), product(product(w[i], q), q, f"{which} w q q")
 
         return running_sums(n, terms)
 
@@ -92,7 +92,7 @@ def fit(
         lib.zeros((len(steps), subs), np.float32),
     )
     rows, points = wall(*rows_for(wall(div(np.float32(1), inverses)), inverses))
-    qx, q2 = wall(*sums(rows))
+    qx, q2 = wall(*sums(rows, "trial"))
 
     def attempt(k: Any, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         scale, best, won = state
@@ -118,7 +118,7 @@ def fit(
     inverse = wall(div(np.float32(1), lib.where(some, scale, np.float32(1))))
     new_rows, _ = rows_for(lib.where(some, scale, np.float32(1))[None], inverse[None])
     rows = wall(lib.where(renew, new_rows[0], won_rows))
-    qx, q2 = (a[0] for a in sums(rows[None]))
+    qx, q2 = (a[0] for a in sums(rows[None], "again"))
     renewed = some & (q2 > 0)
     return GridFit(lib.where(renewed, div(qx, lib.where(renewed, q2, np.float32(1))), scale), rows)
 
@@ -176,7 +176,7 @@ def sub_columns(
 ) -> tuple[Float32[Array, "sub subs"], Float32[Array, "subs"]]:
     """Sub-blocks as columns, and their super-block's mean square, ``doubled`` or not."""
     whole = exact.columns(x, 256)
-    total = exact.sum_in_order(mul(whole, whole)) * np.float32(2 if doubled else 1)
+    total = exact.sum_in_order(mul(whole, whole, "mean square")) * np.float32(2 if doubled else 1)
     mean_square = exact.library(x).repeat(div(total, np.float32(256)), 256 // sub)
     return exact.columns(x, sub), mean_square
 
@@ -247,5 +247,5 @@ def store_scales(scale: Float32[Array, "rows blocks subs"], top: int) -> StoredS
     empty = largest == 0
     d = div(largest, np.float32(2 * top + 1))
     inverse = exact.reciprocal_or_zero(d)[..., None]
-    scales = nearest_int(np.float32(0.5) * (product(scale, inverse) - np.float32(1)))
+    scales = nearest_int(np.float32(0.5) * (product(scale, inverse, "scales") - np.float32(1)))
     return StoredScales(d, lib.where(empty[..., None], 0, lib.clip(scales, 0, top)), empty)

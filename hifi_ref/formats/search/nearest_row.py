@@ -39,8 +39,8 @@ class Target(NamedTuple):
         steps = np.arange(top + 1, dtype=np.float32).reshape(-1, *[1] * scale.ndim)
         steps = np.float32(self.slope) * steps + self.offset
         spread = lib.broadcast_to(scale, (len(self.x), top + 1, *scale.shape))
-        diff = product(spread, lib.broadcast_to(steps, spread.shape)) - self.x[:, None]
-        return mul(mul(self.w[:, None], diff), diff)
+        diff = product(spread, lib.broadcast_to(steps, spread.shape), "row difference") - self.x[:, None]
+        return mul(mul(self.w[:, None], diff), diff, "row error")
 
 
 class Rows(NamedTuple):

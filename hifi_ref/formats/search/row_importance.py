@@ -27,7 +27,7 @@ def importance(
 
     mean_square belongs to the row or super-block, so that large weights count more, but not without bound.
     """
-    return exact.held(lambda: mul(exact.sqrt(mean_square + mul(x, x)), qw))
+    return exact.held(lambda: exact.rounded(mul(exact.sqrt(mean_square + mul(x, x, "spread")), qw)))
 
 
 def least_error_in_rows(
@@ -55,7 +55,7 @@ def _columns_of_rows(
     lib = exact.library(x)
     _, blocks, n = x.shape
     row = exact.columns(x, blocks * n)
-    mean_square = div(exact.sum_in_order(mul(row, row)), np.float32(blocks * n))
+    mean_square = div(exact.sum_in_order(mul(row, row, "mean square")), np.float32(blocks * n))
     columns = exact.columns(x, n)
     qw = exact.columns(lib.broadcast_to(qw, x.shape), n)
     return columns, importance(columns, qw, lib.repeat(mean_square, blocks))

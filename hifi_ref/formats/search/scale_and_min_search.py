@@ -64,30 +64,30 @@ def _least_error_with_min(
             lib.where(x[i] < low, x[i], low),
             lib.where(x[i] > high, x[i], high),
             sum_w + w(i),
-            sum_x + mul(x[i], w(i)),
+            sum_x + mul(x[i], w(i), "sum of w x"),
         )
 
     # Not from 0: 0 + -0 would lose the sign of a zero, which the min inherits.
-    first_terms = (x[0], x[0], w(0), mul(x[0], w(0)))
+    first_terms = (x[0], x[0], w(0), exact.rounded(mul(x[0], w(0))))
     low, high, sum_w, sum_x = fold(n - 1, lambda i, state: totals(i + 1, state), first_terms, unroll=8)
     lowest = low
     low = lib.where(low > 0, np.float32(0), low)
     flat = high <= low
     span = lib.where(flat, np.float32(1), high - low)
 
-    def error_of(scale: Array, minimum: Array, inverse: Array, base: Array) -> Array:
+    def error_of(scale: Array, minimum: Array, inverse: Array, base: Array, which: str) -> Array:
         def terms(i: Any) -> tuple[Array]:
             code = rounded_code(product(x[i] - base, inverse), 0, top)
-            diff = product(scale, code) + minimum - x[i]
-            return (mul(w(i), abs(diff) if absolute else mul(diff, diff)),)
+            diff = product(scale, code, f"{which} difference") + minimum - x[i]
+            return (mul(w(i), abs(diff) if absolute else mul(diff, diff), f"{which} error"),)
 
         return running_sums(n, terms)[0]
 
     inverse = div(np.float32(top), span)
     scale = div(np.float32(1), inverse)
     mark_underflow(scale, low, scale, low, ~flat)
-    best = error_of(scale, low, inverse, low)
-    steps_float = np.float32(step) * np.arange(steps + 1, dtype=np.float32)
+    best = error_of(scale, low, inverse, low, "first")
+    steps_float = product(np.float32(step), np.arange(steps + 1, dtype=np.float32), "trial parts")
     parts = lib.asarray((np.float32(first) + steps_float) + np.float32(top))
 
     def attempt(k: Any, state: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -98,15 +98,15 @@ def _least_error_with_min(
 
         def terms(i: Any) -> tuple[Array, Array, Array]:
             code = rounded_code(product(x[i] - low, inverse), 0, top)
-            wl = product(w(i), code)
-            return product(wl, code), mul(x[i], wl), wl
+            wl = product(w(i), code, "sum of w l")
+            return product(wl, code, "sum of w l l"), mul(x[i], wl, "sum of w l x"), wl
 
         l2, xl, l1 = running_sums(n, terms)
-        det = mul(sum_w, l2) - mul(l1, l1)
+        det = mul(sum_w, l2, "determinant") - mul(l1, l1, "determinant, right")
         solvable = det > 0
         safe_det = lib.where(solvable, det, np.float32(1))
-        scale_part = mul(sum_w, xl) - mul(sum_x, l1)
-        min_part = mul(l2, sum_x) - mul(l1, xl)
+        scale_part = mul(sum_w, xl, "scale part") - mul(sum_x, l1, "scale part, right")
+        min_part = mul(l2, sum_x, "min part") - mul(l1, xl, "min part, right")
         trial_scale, trial_min = div(scale_part, safe_det), div(min_part, safe_det)
         positive = trial_min > 0
         slope = div(xl, lib.where(positive, l2, np.float32(1)))
@@ -117,7 +117,7 @@ def _least_error_with_min(
         mark_underflow(
             trial_scale, trial_min, lib.where(solvable, of_scale, 0), lib.where(solvable, of_min, 0), solvable
         )
-        error = error_of(trial_scale, trial_min, inverse, low)
+        error = error_of(trial_scale, trial_min, inverse, low, "trial")
         better = wall(solvable & (error < best))
         return (
             lib.where(better, trial_scale, scale),

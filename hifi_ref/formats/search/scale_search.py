@@ -65,15 +65,15 @@ def least_weighted_square_error(x: Float32[Array, "n subs"], w: Weight, top: int
     peak = lib.where(nothing, np.float32(1), peak)
     mul, product = exact.sealed_by(peak)
 
-    def sums(inverse: Array) -> tuple[Array, ...]:
+    def sums(inverse: Array, which: str) -> tuple[Array, ...]:
         def terms(i: Any) -> tuple[Array, Array]:
             code, wi = rounded_code(product(x[i], inverse), -top, top - 1), w(i)
-            return product(mul(x[i], wi), code), product(product(wi, code), code)
+            return product(mul(x[i], wi), code, f"{which} w x l"), product(product(wi, code), code, f"{which} w l l")
 
         return running_sums(x.shape[0], terms)
 
     inverse = div(np.float32(-top), peak)
-    xl, l2 = sums(inverse)
+    xl, l2 = sums(inverse, "first")
     scale = lib.where(l2 != 0, div(xl, lib.where(l2 != 0, l2, np.float32(1))), np.float32(0))
     best = score(scale, xl)
 
@@ -85,7 +85,7 @@ def least_weighted_square_error(x: Float32[Array, "n subs"], w: Weight, top: int
         # as the inverse there
         with exact.unwatched():
             trial = div(-(np.float32(top) + steps[k]), peak)
-            xl, l2 = sums(trial)
+            xl, l2 = sums(trial, "trial")
         better = wall((l2 > 0) & (score(xl, xl) > score(best, l2)))
         new_scale = div(xl, lib.where(better, l2, np.float32(1)))
         return (

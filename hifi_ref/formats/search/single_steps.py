@@ -53,13 +53,14 @@ def least_weighted_square_error_from_zero(
     peak = lib.where(nothing, np.float32(1), peak)
 
     def error_of(inverse: Array, bound: bool) -> Array:
+        which = "trial" if bound else "first"
         scale = div(np.float32(1), inverse)
 
         def terms(i: Any) -> tuple[Array]:
             code = nearest_int(product(x[i], inverse))
             code = lib.minimum(code, top) if bound else code & 255
-            diff = x[i] - product(scale, f32(code))
-            return (mul(mul(w[i], diff), diff),)
+            diff = x[i] - product(scale, f32(code), f"{which} step difference")
+            return (mul(mul(w[i], diff), diff, f"{which} step error"),)
 
         return running_sums(n, terms)[0]
 
@@ -109,7 +110,7 @@ def improve_by_single_steps(
 
     def terms(i: Any) -> tuple[Array, Array]:
         code = f32(counted[i])
-        return mul(mul(w[i], x[i]), code), mul(mul(w[i], code), code)
+        return mul(mul(w[i], x[i]), code, "start w x l"), mul(mul(w[i], code), code, "start w l l")
 
     xl, l2 = running_sums(n, terms)
 
@@ -117,11 +118,11 @@ def improve_by_single_steps(
         moved = np.zeros(xl.shape, bool)
         for i in range(n):
             old, wx = codes[i], mul(w[i], x[i])
-            rest_xl, rest_l2 = xl - mul(wx, old), l2 - mul(mul(w[i], old), old)
+            rest_xl, rest_l2 = xl - mul(wx, old, "without w x l"), l2 - mul(mul(w[i], old), old, "without w l l")
             possible = (rest_xl > 0) & (rest_l2 > 0) if above_zero else rest_xl > 0
             best = ratio(score(x[i], rest_l2), np.where(possible, rest_xl, np.float32(1)))
             new = f32(np.clip(nearest_int(best), low, high))
-            new_xl, new_l2 = rest_xl + mul(wx, new), rest_l2 + mul(mul(w[i], new), new)
+            new_xl, new_l2 = rest_xl + mul(wx, new, "with w x l"), rest_l2 + mul(mul(w[i], new), new, "with w l l")
             better = score(score(new_xl, new_xl), l2) > score(score(xl, xl), new_l2)
             better = better & possible & (new != old) & (new_l2 > 0)
             kept = f32(exact.i32(new) & 255) if above_zero else new

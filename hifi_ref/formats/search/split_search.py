@@ -88,7 +88,7 @@ def sums_of(
 
     def terms(i: Any) -> tuple[Array, Array]:
         weighted = mul(w[i], q[i])
-        return mul(weighted, x[i]), mul(weighted, q[i])
+        return mul(weighted, x[i], "sum of w q x"), mul(weighted, q[i], "sum of w q q")
 
     qx, q2 = running_sums(x.shape[0], terms)
     return qx, q2
@@ -111,9 +111,9 @@ def best_places(x: Float32[Array, "n subs"], w: Float32[Array, "n subs"], halves
     """The split with the largest (sum w x q)^2 / (sum w q^2), of equals the first."""
     n, subs = x.shape
     order = np.argsort(x, axis=0, kind="stable")
-    ordered_w, ordered_wx = (np.take_along_axis(a, order, axis=0) for a in (w, mul(w, x)))
+    ordered_w, ordered_x = (np.take_along_axis(a, order, axis=0) for a in (w, x))
     in_half = [order < n // 2, order >= n // 2] if halves else [order >= 0]
-    sx, sw = ([_running(np.where(part, a, np.float32(0))) for part in in_half] for a in (ordered_wx, ordered_w))
+    sx, sw = ([_running(a, part) for part in in_half] for a in (mul(ordered_w, ordered_x, "running w x"), ordered_w))
     sums = sums_of_halves if halves else sums_of_whole
 
     best, scale = np.full(subs, np.finfo(np.float32).min, np.float32), np.zeros(subs, np.float32)
@@ -132,9 +132,12 @@ def best_places(x: Float32[Array, "n subs"], w: Float32[Array, "n subs"], halves
     return Places((rank >= first).astype(np.int32) + (rank >= second), kind, scale, found)
 
 
-def _running(a: Float32[np.ndarray, "n subs"]) -> Float32[np.ndarray, "n+1 subs"]:
-    """0, a[0], a[0] + a[1], ..."""
-    return np.add.accumulate(np.concatenate([np.zeros((1, a.shape[1]), np.float32), a]), axis=0)
+def _running(a: Float32[np.ndarray, "n subs"], part: Bool[np.ndarray, "n subs"]) -> Float32[np.ndarray, "n+1 subs"]:
+    """0, a[0], a[0] + a[1], ..., over the elements of a part."""
+    totals = np.zeros((len(a) + 1, a.shape[1]), np.float32)
+    for i in range(len(a)):
+        totals[i + 1] = np.where(part[i], totals[i] + a[i], totals[i])
+    return totals
 
 
 def sums_of_whole(sx: Sequence[Array], sw: Sequence[Array], i: int, j: int) -> Iterator[tuple[Array, Array]]:

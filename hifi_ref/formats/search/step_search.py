@@ -35,7 +35,7 @@ def scales_of_least_error(
         w = mul(columns, columns)
     else:
         whole = x.reshape(-1, n).T
-        mean_square = mul(exact.sum_in_order(mul(whole, whole)), np.float32(2 / n))
+        mean_square = mul(exact.sum_in_order(mul(whole, whole, "mean square")), np.float32(2 / n))
         spread_qw = lib.broadcast_to(qw, x.shape).reshape(-1, 32).T
         w = importance(columns, spread_qw, lib.repeat(mean_square, n // 32))
     return _scale_of_least_error(columns, w).reshape(*x.shape[:-1], n // 32)
@@ -53,22 +53,22 @@ def _scale_of_least_error(x: Float32[Array, "n subs"], w: Float32[Array, "n subs
     peak = lib.where(nothing, np.float32(1), peak)
     values = STEPS_IQ4.astype(np.float32)
 
-    def sums(inverse: Array) -> tuple[Array, ...]:
+    def sums(inverse: Array, which: str) -> tuple[Array, ...]:
         def terms(i: Any) -> tuple[Array, Array]:
             q = take(values, nearest_step_iq4(product(inverse, x[i])))
             weighted = product(w[i], q)
-            return mul(weighted, x[i]), product(weighted, q)
+            return mul(weighted, x[i], f"{which} w q x"), product(weighted, q, f"{which} w q q")
 
         return running_sums(x.shape[0], terms, unroll=4)
 
-    qx, q2 = sums(div(np.float32(1), div(-peak, values[0])))
+    qx, q2 = sums(div(np.float32(1), div(-peak, values[0])), "first")
     scale = lib.where(q2 > 0, div(qx, lib.where(q2 > 0, q2, np.float32(1))), np.float32(0))
     best = score(scale, qx)
     trials = lib.asarray(np.arange(-7, 8, dtype=np.float32) + values[0])
 
     def attempt(k: Any, state: tuple[Array, Array]) -> tuple[Array, Array]:
         scale, best = state
-        qx, q2 = sums(div(trials[k], peak))
+        qx, q2 = sums(div(trials[k], peak), "trial")
         better = (q2 > 0) & (score(qx, qx) > score(best, q2))
         new_scale = div(qx, lib.where(better, q2, np.float32(1)))
         return lib.where(better, new_scale, scale), lib.where(better, score(new_scale, qx), best)

@@ -1,0 +1,131 @@
+"""Products that meet an addition unrounded, as builds with fused multiply-adds compute.
+
+``a*b + c`` rounds twice in the strict profile, as the x86-64 release computes it. For processors with a fused
+multiply-add, most compilers round once there. Within ``fusing`` the NumPy lane does as such builds do: ``mul`` and
+``product`` give a ``Product``, which knows its factors; an addition or subtraction takes it unrounded, all else takes it
+rounded. Of two products the left one is taken so. Where a build does otherwise it is told by **sites**: names that the
+text gives to such products, where formats/builds.py says of which site a build rounds the product first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Float64
+
+    from hifi_ref.exact.lanes import Array, Operand
+
+# The sites whose products are rounded before they are added; None where all are, as in the strict profile.
+_rounded_sites: ContextVar[frozenset[str] | None] = ContextVar("rounded_sites", default=None)
+
+
+@contextmanager
+def fusing(rounded_sites: frozenset[str] | None) -> Iterator[None]:
+    """Within it, on this thread, additions of NumPy arrays take products unrounded, but those of the sites named.
+
+    None: none of them, as in the strict profile.
+    """
+    token = _rounded_sites.set(rounded_sites)
+    try:
+        yield
+    finally:
+        _rounded_sites.reset(token)
+
+
+def is_fusing() -> bool:
+    return _rounded_sites.get() is not None
+
+
+def rounded(value: Float32[Array, "*n"], site: str = "") -> Float32[Array, "*n"]:
+    """The value; if it is a product that builds round at that site before they add it, or, without a site, at all, so."""
+    if isinstance(value, Product) and (not site or site in (_rounded_sites.get() or ())):
+        return np.asarray(value)
+    return value
+
+
+def known(result: Float32[np.ndarray, "*n"], a: Operand, b: Operand, site: str) -> Float32[np.ndarray, "*n"]:
+    """a*b, rounded; within ``fusing`` a Product, but at the sites named."""
+    sites = _rounded_sites.get()
+    return result if sites is None or site in sites else product_of(result, a, b)
+
+
+class Product(np.ndarray):
+    """float32: a product, rounded, that still knows its two factors."""
+
+    factors: tuple[np.ndarray, np.ndarray] | None = None
+
+    def __array_finalize__(self, other: Any) -> None:
+        self.factors = None
+
+    def moved(self, move: Callable[[np.ndarray], np.ndarray]) -> Product:
+        """The same elements in another place."""
+        assert self.factors is not None
+        a, b = (move(np.broadcast_to(factor, self.shape)) for factor in self.factors)
+        return product_of(move(np.asarray(self)), a, b)
+
+    def __getitem__(self, key: Any) -> Any:
+        if self.factors is None:
+            return np.asarray(self)[key]
+        return self.moved(lambda a: a[key])
+
+    def reshape(self, *shape: Any, **named: Any) -> Any:
+        if self.factors is None:
+            return np.asarray(self).reshape(*shape, **named)
+        return self.moved(lambda a: a.reshape(*shape, **named))
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **named: Any) -> Any:
+        if method == "__call__" and not named and ufunc in (np.add, np.subtract):
+            for i, own in enumerate(inputs):
+                if isinstance(own, Product) and own.factors is not None:
+                    return _fused(ufunc, i, own.factors, inputs[1 - i])
+        plain = [np.asarray(x) if isinstance(x, Product) else x for x in inputs]
+        result = getattr(ufunc, method)(*plain, **named)
+        if ufunc is np.negative and self.factors is not None:
+            return product_of(result, -self.factors[0], self.factors[1])
+        return result
+
+
+def product_of(result: Float32[np.ndarray, "*n"], a: Operand, b: Operand) -> Product:
+    """a*b, rounded, as an array that knows a and b."""
+    known = np.asarray(result, np.float32).view(Product)
+    known.factors = np.asarray(a, np.float32), np.asarray(b, np.float32)
+    return known
+
+
+def _fused(ufunc: np.ufunc, place: int, factors: tuple[np.ndarray, np.ndarray], other: Any) -> np.ndarray:
+    """The sum or difference with the product at that place."""
+    (a, b), c = factors, np.asarray(other)
+    if ufunc is np.subtract and place == 0:
+        c = -c
+    elif ufunc is np.subtract:
+        a = -a
+    return fused(a, b, c)
+
+
+def fused(
+    a: Float32[np.ndarray, "*n"], b: Float32[np.ndarray, "*n"], c: Float32[np.ndarray, "*n"]
+) -> Float32[np.ndarray, "*n"]:
+    """a*b + c, rounded once.
+
+    The product is exact in binary64. The sum is rounded there to odd: to the neighbour whose last bit is 1, unless it is
+    exact. Such a result decides every later rounding as the exact one would, subnormal results' too.
+    """
+    product = np.multiply(a, b, dtype=np.float64)
+    c = np.asarray(c, np.float64)
+    total = np.atleast_1d(product + c)
+    # What the sum lost, exact: Knuth's two-sum
+    part = total - product
+    lost = (product - (total - part)) + (c - part)
+    return _to_odd(total, lost).reshape(np.shape(product + c)).astype(np.float32)
+
+
+def _to_odd(total: Float64[np.ndarray, "*n"], lost: Float64[np.ndarray, "*n"]) -> Float64[np.ndarray, "*n"]:
+    u = total.view(np.int64)
+    even = np.isfinite(total) & (lost != 0) & (u & 1 == 0)
+    return (u + np.where(even, np.where((lost > 0) == (total > 0), 1, -1), 0)).view(np.float64)

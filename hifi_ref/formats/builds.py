@@ -1,0 +1,56 @@
+"""The builds whose encoders fuse multiply-adds, and which products each of them rounds nevertheless.
+
+A **profile** is named after compiler and processor. "strict" rounds every product: the x86-64 release since b4234. The
+others take a product unrounded into an addition, but at the **sites** listed here; a site is the name that the text of
+the formats and searches gives to a product that is added (see exact/profiles.py). What is listed was read from the
+machine code of the build named, and proven on blocks (docs/profiles.md). Compilers unroll and vectorise a search
+differently for each format that uses it, so that sites belong to formats, with importance or without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+STRICT = "strict"
+# What such a site is, of a format, with importance or without: the names of the sites that are rounded.
+Sites = Callable[[str, bool], "frozenset[str]"]
+
+
+class Build(NamedTuple):
+    """``says`` what machine it stands for; ``reference`` what it was proven against; ``unknown`` formats are not."""
+
+    says: str
+    reference: str
+    rounded: Sites
+    unknown: tuple[str, ...] = ()
+
+
+def _clang_arm64(name: str, importance: bool) -> frozenset[str]:
+    """Clang fuses within one expression. Loops that it vectorises multiply vectors, and add their elements in order."""
+    sites = ["nearest integer", "shifted", "mean square"]
+    if name in ("Q4_0", "Q5_0", "Q3_K", "Q6_K"):
+        sites += ["first w x l", "first w l l"]
+    if name in ("Q4_0", "Q5_0"):
+        sites += ["trial w x l", "trial w l l"]
+    sites += ["sum of w l", "sum of w l l", "sum of w l x"]
+    if name != "Q2_K":
+        sites += ["first error"]
+    if name in ("Q4_K", "Q5_K") and not importance:
+        sites.remove("mean square")
+    if name in ("Q2_K", "Q4_K", "Q5_K", "IQ2_XXS"):
+        sites += ["first step error", "trial step error", "start w x l", "start w l l"]
+    if name in ("IQ2_XXS", "IQ3_XXS", "IQ3_S"):
+        sites += ["trial w x q", "trial w q q", "again w x q", "again w q q"]
+    return frozenset(sites)
+
+
+BUILDS: Mapping[str, Build] = MappingProxyType(
+    {
+        "clang-arm64": Build(
+            "arm64, compiled by Clang", "npm @node-llama-cpp/linux-arm64 3.22.1 (v0.5.0, Clang 21)", _clang_arm64
+        ),
+    }
+)
+PROFILES = (STRICT, *BUILDS)
