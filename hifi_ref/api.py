@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from hifi_ref.exact.lanes import Array, SameArray, is_jax, is_traced, library
+from hifi_ref.formats import builds
 from hifi_ref.lanes import choose, numpy_lane
 from hifi_ref.lanes.checks import check_finite, checked_array, format_offering, partner_of, row_length
 from hifi_ref.lanes.choose import Kind
@@ -37,6 +38,7 @@ def encode(
     lane: str = "auto",
     outliers: int | None = None,
     model_params: float | None = None,
+    profile: str = builds.STRICT,
 ) -> SameArray:
     """Weights to blocks, byte for byte as ggml_quantize_chunk of llama.cpp v0.5.0, or of the HIFI fork.
 
@@ -47,14 +49,16 @@ def encode(
         lane: "auto", "numpy" or "jax".
         outliers: how many outliers a block keeps, or None for what the format does by itself. HIFI formats only.
         model_params: the model's size in billions of parameters, which some HIFI formats take counts from.
+        profile: "strict" for the x86-64 release, or another build of formats/builds.py. The NumPy lane alone has these.
 
     Returns:
         uint8[..., n // block_size * type_size], of x's array library.
 
     Raises:
-        ValueError: an unknown name or lane, a wrong dtype or shape, a value that is not finite, with its index, or a
-            context that the format has no use for. What jax is still tracing cannot be inspected: there a value that is
-            not finite gives unspecified bytes.
+        ValueError: an unknown name, lane or profile, a profile that is not known for the format or that the lane lacks,
+            a wrong dtype or shape, a value that is not finite, with its index, or a context that the format has no use
+            for. What jax is still tracing cannot be inspected: there a value that is not finite gives unspecified
+            bytes.
         NotImplementedError: the format has no encoder.
     """
     f = format_offering(name, "encode").in_context(outliers, model_params)
@@ -69,6 +73,11 @@ def encode(
     if f.requires_weights and weights is None:
         raise ValueError(f"{name} cannot be encoded without importance weights: pass weights=float32[{n}]")
     shape = (*x.shape[:-1], n // f.block_size * f.type_size)
+    build = builds.arithmetic(profile, name, weights is not None)
+    if build is not None:
+        if lane == "jax":
+            raise ValueError(f"the JAX lane computes strictly: profile {profile} needs lane='numpy'")
+        lane = "numpy"
     given: Any = weights if is_traced(weights) else x
     if _lane(lane, given, Kind("encode", name, weights is not None), x.size) == "jax":
         from hifi_ref.lanes import jax_lane
@@ -78,7 +87,7 @@ def encode(
             return _like(x, jax_lane.encode_in_pieces(f, _numpy(x), own, shape, choose.platform()))
         return jax_lane.encode(f, x, weights, shape)
     own = None if weights is None else _numpy(weights)
-    return _like(x, numpy_lane.encode(f, _numpy(x), own).reshape(shape))
+    return _like(x, numpy_lane.encode(f, _numpy(x), own, build).reshape(shape))
 
 
 def decode(name: str, blocks: SameArray, lane: str = "auto", out: SameArray | None = None) -> SameArray:

@@ -16,7 +16,7 @@ Three things an optimising compiler does to exact arithmetic, and what stands ag
 * It flushes subnormals to zero (XLA:CPU and TPU do). No seal helps; products and quotients are watched (watch.py), and
   blocks in which one came near the range below 2^-126 go to NumPy.
 
-Profiles: ``a*b + c`` rounds twice ("strict"), as in llama.cpp's x86-64 release. Every one of the formats is written with
+Profiles: ``a*b + c`` rounds twice ("strict"), as in llama.cpp's x86-64 release. Each in the formats is written with
 ``madd``, ``mul`` or ``product``, so that the fused profiles have one seam (profiles.py); ``score`` is never added.
 """
 
@@ -55,8 +55,8 @@ from hifi_ref.exact.lanes import (  # fmt: skip
     made_for,
 )
 from hifi_ref.exact.loops import columns, fold, held, pair, rows, unmarked_fold, unpair, wall, with_row
-from hifi_ref.exact.profiles import fusing, rounded
-from hifi_ref.exact.rounding import as_int8, at_most, nearest_int, round_half_away, rounded_code, truncate
+from hifi_ref.exact.profiles import Fusing, fusing, is_arm64, rounded
+from hifi_ref.exact.rounding import as_int8, at_most, low_of_long, nearest_int, round_half_away, rounded_code, truncate
 from hifi_ref.exact.sums import float_dot, int_dot, running_sums, sum_in_order, sum_of_rows, zeros_to_add_to
 from hifi_ref.exact.watch import (  # fmt: skip
     FAINT,

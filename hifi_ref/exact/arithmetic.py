@@ -12,7 +12,7 @@ from hifi_ref.exact import long_arithmetic
 from hifi_ref.exact.bit_patterns import SMALLEST_NORMAL, bits, f32, from_bits, hidden_zero, i32, seal
 from hifi_ref.exact.corrections import is_by_hand
 from hifi_ref.exact.lanes import is_jax, is_traced, library
-from hifi_ref.exact.profiles import known
+from hifi_ref.exact.profiles import fusing_now, known
 from hifi_ref.exact.watch import mark_faint
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def mul(a: Operand, b: Operand, site: str = "") -> Float32[Array, "..."]:
     if is_jax(a) or is_jax(b):
         mark_faint(result, a, b)
         return seal(result, _witness(a, b))
-    return known(result, a, b, site)
+    return result if fusing_now() is None else known(result, a, b, site)
 
 
 def score(a: Operand, b: Operand) -> Float32[Array, "..."]:
@@ -58,7 +58,7 @@ def product(a: Operand, b: Operand, site: str = "") -> Float32[Array, "..."]:
     result: Any = a * b
     if is_jax(a) or is_jax(b):
         return seal(result, _witness(a, b))
-    return known(result, a, b, site)
+    return result if fusing_now() is None else known(result, a, b, site)
 
 
 def sealed_by(
@@ -66,7 +66,7 @@ def sealed_by(
 ) -> tuple[Callable[..., Array], Callable[..., Array]]:
     """``mul`` and ``product`` for loops: sealed with one hidden zero, taken from finite x once, not per operand."""
     if not is_jax(x):
-        return mul, product
+        return (_multiply, _multiply) if fusing_now() is None else (mul, product)
     zero = hidden_zero(x)
 
     def watched(a: Operand, b: Operand, site: str = "") -> Array:
@@ -75,6 +75,10 @@ def sealed_by(
         return from_bits(bits(result) ^ zero)
 
     return watched, lambda a, b, site="": from_bits(bits(a * b) ^ zero)
+
+
+def _multiply(a: Operand, b: Operand, site: str = "") -> Array:
+    return np.multiply(a, b)
 
 
 def mul_int(d: Float32[Array, "..."], q: Shaped[Array, "..."]) -> Float32[Array, "..."]:

@@ -11,6 +11,7 @@ from hifi_ref.exact import long_arithmetic
 from hifi_ref.exact.bit_patterns import bits, f32, from_bits
 from hifi_ref.exact.corrections import is_by_hand
 from hifi_ref.exact.lanes import is_jax, library
+from hifi_ref.exact.profiles import is_arm64
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, UInt8, UInt16, UInt32
@@ -38,7 +39,7 @@ def narrow_f16(x: Float32[Array, "*n"]) -> UInt16[Array, "*n"]:
         half = jax.lax.bitcast_convert_type(x.astype(np.float16), jax.numpy.uint16)
     else:
         half = np.asarray(x, np.float32).astype(np.float16).view(np.uint16)
-    quiet = (half & np.uint16(0x8000)) | np.uint16(0x7E00)
+    quiet = np.uint16(0x7E00) if is_arm64() else (half & np.uint16(0x8000)) | np.uint16(0x7E00)
     return numpy_like.where((half & np.uint16(0x7FFF)) > np.uint16(0x7C00), quiet, half)
 
 

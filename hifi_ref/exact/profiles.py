@@ -2,9 +2,9 @@
 
 ``a*b + c`` rounds twice in the strict profile, as the x86-64 release computes it. For processors with a fused
 multiply-add, most compilers round once there. Within ``fusing`` the NumPy lane does as such builds do: ``mul`` and
-``product`` give a ``Product``, which knows its factors; an addition or subtraction takes it unrounded, all else takes it
-rounded. Of two products the left one is taken so. Where a build does otherwise it is told by **sites**: names that the
-text gives to such products, where formats/builds.py says of which site a build rounds the product first.
+``product`` give a ``Product``, which knows its factors; an addition or subtraction takes it unrounded, all else takes
+it rounded. Of two products the left one is taken so. Where a build does otherwise, a **site** says so: a name that the
+text gives to a product that is added; formats/builds.py lists at which sites a build rounds the product first.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,38 +21,51 @@ if TYPE_CHECKING:
 
     from hifi_ref.exact.lanes import Array, Operand
 
-# The sites whose products are rounded before they are added; None where all are, as in the strict profile.
-_rounded_sites: ContextVar[frozenset[str] | None] = ContextVar("rounded_sites", default=None)
+
+class Fusing(NamedTuple):
+    """How a build that fuses computes: which sites it rounds before it adds, and whether its processor is an arm64.
+
+    That one's conversions to integers saturate, where those of x86-64 give -2^31, and its own NaN is positive.
+    """
+
+    rounded: frozenset[str]
+    arm64: bool = False
+
+
+_fusing: ContextVar[Fusing | None] = ContextVar("fusing", default=None)
 
 
 @contextmanager
-def fusing(rounded_sites: frozenset[str] | None) -> Iterator[None]:
-    """Within it, on this thread, additions of NumPy arrays take products unrounded, but those of the sites named.
-
-    None: none of them, as in the strict profile.
-    """
-    token = _rounded_sites.set(rounded_sites)
+def fusing(build: Fusing | None) -> Iterator[None]:
+    """Within it, on this thread, NumPy arrays are computed with as that build does; None: strictly."""
+    token = _fusing.set(build)
     try:
         yield
     finally:
-        _rounded_sites.reset(token)
+        _fusing.reset(token)
 
 
-def is_fusing() -> bool:
-    return _rounded_sites.get() is not None
+fusing_now = _fusing.get
+
+
+def is_arm64() -> bool:
+    build = fusing_now()
+    return build is not None and build.arm64
 
 
 def rounded(value: Float32[Array, "*n"], site: str = "") -> Float32[Array, "*n"]:
-    """The value; if it is a product that builds round at that site before they add it, or, without a site, at all, so."""
-    if isinstance(value, Product) and (not site or site in (_rounded_sites.get() or ())):
-        return np.asarray(value)
+    """The value, rounded if it is a product that the build rounds at that site, or, without a site, that all do."""
+    if isinstance(value, Product):
+        build = fusing_now()
+        if not site or build is None or site in build.rounded:
+            return np.asarray(value)
     return value
 
 
 def known(result: Float32[np.ndarray, "*n"], a: Operand, b: Operand, site: str) -> Float32[np.ndarray, "*n"]:
-    """a*b, rounded; within ``fusing`` a Product, but at the sites named."""
-    sites = _rounded_sites.get()
-    return result if sites is None or site in sites else product_of(result, a, b)
+    """a*b, rounded; within ``fusing`` a Product, but at the sites that are rounded."""
+    build = fusing_now()
+    return result if build is None or site in build.rounded else product_of(result, a, b)
 
 
 class Product(np.ndarray):
@@ -113,8 +126,8 @@ def fused(
 ) -> Float32[np.ndarray, "*n"]:
     """a*b + c, rounded once.
 
-    The product is exact in binary64. The sum is rounded there to odd: to the neighbour whose last bit is 1, unless it is
-    exact. Such a result decides every later rounding as the exact one would, subnormal results' too.
+    The product is exact in binary64. The sum is rounded there to odd: to the neighbour whose last bit is 1, unless it
+    is exact. Such a result decides every later rounding as the exact one would, subnormal results' too.
     """
     product = np.multiply(a, b, dtype=np.float64)
     c = np.asarray(c, np.float64)

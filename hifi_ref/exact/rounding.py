@@ -8,7 +8,7 @@ import numpy as np
 
 from hifi_ref.exact.bit_patterns import bits, f32, i32
 from hifi_ref.exact.lanes import is_for_cpu, is_jax, library
-from hifi_ref.exact.profiles import rounded
+from hifi_ref.exact.profiles import is_arm64, rounded
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Int32
@@ -54,10 +54,23 @@ def round_half_away(x: Float32[Array, "*n"]) -> Float32[Array, "*n"]:
 
 
 def truncate(x: Float32[Array, "*n"]) -> Int32[Array, "*n"]:
-    """(int32)x, towards zero. Outside int32, and for NaN, the answer is -2^31, as x86-64's conversion gives."""
+    """(int32)x, towards zero. Outside int32, and for NaN, the answer is -2^31, as x86-64's conversion gives.
+
+    Within ``fusing`` on arm64 it is the nearest of int32, and 0 for NaN.
+    """
     numpy_like = library(x)
     inside = (x >= np.float32(-(2.0**31))) & (x < np.float32(2.0**31))
-    return numpy_like.where(inside, i32(numpy_like.where(inside, x, np.float32(0))), np.int32(-(2**31)))
+    outside = np.int32(-(2**31))
+    if is_arm64():
+        outside = np.where(x > 0, np.int32(2**31 - 1), np.where(x < 0, outside, np.int32(0)))
+    return numpy_like.where(inside, i32(numpy_like.where(inside, x, np.float32(0))), outside)
+
+
+def low_of_long(x: Float32[Array, "*n"]) -> Int32[Array, "*n"]:
+    """(int)(int64)x of x that is whole and within int32, or not finite: then 0, but -1 for infinity on arm64."""
+    numpy_like = library(x)
+    outside = np.where(x > 0, np.int32(-1), np.int32(0)) if is_arm64() else np.int32(0)
+    return numpy_like.where(numpy_like.abs(x) < np.inf, truncate(x), outside)
 
 
 def as_int8(x: Int32[Array, "*n"]) -> Int32[Array, "*n"]:

@@ -13,17 +13,22 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from hifi_ref import exact
+from hifi_ref.formats import LLAMA_CPP
+
 STRICT = "strict"
-# What such a site is, of a format, with importance or without: the names of the sites that are rounded.
-Sites = Callable[[str, bool], "frozenset[str]"]
 
 
 class Build(NamedTuple):
-    """``says`` what machine it stands for; ``reference`` what it was proven against; ``unknown`` formats are not."""
+    """``says`` what machine it stands for; ``reference`` what it was proven against; ``unknown`` formats are not.
+
+    ``rounded`` gives the sites that are rounded, of a format, with importance or without.
+    """
 
     says: str
     reference: str
-    rounded: Sites
+    rounded: Callable[[str, bool], frozenset[str]]
+    arm64: bool = False
     unknown: tuple[str, ...] = ()
 
 
@@ -49,8 +54,26 @@ def _clang_arm64(name: str, importance: bool) -> frozenset[str]:
 BUILDS: Mapping[str, Build] = MappingProxyType(
     {
         "clang-arm64": Build(
-            "arm64, compiled by Clang", "npm @node-llama-cpp/linux-arm64 3.22.1 (v0.5.0, Clang 21)", _clang_arm64
+            "arm64, compiled by Clang", "npm @node-llama-cpp/linux-arm64 3.22.1 (v0.5.0, Clang 21)", _clang_arm64, True
         ),
     }
 )
 PROFILES = (STRICT, *BUILDS)
+
+
+def known_formats(profile: str) -> tuple[str, ...]:
+    """The formats whose blocks a profile's build is known to write."""
+    known = (name for name, f in LLAMA_CPP.items() if f.encode is not None)
+    return tuple(name for name in known if profile == STRICT or name not in BUILDS[profile].unknown)
+
+
+def arithmetic(profile: str, name: str, importance: bool) -> exact.Fusing | None:
+    """How a profile's build computes the blocks of a format; None for the strict one. Raises ValueError."""
+    if profile == STRICT:
+        return None
+    if profile not in BUILDS:
+        raise ValueError(f"profile is {profile!r}, not one of {', '.join(PROFILES)}")
+    build = BUILDS[profile]
+    if name not in known_formats(profile):
+        raise ValueError(f"profile {profile} is not known for {name}")
+    return exact.Fusing(build.rounded(name, importance), build.arm64)

@@ -88,7 +88,7 @@ def encode(
     # SUB-BLOCKS
     columns, mean_square = grid_search.sub_columns(x, 16)
     if weights is None:
-        w = exact.mul(columns, columns)
+        w = exact.rounded(exact.mul(columns, columns))
     else:
         w = grid_search.importance_columns(x.shape, columns, weights, mean_square)
     found = split_search.best_split(columns, w, 1e-7, halves=True)

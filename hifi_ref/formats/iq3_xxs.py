@@ -87,7 +87,7 @@ def encode(
     # SUB-BLOCKS
     columns, mean_square = grid_search.sub_columns(x, 32)
     if weights is None:
-        w = exact.mul(columns, columns)
+        w = exact.rounded(exact.mul(columns, columns))
     else:
         w = grid_search.importance_columns(x.shape, columns, weights, mean_square)
     size, signs = grid_search.split_signs(columns, w, even=True)

@@ -60,7 +60,7 @@ def encode(
     inverse = exact.reciprocal_or_zero(d)
     # CODES
     rounded = exact.round_half_away(exact.product(x, inverse[..., None]))
-    codes = lib.clip(exact.truncate(rounded) + 1, 0, 3)
+    codes = lib.clip(exact.truncate(rounded), -1, 2) + 1
     return LAYOUT.pack(d=d, qs=gather_stream(codes, 2))
 
 

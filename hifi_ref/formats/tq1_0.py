@@ -83,7 +83,7 @@ def ternary(x: Float32[Array, "*n 256"]) -> tuple[Float32[Array, "*n"], Int32[Ar
     lib = exact.library(x)
     d = lib.max(lib.abs(x), axis=-1)
     shares = exact.product(x, exact.reciprocal_or_zero(d)[..., None])
-    return d, lib.where(lib.abs(shares) < np.inf, exact.truncate(exact.round_half_away(shares)), 0) + 1
+    return d, exact.low_of_long(exact.round_half_away(shares)) + 1
 
 
 def fraction(digits: Int32[Array, "*n count run"]) -> Int[Array, "*n run"]:

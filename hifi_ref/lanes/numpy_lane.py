@@ -22,12 +22,10 @@ DECODE_CHUNK = 1 << 18
 DOT_CHUNK = 1 << 20
 
 
-def encode(
-    f: Format, x: np.ndarray, weights: np.ndarray | None, rounded_sites: frozenset[str] | None = None
-) -> np.ndarray:
-    """f32[..., n] -> uint8[rows, row bytes]; with sites as builds that fuse write them, see exact.fusing."""
+def encode(f: Format, x: np.ndarray, weights: np.ndarray | None, build: exact.Fusing | None = None) -> np.ndarray:
+    """f32[..., n] -> uint8[rows, row bytes], as the x86-64 release or another build writes them."""
     assert f.encode is not None
-    work, n = _fusing(f.encode, rounded_sites), x.shape[-1]
+    work, n = _as_built(f.encode, build), x.shape[-1]
     x = np.ascontiguousarray(x).reshape(-1, n // f.block_size, f.block_size)
     if weights is None:
         # Blocks know nothing of their row, so one long row will do.
@@ -51,13 +49,13 @@ def encode(
     return out
 
 
-def _fusing(work: Callable[..., np.ndarray], rounded_sites: frozenset[str] | None) -> Callable[..., np.ndarray]:
+def _as_built(work: Callable[..., np.ndarray], build: exact.Fusing | None) -> Callable[..., np.ndarray]:
     """work, on whatever thread, within exact.fusing."""
-    if rounded_sites is None:
+    if build is None:
         return work
 
     def fused(*arguments: np.ndarray | None) -> np.ndarray:
-        with exact.fusing(rounded_sites):
+        with exact.fusing(build):
             return work(*arguments)
 
     return fused
