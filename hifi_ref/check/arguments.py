@@ -10,6 +10,7 @@ from hifi_ref.check.ignoring import ignoring
 from hifi_ref.commands import command_line, provenance
 from hifi_ref.commands.command_line import FAULT, FINE, FOUND, USAGE_ERROR, UsageError
 from hifi_ref.commands.usage import Usage
+from hifi_ref.formats import builds
 from hifi_ref.model_files.dialects import DIALECTS
 from hifi_ref.model_files.finding_codes import SEVERITIES
 from hifi_ref.model_files.gguf_file import printable
@@ -54,6 +55,8 @@ def flag_values() -> flags.FlagValues:
     flags.DEFINE_string("resume", None, resume, flag_values=values)
     ray = "ADDRESS: compare with the source on the nodes of a Ray cluster, or of one on this machine"
     flags.DEFINE_string("ray", None, ray, flag_values=values)
+    profile = "PROFILE: the build whose blocks are expected; by default strict, and others where blocks differ"
+    flags.DEFINE_enum("profile", builds.STRICT, list(builds.PROFILES), profile, flag_values=values)
     dialect = "NAME: what the type ids mean, where the file leaves it open: one of the dialects below"
     flags.DEFINE_enum("dialect", None, list(DIALECTS), dialect, flag_values=values)
     structure = "look at header, metadata and loading alone: no tensor's bytes are read, and nothing is called sound"
@@ -87,8 +90,8 @@ def check_flags(values: flags.FlagValues, models: int) -> None:
             if values[name].value is not None:
                 raise UsageError(f"--{name} needs the blocks, which --structure-only leaves out")
     if values.source is None:
-        for name in ("imatrix", "tensors", "sample", "resume", "ray"):
-            if values[name].value is not None:
+        for name in ("imatrix", "tensors", "sample", "resume", "profile", "ray"):
+            if values[name].value is not None and values[name].present:
                 raise UsageError(f"--{name} needs a --source to compare with")
     if values.ray is not None:
         for name in ("source", "imatrix"):

@@ -201,7 +201,15 @@ def _compare(report: Report, values: flags.FlagValues, elsewhere: Elsewhere | No
         state = f"{[*written, beside][0]}{f'.{i}' if i else ''}.state"
     resumed = values.resume is not None
     options = Options(
-        values.source, values.imatrix, values.tensors, values.sample, values.seed, state, resumed, _hashed(values)
+        values.source,
+        values.imatrix,
+        values.tensors,
+        values.sample,
+        values.seed,
+        state,
+        resumed,
+        _hashed(values),
+        values.profile,
     )
     with _reading(report.path), ExitStack() as bars:
 

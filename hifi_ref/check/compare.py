@@ -22,7 +22,7 @@ from hifi_ref.check.hashes import hash_files, source_files
 from hifi_ref.check.meaning import result_of, settle
 from hifi_ref.check.metadata import compare_metadata
 from hifi_ref.check.resume import digest_of, load_state, save_state
-from hifi_ref.formats import FORMATS
+from hifi_ref.formats import FORMATS, builds
 from hifi_ref.lanes import choose
 from hifi_ref.model_files.context import contexts
 from hifi_ref.model_files.files import give_back
@@ -115,7 +115,8 @@ def _compare_with(
     holders = {id(tensor): (path, file) for path, file in files.items() for tensor in file.tensors}
     done = load_state(options.state, digest) if options.resume else {}
     planned = [
-        done.get(tensor.name) or plan_of(gguf, holders[id(tensor)][1], tensor, source, imatrix) for tensor in wanted
+        done.get(tensor.name) or plan_of(gguf, holders[id(tensor)][1], tensor, source, imatrix, options.profile)
+        for tensor in wanted
     ]
     plans = [plan for plan in planned if isinstance(plan, Plan)]
     work = _work(plans, options.sample)
@@ -194,7 +195,9 @@ def _reported(compared: Iterator[Compared], report_done: Callable[[int, str], ob
         yield result
 
 
-def plan_of(gguf: Gguf, file: Gguf, tensor: Tensor, source: Source, imatrix: Imatrix) -> Plan | TensorResult:
+def plan_of(
+    gguf: Gguf, file: Gguf, tensor: Tensor, source: Source, imatrix: Imatrix, profile: str
+) -> Plan | TensorResult:
     """What is to be done for one tensor, of the file ``file`` of the model ``gguf``; or why it is not judged."""
     try:
         weights = source.find(tensor.name)
@@ -213,6 +216,8 @@ def plan_of(gguf: Gguf, file: Gguf, tensor: Tensor, source: Source, imatrix: Ima
     kind = tensor.known_type.name
     if kind not in FORMATS or not is_defined(tensor.known_type) or FORMATS[kind].encode is None:
         return not_judged("format", f"there is no encoder of {kind} here")
+    if profile != builds.STRICT and kind not in builds.known_formats(profile):
+        return not_judged("format", f"profile {profile} is not known for {kind}")
     row = importance.row_of(imatrix, tensor)
     if FORMATS[kind].requires_weights and row is None:
         return not_judged("importance", f"{kind} needs an importance matrix")
@@ -250,15 +255,15 @@ def compare_tensor(
     """One tensor against its source; ``progress`` is called with the number of weights whenever some are done."""
     name, known = plan.tensor.known_type.name, contexts(gguf).get(plan.tensor.name, {})
 
-    def encode(x: np.ndarray, row: np.ndarray | None, outliers: int | None) -> np.ndarray:
+    def encode(x: np.ndarray, row: np.ndarray | None, outliers: int | None, profile: str) -> np.ndarray:
         context = known or ({} if outliers is None else {"outliers": outliers})
-        return api.encode(name, x, row, **context)
+        return api.encode(name, x, row, profile=profile, **context)
 
     def done(weights: int) -> None:
         progress(weights, plan.tensor.name)
 
     done(0)
-    sourced = reproduce.SourcedTensor(plan.gguf, plan.tensor, plan.weights, encode)
-    tally, way = reproduce.follow(sourced, plan.ways, options.sample, options.seed, done)
+    sourced = reproduce.SourcedTensor(plan.gguf, plan.tensor, plan.weights, encode, options.profile)
+    tallies, way = reproduce.follow(sourced, plan.ways, options.sample, options.seed, done)
     give_back()
-    return result_of(plan.tensor, tally, way, plan.weights)
+    return result_of(plan.tensor, tallies.best(), way, plan.weights)

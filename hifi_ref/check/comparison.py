@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from hifi_ref.check.hashes import HashedFile
 from hifi_ref.check.metadata import MetadataComparison
+from hifi_ref.formats.builds import STRICT
 
 REPRODUCED, OTHERWISE, DIFFERS, NOT_JUDGED = "reproduced", "otherwise", "differs", "not judged"
 
@@ -15,7 +16,8 @@ REPRODUCED, OTHERWISE, DIFFERS, NOT_JUDGED = "reproduced", "otherwise", "differs
 class Options:
     """What to compare with, and how much of it. The file ``state`` keeps results; ``resume`` goes on from there.
 
-    ``hashed`` asks for the hashes of the files of source and importance matrix.
+    ``hashed`` asks for the hashes of the files of source and importance matrix. ``profile`` names the build of which
+    blocks are expected.
     """
 
     source: str
@@ -26,6 +28,7 @@ class Options:
     state: str | None = None
     resume: bool = False
     hashed: bool = False
+    profile: str = STRICT
 
 
 @dataclass
@@ -34,12 +37,15 @@ class TensorResult:
 
     ``meaning`` of a difference: damage, few, profile, encoder, source; of another way: order, importance, rounding;
     of a tensor not judged: absent, shape, importance, format, conversion. None where there is nothing to explain.
+    ``profile`` of a difference: the builds, other than the one asked for, that write all that differs from it; or, of
+    damage, that write the rest, and what then differs is what is told.
     """
 
     name: str
     outcome: str
     meaning: str | None = None
     why: str = ""
+    profile: str = ""
     source_name: str | None = None
     source_type: str | None = None
     importance: bool = False

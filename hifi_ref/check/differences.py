@@ -64,8 +64,12 @@ def difference_sentence(result: TensorResult) -> str:
     item = first["field"] if first["item"] is None else f"{first['field']}[{first['item']}]"
     n, total = result.blocks_differing, result.blocks_judged
     share = f"{n} of {total} blocks differ" if n > 1 else f"1 block of {total} differs"
-    sentence = f"{share}, first block {first['block']} in {item}: {_show(first['observed'])}, the reference writes "
+    rest = result.profile and result.explained != "profile"
+    writer = result.profile if rest else "the reference"
+    sentence = f"{share}, first block {first['block']} in {item}: {_show(first['observed'])}, {writer} writes "
     sentence += _show(first["expected"])
+    if result.profile and not rest:
+        sentence += f"; {'all of them are' if n > 1 else 'it is'} what {result.profile} writes"
     if errors["reference_rms"]:
         sentence += f"; error {errors['rms']:.4g}, {errors['rms'] / errors['reference_rms']:.5g} times the reference's"
     elif errors["rms"]:

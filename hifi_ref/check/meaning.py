@@ -1,10 +1,10 @@
 """What a difference from the reference means: another arithmetic, another encoder, another source, or damage.
 
-Builds that fuse multiply-adds, as those for arm64 do, write a few blocks in which a search ended elsewhere: up to 8 %
-of a format's blocks, as good as the reference's on average, none worse by a third (measured against the release's own
-arm64 build). Blocks that were changed later are as rare, but one or two, or worse nearly all, or off by a single byte.
-Another encoder changes most blocks, and its error tells how good it is. Where the error is far above the reference's,
-the weights are others.
+Which known build wrote the blocks that differ is told by profiles.py, exactly. Others that fuse multiply-adds write a
+few blocks in which a search ended elsewhere: up to 8 % of a format's blocks, as good as the reference's on average,
+none worse by a third (measured against the release's own arm64 build). Blocks that were changed later are as rare, but
+one or two, or worse nearly all, or off by a single byte. Another encoder changes most blocks, and its error tells how
+good it is. Where the error is far above the reference's, the weights are others.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from hifi_ref.check.comparison import DIFFERS, NOT_JUDGED, OTHERWISE, REPRODUCED, TensorResult
+from hifi_ref.check.profiles import Explained
 from hifi_ref.check.reproduce import Way
 from hifi_ref.check.tally import Tally
 from hifi_ref.formats import FORMATS, WITHOUT_SEARCH
@@ -24,8 +25,9 @@ AS_GOOD, NO_WORSE = 1.06, 1.34
 OTHER_ENCODER, NO_LIKENESS = 1.7, 0.9
 
 
-def result_of(tensor: Tensor, tally: Tally, way: Way, weights: Weights) -> TensorResult:
+def result_of(tensor: Tensor, explained: Explained, way: Way, weights: Weights) -> TensorResult:
     """Put a tally into words, as far as one tensor alone can tell."""
+    tally = explained.tally
     result = TensorResult(
         tensor.name,
         REPRODUCED,
@@ -49,7 +51,8 @@ def result_of(tensor: Tensor, tally: Tally, way: Way, weights: Weights) -> Tenso
         # Of rotary halves and pairs, an architecture that is not known may have either.
         pass
     elif tally.differing:
-        result.outcome, result.meaning = DIFFERS, _meaning(tally, way)
+        result.outcome, result.profile = DIFFERS, explained.profile
+        result.meaning = "profile" if explained.whole else _meaning(tally, way)
         result.single_bytes = sum(int(np.count_nonzero(change[:, 3] == 1)) for change in tally.changes)
         result.worse = int(np.count_nonzero(tally.ratios() > 1))
     elif way.name:
@@ -84,7 +87,8 @@ def settle(results: list[TensorResult], names_importance: bool) -> None:
     # Half of what a fused build writes is better than the reference's blocks; damage is hardly ever.
     damage = blocks <= 2 or single or blocks >= 8 and worse >= 0.9 * blocks
     for result in few:
-        result.meaning = "damage" if damage else "profile"
+        # What remains once a profile explains the rest is damage
+        result.meaning = "damage" if damage or result.profile else "profile"
     for result in results:
         if names_importance and result.meaning == "encoder":
             result.outcome, result.meaning = NOT_JUDGED, "importance"

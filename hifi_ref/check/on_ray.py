@@ -82,7 +82,7 @@ def _compared(job: Job, name: str) -> TensorResult:
     """On a node."""
     opened = _open(job)
     tensor = next(tensor for tensor in opened.gguf.tensors if tensor.name == name)
-    plan = plan_of(opened.gguf, opened.holders[name], tensor, opened.source, opened.imatrix)
+    plan = plan_of(opened.gguf, opened.holders[name], tensor, opened.source, opened.imatrix, job.options.profile)
     assert isinstance(plan, Plan)
     return compare_tensor(opened.gguf, plan, job.options)
 

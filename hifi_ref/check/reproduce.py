@@ -16,8 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from hifi_ref import api
-from hifi_ref.check.tally import Tally, without_padding
+from hifi_ref.check.profiles import Tallies
+from hifi_ref.check.tally import without_padding
 from hifi_ref.formats import FORMATS
+from hifi_ref.formats.builds import STRICT
 from hifi_ref.model_files.files import release
 from hifi_ref.model_files.gguf_file import Gguf, Tensor
 from hifi_ref.model_files.remote import RemoteMap
@@ -52,12 +54,16 @@ class Piece(NamedTuple):
 
 @dataclass
 class SourcedTensor:
-    """What stays the same for a tensor: the file, it, its source, and ``encode(x, importance, outliers) -> blocks``."""
+    """What stays the same for a tensor: the file, it, its source, the profile that is asked for.
+
+    ``encode(x, importance, outliers, profile)`` gives blocks.
+    """
 
     gguf: Gguf
     tensor: Tensor
     weights: Weights
-    encode: Callable[[np.ndarray, np.ndarray | None, int | None], np.ndarray]
+    encode: Callable[[np.ndarray, np.ndarray | None, int | None, str], np.ndarray]
+    profile: str = STRICT
 
     @property
     def row(self) -> int:
@@ -100,24 +106,31 @@ class SourcedTensor:
         """
         size = self.tensor.known_type.block_size
         shape = (len(x), -1, self.tensor.known_type.type_size)
-        stored = self.weights.stored if self.weights.kind == self.tensor.known_type.name else None
-        if stored is not None and way.through is None and not (len(self.tensor.shape) == 1 and way.order is not None):
-            rows = self._source_rows(piece, way)
+        if self.is_copied(way):
+            stored, rows = self.weights.stored, self._source_rows(piece, way)
+            assert stored is not None
             return stored(_as_slice(rows)).reshape(shape), np.ones((len(x), self.blocks_per_row), bool)
         finite = np.isfinite(x).reshape(len(x), -1, size).all(axis=2)
         if not finite.all():
             if way.importance is not None and FORMATS[self.tensor.known_type.name].row_scoped:
                 finite &= finite.all(axis=1, keepdims=True)
             x = np.where(np.isfinite(x), x, np.float32(0))
-        importance = None
-        if way.importance is not None:
-            importance = way.importance.reshape(-1, self.row)[piece.matrix]
-        return self.encode(x, importance, way.outliers).reshape(shape), finite
+        return self.encode(x, self.importance(piece, way), way.outliers, self.profile).reshape(shape), finite
+
+    def importance(self, piece: Piece, way: Way) -> np.ndarray | None:
+        """f32[row length], that of a piece's matrix."""
+        return None if way.importance is None else way.importance.reshape(-1, self.row)[piece.matrix]
+
+    def is_copied(self, way: Way) -> bool:
+        """Whether the source has the blocks themselves."""
+        if self.weights.stored is None or self.weights.kind != self.tensor.known_type.name:
+            return False
+        return way.through is None and not (len(self.tensor.shape) == 1 and way.order is not None)
 
 
 def follow(
     sourced: SourcedTensor, ways: list[Way], sample: int | None, seed: int, progress: Callable[[int], object]
-) -> tuple[Tally, Way]:
+) -> tuple[Tallies, Way]:
     """Compare a tensor with its source; what was found, and the way in which it was expected.
 
     Args:
@@ -129,17 +142,15 @@ def follow(
     way = ways[0]
     if pieces and len(ways) > 1 and not _reproduces(sourced, _trial(sourced, pieces[0]), way):
         way = next((w for w in ways[1:] if _reproduces(sourced, _trial(sourced, pieces[0]), w)), way)
-    tally = Tally(sourced.tensor.known_type, sourced.tensor.elements // sourced.tensor.known_type.block_size)
+    tallies = Tallies(sourced, way)
     for piece in pieces:
         x = sourced.source(piece, way)
         observed = sourced.observed(piece.rows)
         expected, finite = sourced.expected(x, piece, way)
-        numbers = (piece.rows[:, None] * sourced.blocks_per_row + np.arange(sourced.blocks_per_row)).reshape(-1)
-        shape = (len(numbers), -1)
-        tally.add(numbers, observed.reshape(shape), expected.reshape(shape), x.reshape(shape), finite.reshape(-1))
+        tallies.add(piece, observed, expected, x, finite)
         sourced.forget()
         progress(x.size)
-    return tally, way
+    return tallies, way
 
 
 def ways_to_make(

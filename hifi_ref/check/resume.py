@@ -17,6 +17,7 @@ from hifi_ref.model_files.files import write_atomically
 def digest_of(paths: Iterable[str], options: Options) -> str:
     """Stands for the files, by size and time, and the options: what a result depends on."""
     depends_on: list[Any] = [options.source, options.imatrix, options.tensors, options.sample, options.seed]
+    depends_on.append(options.profile)
     for name in (*paths, options.source, options.imatrix):
         if name is None:
             continue

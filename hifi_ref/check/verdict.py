@@ -9,6 +9,7 @@ from typing import NamedTuple
 from hifi_ref.check.comparison import REPRODUCED as SAME
 from hifi_ref.check.comparison import Comparison, TensorResult
 from hifi_ref.formats import FORMATS
+from hifi_ref.formats.builds import BUILDS, STRICT
 from hifi_ref.model_files.files import name_of
 from hifi_ref.model_files.finding_codes import CODES
 from hifi_ref.model_files.findings import Findings
@@ -116,7 +117,8 @@ def _sentence(path: str, gguf: Gguf, comparison: Comparison, reproduced: bool) -
     results, name = comparison.results, _name(path)
     of = f"{_name(comparison.options.source)}{_with_importance(comparison)}"
     forks = {FORMATS[t.type_name].dialect for t in gguf.tensors if t.type_name in FORMATS} - {"llama.cpp"}
-    reference = f"the reference encoder (llama.cpp v0.5.0, x86-64{', and the HIFI fork' if forks else ''})"
+    build = "x86-64" if comparison.options.profile == STRICT else f"profile {comparison.options.profile}"
+    reference = f"the reference encoder (llama.cpp v0.5.0, {build}{', and the HIFI fork' if forks else ''})"
     good = [result for result in results if result.outcome == SAME]
     if not judged_blocks(comparison):
         return f"{name}: no tensor was compared with {of}{_left_out(gguf, comparison)}."
@@ -150,10 +152,23 @@ def _explained(results: Iterable[TensorResult]) -> Iterable[str]:
     others = [result for result in results if result.outcome != SAME]
     for meaning, (of_one, of_several) in _MEANINGS.items():
         group = [r for r in others if (r.meaning or "").startswith(meaning)]
+        if meaning == "profile":
+            yield from _by_profile([r for r in group if r.profile])
+            group = [r for r in group if not r.profile]
         if group:
             n = sum(r.blocks_differing for r in group)
             words = of_one if len(group) == 1 else of_several
             yield f"{len(group)} {words}{f' in {n} block{plural(n)}' if meaning in _IN_BLOCKS else ''}"
+
+
+def _by_profile(results: list[TensorResult]) -> Iterable[str]:
+    """Which builds wrote the blocks that differ."""
+    for profile in dict.fromkeys(result.profile for result in results):
+        group = [result for result in results if result.profile == profile]
+        n, of = sum(r.blocks_differing for r in group), sum(r.blocks_judged for r in group)
+        says = " or ".join(f"{name} ({BUILDS[name].says})" for name in profile.split(" or "))
+        differ = f"{len(group)} differ{'s' if len(group) == 1 else ''} in {n} block{plural(n)} of {of}"
+        yield f"{differ}, {'each' if n > 1 else 'and it is'} what {says} writes"
 
 
 def _left_out(gguf: Gguf, comparison: Comparison) -> str:

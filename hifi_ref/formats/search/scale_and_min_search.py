@@ -87,7 +87,7 @@ def _least_error_with_min(
     scale = div(np.float32(1), inverse)
     mark_underflow(scale, low, scale, low, ~flat)
     best = error_of(scale, low, inverse, low, "first")
-    steps_float = product(np.float32(step), np.arange(steps + 1, dtype=np.float32), "trial parts")
+    steps_float = exact.product(np.float32(step), np.arange(steps + 1, dtype=np.float32), "trial parts")
     parts = lib.asarray((np.float32(first) + steps_float) + np.float32(top))
 
     def attempt(k: Any, state: tuple[Array, ...]) -> tuple[Array, ...]:
