@@ -1,0 +1,129 @@
+"""`python -m tools.profiles [PROFILE ...] [--formats=Q4_K,...] [--blocks=100000]` holds each profile of
+hifi_ref/formats/builds.py against the build that it is named after, over all families of formats.hard_inputs and every
+kind of importance, and prints the lines of the table in docs/profiles.md. Exits with 1 where a block differs.
+
+The builds are fetched from npm into build/; an arm64 one runs under qemu-aarch64 (see tools/conformance.py). They are
+asked through a small driver, tools/profiles_driver.c, which survives the rows that a build refuses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+import hifi_ref as hr
+from hifi_ref.formats import FORMATS, builds
+from hifi_ref.formats import hard_inputs as inputs
+from tools import conformance
+
+ROWS, N = 16, 512
+HEADING = "| profile | format | blocks | other than strict | other than the build |\n|---|---|---|---|---|"
+
+
+class Build(NamedTuple):
+    """How the library of a profile is called: by a compiler's driver, under an emulator or none."""
+
+    compiler: str
+    runner: tuple[str, ...]
+    library: Path
+
+
+def build_of(profile: str) -> Build:
+    """Fetch what a profile was proven against. Raises RuntimeError."""
+    if profile != "clang-arm64":
+        raise RuntimeError(f"no build is known for {profile}")
+    conformance.FIELD.mkdir(parents=True, exist_ok=True)
+    conformance.fetch_arm64()
+    library = conformance.FIELD / "linux-arm64" / "libggml-base.so"
+    return Build("aarch64-linux-gnu-gcc", tuple(conformance.QEMU.split()), library)
+
+
+def start(build: Build) -> subprocess.Popen[bytes]:
+    driver = conformance.FIELD / f"profiles_driver_{build.compiler}"
+    driver.parent.mkdir(parents=True, exist_ok=True)
+    conformance.run(build.compiler, "-O2", "-o", str(driver), "tools/profiles_driver.c", "-ldl")
+    command = [*build.runner, str(driver), str(build.library)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command, **pipes, env=os.environ | {"GGML_NO_BACKTRACE": "1"})  # type: ignore[call-overload]
+
+
+def ask(
+    process: subprocess.Popen[bytes], name: str, x: np.ndarray, weights: np.ndarray | None
+) -> tuple[np.ndarray, ...]:
+    """uint8[rows, row bytes], and bool[rows]: where the build wrote the row."""
+    f, (rows, n) = FORMATS[name], x.shape
+    row_bytes = n // f.block_size * f.type_size
+    head = np.array([f.type_id, rows, n, row_bytes, weights is not None], np.int64)
+    question = head.tobytes() + x.tobytes() + (b"" if weights is None else weights.tobytes())
+    questions, answers = process.stdin, process.stdout
+    assert questions is not None and answers is not None
+    writer = threading.Thread(target=_write, args=(questions, question))
+    writer.start()
+    answer = np.frombuffer(answers.read(rows * (row_bytes + 1)), np.uint8)
+    writer.join()
+    return answer[: rows * row_bytes].reshape(rows, row_bytes), answer[rows * row_bytes :].astype(bool)
+
+
+def _write(questions: IO[bytes], question: bytes) -> None:
+    questions.write(question)
+    questions.flush()
+
+
+def compared(process: subprocess.Popen[bytes], profile: str, name: str, blocks: int) -> Iterator[tuple[int, int, int]]:
+    """(blocks, those other than strict, those other than the build's), family by family."""
+    f, seed = FORMATS[name], 0
+    kinds = inputs.importance_kinds(f)
+    done = 0
+    while done < blocks:
+        rng = np.random.default_rng(1000 * seed + f.type_id)
+        for family in inputs.FAMILIES:
+            kind = kinds[seed % len(kinds)]
+            x, weights = inputs.weights(family, rng, ROWS, N), inputs.importance(kind, seed, N)
+            seed += 1
+            expected, accepted = ask(process, name, x, weights)
+            strict = hr.encode(name, x, weights, lane="numpy")
+            observed = hr.encode(name, x, weights, profile=profile)
+            others = [
+                (blocks != expected)[accepted].reshape(-1, f.type_size).any(axis=1) for blocks in (strict, observed)
+            ]
+            if others[1].any():
+                print(f"  {profile} {name} {kind} {family!r}: {int(others[1].sum())} differ", file=sys.stderr)
+            done += others[0].size
+            yield others[0].size, int(others[0].sum()), int(others[1].sum())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("profiles", nargs="*", default=list(builds.BUILDS))
+    parser.add_argument("--formats", default="")
+    parser.add_argument("--blocks", type=int, default=100_000)
+    options = parser.parse_args()
+    differing = 0
+    print(HEADING)
+    for profile in options.profiles:
+        process = start(build_of(profile))
+        for name in options.formats.split(",") if options.formats else searched(profile):
+            totals = [sum(column) for column in zip(*compared(process, profile, name, options.blocks), strict=True)]
+            print(f"| {profile} | {name} | {' | '.join(f'{n:,}' for n in totals)} |".replace("_", r"\_"), flush=True)
+            differing += totals[2]
+        process.kill()
+    return 1 if differing else 0
+
+
+def searched(profile: str) -> list[str]:
+    """The formats that a profile knows, without the plain floats and those that are only for activations."""
+    return [
+        name for name in builds.known_formats(profile) if FORMATS[name].block_size > 1 and name not in ("Q8_1", "Q8_K")
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
