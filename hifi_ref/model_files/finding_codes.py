@@ -227,8 +227,8 @@ CODES: dict[str, Code] = {
     "E002": Code(
         "warning",
         "another arithmetic",
-        "A few blocks differ and are as good: builds that fuse multiply-adds, those for arm64 say, write such blocks.",
-        "Nothing is wrong with it. Quantize on x86-64 where bits must be the reference's.",
+        "A few blocks differ and are as good, as builds that fuse multiply-adds write them; those known are named.",
+        "Nothing is wrong with it. Ask for the build by --profile, or quantize on x86-64 for the reference's bits.",
     ),
     "E003": Code(
         "warning",

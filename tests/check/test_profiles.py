@@ -1,0 +1,81 @@
+"""A file of another build: that build is named, damage in it is found, and a strict file is never taken for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hifi_ref as hr
+from hifi_ref.formats import FORMATS, hard_inputs
+from tests.check.helpers import compare, different
+from tests.hostile import build
+
+PROFILE = "clang-arm64"
+FORMATS_HERE = ("Q2_K", "Q4_K", "Q6_K", "IQ4_XS", "Q8_0")
+
+
+def weights() -> np.ndarray:
+    """Of heavy tails, where the searches of the two builds end otherwise in many blocks."""
+    return hard_inputs.weights("heavy tails", np.random.default_rng(0), 64, 512)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A source, and what both builds make of it."""
+    folder = tmp_path_factory.mktemp("profiles")
+    x = weights()
+    written = {"source": build([(name, 0, (512, 64), x.tobytes()) for name in FORMATS_HERE])}
+    for profile in ("strict", PROFILE):
+        made = [(n, FORMATS[n].type_id, (512, 64), hr.encode(n, x, profile=profile).tobytes()) for n in FORMATS_HERE]
+        written[profile] = build(made)
+    for name, content in written.items():
+        (folder / f"{name}.gguf").write_bytes(content)
+    return {name: folder / f"{name}.gguf" for name in written}
+
+
+def test_the_build_is_named(models: dict[str, Path]) -> None:
+    code, report, out = compare(models[PROFILE], models["source"])
+    found = different(report)
+    assert code == 1 and "Q4_K" in found and "Q8_0" not in found
+    assert set(found.values()) == {("differs", "profile")}
+    for tensor in report["tensors"]:
+        assert tensor["source"]["profile"] == (PROFILE if tensor["name"] in found else "")
+    assert f"each what {PROFILE} (arm64, compiled by Clang) writes" in " ".join(out.split())
+
+
+def test_asked_for_it_is_reproduced(models: dict[str, Path]) -> None:
+    _, report, out = compare(models[PROFILE], models["source"], f"--profile={PROFILE}")
+    assert different(report) == {} and f"profile {PROFILE}" in " ".join(out.split())
+
+
+def test_a_strict_file_is_strict(models: dict[str, Path]) -> None:
+    assert different(compare(models["strict"], models["source"])[1]) == {}
+    found = different(compare(models["strict"], models["source"], f"--profile={PROFILE}")[1])
+    assert "Q4_K" in found
+
+
+def test_one_bit_is_still_found(models: dict[str, Path], tmp_path: Path) -> None:
+    """In a tensor whose other differences are all the build's."""
+    x = weights()
+    whole = models[PROFILE].read_bytes()
+    blocks = hr.encode("Q4_K", x, profile=PROFILE).tobytes()
+    at, (block, byte) = whole.index(blocks), (37, 21)
+    damaged = bytearray(whole)
+    damaged[at + block * 144 + byte] ^= 4
+    (tmp_path / "q.gguf").write_bytes(damaged)
+    code, report, out = compare(tmp_path / "q.gguf", models["source"], "--tensors=^Q4_K$")
+    result = next(tensor["source"] for tensor in report["tensors"] if tensor["name"] == "Q4_K")
+    assert (code, result["meaning"], result["profile"]) == (1, "damage", PROFILE), out
+    assert (result["blocks_differing"], result["first"]["block"]) == (1, block)
+    assert f"{PROFILE} writes {result['first']['expected']}" in " ".join(out.split())
+
+
+def test_another_encoder_is_no_build(models: dict[str, Path], tmp_path: Path) -> None:
+    x = weights()
+    other = hr.encode("Q4_K", x, np.ones(512, np.float32)).tobytes()
+    (tmp_path / "q.gguf").write_bytes(build([("Q4_K", 12, (512, 64), other)]))
+    _, report, _ = compare(tmp_path / "q.gguf", models["source"], "--tensors=^Q4_K$")
+    result = next(tensor["source"] for tensor in report["tensors"] if "source" in tensor)
+    assert result["meaning"] == "encoder" and result["profile"] == ""
