@@ -83,7 +83,7 @@ def compared(process: subprocess.Popen[bytes], profile: str, name: str, blocks: 
     kinds = inputs.importance_kinds(f)
     done = 0
     while done < blocks:
-        rng = np.random.default_rng(1000 * seed + f.type_id)
+        rng = np.random.default_rng(1000 * seed + (f.type_id or 0))
         for family in inputs.FAMILIES:
             kind = kinds[seed % len(kinds)]
             x, weights = inputs.weights(family, rng, ROWS, N), inputs.importance(kind, seed, N)

@@ -13,7 +13,7 @@ import numpy as np
 
 from hifi_ref.check.comparison import DIFFERS, NOT_JUDGED, OTHERWISE, REPRODUCED, TensorResult
 from hifi_ref.check.profiles import Explained
-from hifi_ref.check.reproduce import Way
+from hifi_ref.check.sourced import Way
 from hifi_ref.check.tally import Tally
 from hifi_ref.formats import FORMATS, WITHOUT_SEARCH
 from hifi_ref.model_files.gguf_file import Tensor

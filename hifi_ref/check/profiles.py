@@ -7,15 +7,13 @@ first of them, or fewer than another profile, is not asked again.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from hifi_ref.check.sourced import Piece, SourcedTensor, Way
 from hifi_ref.check.tally import Tally, without_padding
 from hifi_ref.formats import FORMATS, builds
-
-if TYPE_CHECKING:
-    from hifi_ref.check.reproduce import Piece, SourcedTensor, Way
 
 # Differing blocks that decide whether a profile is asked about the others.
 FIRST = 64

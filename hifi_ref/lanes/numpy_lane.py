@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -49,12 +50,12 @@ def encode(f: Format, x: np.ndarray, weights: np.ndarray | None, build: exact.Fu
     return out
 
 
-def _as_built(work: Callable[..., np.ndarray], build: exact.Fusing | None) -> Callable[..., np.ndarray]:
+def _as_built(work: Callable[..., Any], build: exact.Fusing | None) -> Callable[..., Any]:
     """work, on whatever thread, within exact.fusing."""
     if build is None:
         return work
 
-    def fused(*arguments: np.ndarray | None) -> np.ndarray:
+    def fused(*arguments: np.ndarray | None) -> Any:
         with exact.fusing(build):
             return work(*arguments)
 
