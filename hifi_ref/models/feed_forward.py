@@ -1,0 +1,51 @@
+"""The part of a layer behind attention: one gated product, or several experts of which a router chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hifi_ref.models.functions import softmax, swiglu
+from hifi_ref.models.model import Model
+from hifi_ref.models.products import linear, of_experts
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32
+
+# What the weights of the chosen experts are divided by is no smaller: the least normal binary16 number.
+LEAST_SUM = np.float32(2.0**-14)
+
+
+def dense(
+    model: Model, block: str, x: Float32[np.ndarray, "tokens width"],
+    gated: Callable[[np.ndarray, np.ndarray], np.ndarray] = swiglu,
+) -> Float32[np.ndarray, "tokens width"]:  # fmt: skip
+    """down(gated(gate x, up x)); without a gate of its own the first half of ``up`` is the gate."""
+    up = linear(model, f"{block}ffn_up", x)
+    if model.has(f"{block}ffn_gate.weight"):
+        gate = linear(model, f"{block}ffn_gate", x)
+    else:
+        gate, up = np.split(up, 2, axis=1)
+    return linear(model, f"{block}ffn_down", np.ascontiguousarray(gated(gate, up)))
+
+
+def experts(model: Model, block: str, x: Float32[np.ndarray, "tokens width"]) -> Float32[np.ndarray, "tokens width"]:
+    """The best experts' outputs, weighted by their probabilities among the chosen, added best first."""
+    used = model.count("expert_used_count")
+    probabilities = softmax(linear(model, f"{block}ffn_gate_inp", x))
+    chosen = np.argsort(-probabilities, axis=1, kind="stable")[:, :used]
+    weights = np.take_along_axis(probabilities, chosen, 1)
+    total = np.add.accumulate(weights.astype(np.float64), axis=1)[:, -1:].astype(np.float32)
+    weights = weights / np.maximum(total, LEAST_SUM)
+    scale = np.float32(model.number("expert_weights_scale", 0.0))
+    if scale not in (0, 1):
+        weights = weights * scale
+    up = of_experts(model, f"{block}ffn_up_exps", x[:, None], chosen)
+    gate = of_experts(model, f"{block}ffn_gate_exps", x[:, None], chosen)
+    outputs = of_experts(model, f"{block}ffn_down_exps", swiglu(gate, up), chosen) * weights[..., None]
+    out = outputs[:, 0]
+    for slot in range(1, used):
+        out = out + outputs[:, slot]
+    return out

@@ -1,0 +1,94 @@
+"""A model's logits, and what of its inputs is collected on the way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hifi_ref.models import gemma, llama
+from hifi_ref.models.model import Model, ModelError, Observer, nobody, open_model
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32
+
+MODES = ("exact",)
+FAMILIES = {
+    "llama": llama, "qwen2": llama, "qwen3": llama, "qwen3moe": llama, "phi3": llama, "gemma2": gemma, "gemma3": gemma,
+}  # fmt: skip
+# Of matrices that are fed fewer rows than this at once nothing is collected.
+LEAST_ROWS = 16
+
+
+def logits(path: str | os.PathLike[str], ids: Any, mode: str = "exact") -> Float32[np.ndarray, "n vocab"]:
+    """The logits of each token of one sequence, the first at position 0.
+
+    Args:
+        path: a GGUF model; of a split one any shard.
+        ids: whole numbers [n], of the model's vocabulary. What the sequence begins with is not added.
+        mode: "exact", the bits of llama.cpp v0.5.0, variant x64, flash attention off, K/V cache F32.
+
+    Returns:
+        float32[n, vocab].
+
+    Raises:
+        OSError, GgufError: a file that cannot be read. ModelError: a model or ids that cannot be computed.
+        ValueError: an unknown mode.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
+    return _forward(path, ids, nobody)
+
+
+def imatrix(
+    path: str | os.PathLike[str], sequences: Iterable[Any]
+) -> dict[str, tuple[Float32[np.ndarray, "matrices columns"], np.ndarray]]:
+    """What llama-imatrix collects while it reads the sequences, each from position 0.
+
+    Returns:
+        matrix's name -> (float32[matrices, columns]: sums of squared inputs, added row after row;
+        int64[matrices]: how many rows). An expert's own inputs count for it alone.
+    """
+    sums: dict[str, np.ndarray] = {}
+    counts: dict[str, np.ndarray] = {}
+
+    def collect(name: str, x: np.ndarray, chosen: np.ndarray | None) -> None:
+        if chosen is None and (not name.startswith("blk.") or len(x) < LEAST_ROWS):
+            return
+        of_name = 1 if chosen is None else _matrices(path_of_model, name)
+        total = sums.setdefault(name, np.zeros((of_name, x.shape[-1]), np.float32))
+        rows = counts.setdefault(name, np.zeros(of_name, np.int64))
+        squares = x * x
+        if chosen is None:
+            total[0] = np.add.accumulate(np.concatenate([total, squares]))[-1]
+            rows[0] += len(x)
+            return
+        for slot in range(chosen.shape[1]):
+            for token, expert in enumerate(chosen[:, slot]):
+                total[expert] += squares[token, slot % squares.shape[1]]
+                rows[expert] += 1
+
+    path_of_model = open_model(path)
+    for ids in sequences:
+        _forward(path, ids, collect)
+    return {name: (sums[name], counts[name]) for name in sorted(sums)}
+
+
+def _matrices(model: Model, name: str) -> int:
+    return model.tensors[name][1].shape[2]
+
+
+def _forward(path: str | os.PathLike[str], ids: Any, observe: Observer) -> np.ndarray:
+    model = open_model(path, observe)
+    family = FAMILIES.get(model.architecture)
+    if family is None:
+        known = ", ".join(FAMILIES)
+        raise ModelError(f"{model.name}: the architecture {model.architecture} is none of those known: {known}")
+    ids = np.asarray(ids)
+    if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu":
+        raise ModelError(f"ids must be whole numbers [n], at least one, not {ids.dtype}{list(ids.shape)}")
+    out = family.forward(model, ids.astype(np.int64))
+    model.check_all_used()
+    return out

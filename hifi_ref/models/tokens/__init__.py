@@ -1,0 +1,1 @@
+"""From text to ids, by the vocabulary that a GGUF carries."""
