@@ -3,6 +3,8 @@
     fetch      brings it through npm, verifies its digest, and keeps it
     release    calls its encoders, decoders and dot products
     quantizer  quantizes whole files, and tells which types it would give
+    loader     tells whether it loads a file
+    language_model  asks it for a model's ids, logits and graph nodes
     refusals   tells which rows its encoders refuse, by ending their process
 
 `python -m reference` fetches it ahead of time and prints where it lies. HIFI_REF_CACHE moves the cache (default

@@ -23,10 +23,11 @@ def queries_keys_values(
     """float32[tokens, heads, head size] each: projected, q and k normed where the model does so, and rotated."""
     heads, kv, size = sizes.heads, sizes.kv_heads, sizes.head
     if model.has(f"{block}attn_qkv.weight"):
-        qkv = linear(model, f"{block}attn_qkv", x)
+        qkv = linear(model, f"{block}attn_qkv", x, (heads + 2 * kv) * size)
         q, k, v = np.split(qkv, np.cumsum([heads * size, kv * size]), axis=1)
     else:
-        q, k, v = (linear(model, f"{block}attn_{letter}", x) for letter in "qkv")
+        counts = {"q": heads, "k": kv, "v": kv}
+        q, k, v = (linear(model, f"{block}attn_{letter}", x, n * size) for letter, n in counts.items())
     q, k, v = q.reshape(-1, heads, size), k.reshape(-1, kv, size), v.reshape(-1, kv, size)
     if model.has(f"{block}attn_q_norm.weight"):
         q = rms_norm(q, model.vector(f"{block}attn_q_norm.weight", size), sizes.eps)

@@ -8,7 +8,7 @@ import numpy as np
 
 from hifi_ref.models.model import Model, ModelError
 from hifi_ref.models.norms import rms_norm
-from hifi_ref.models.products import decoded, linear, product
+from hifi_ref.models.products import decoded, linear
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Int
@@ -27,13 +27,4 @@ def embedded(model: Model, ids: Int[np.ndarray, "tokens"], width: int) -> Float3
 def logits_of(model: Model, x: Float32[np.ndarray, "tokens width"], eps: float) -> Float32[np.ndarray, "tokens vocab"]:
     """Normed, and multiplied with the output matrix, or with token_embd where the model has no other."""
     x = rms_norm(x, model.vector("output_norm.weight", x.shape[1]), eps)
-    if model.has("output.weight"):
-        return linear(model, "output", x)
-    return product(model.matrix("token_embd.weight", x.shape[1]), x)
-
-
-def check_finite(model: Model, layer: int, x: Float32[np.ndarray, "tokens width"]) -> None:
-    """Raise ModelError where a layer's output is not finite."""
-    if not np.isfinite(x).all():
-        at = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
-        raise ModelError(f"{model.name}: behind layer {layer} the numbers of token {at} are not finite")
+    return linear(model, "output" if model.has("output.weight") else "token_embd", x)

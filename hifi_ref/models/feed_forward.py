@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref.models.functions import softmax, swiglu
-from hifi_ref.models.model import Model
+from hifi_ref.models.model import Model, ModelError
 from hifi_ref.models.products import linear, of_experts
 
 if TYPE_CHECKING:
@@ -25,15 +25,17 @@ def dense(
     """down(gated(gate x, up x)); without a gate of its own the first half of ``up`` is the gate."""
     up = linear(model, f"{block}ffn_up", x)
     if model.has(f"{block}ffn_gate.weight"):
-        gate = linear(model, f"{block}ffn_gate", x)
+        gate = linear(model, f"{block}ffn_gate", x, up.shape[1])
     else:
         gate, up = np.split(up, 2, axis=1)
-    return linear(model, f"{block}ffn_down", np.ascontiguousarray(gated(gate, up)))
+    return linear(model, f"{block}ffn_down", np.ascontiguousarray(gated(gate, up)), x.shape[1])
 
 
 def experts(model: Model, block: str, x: Float32[np.ndarray, "tokens width"]) -> Float32[np.ndarray, "tokens width"]:
     """The best experts' outputs, weighted by their probabilities among the chosen, added best first."""
     used = model.count("expert_used_count")
+    if used < 1:
+        raise ModelError(f"{model.name}: {model.architecture}.expert_used_count is {used}")
     probabilities = softmax(linear(model, f"{block}ffn_gate_inp", x))
     chosen = np.argsort(-probabilities, axis=1, kind="stable")[:, :used]
     weights = np.take_along_axis(probabilities, chosen, 1)
@@ -43,8 +45,8 @@ def experts(model: Model, block: str, x: Float32[np.ndarray, "tokens width"]) ->
     if scale not in (0, 1):
         weights = weights * scale
     up = of_experts(model, f"{block}ffn_up_exps", x[:, None], chosen)
-    gate = of_experts(model, f"{block}ffn_gate_exps", x[:, None], chosen)
-    outputs = of_experts(model, f"{block}ffn_down_exps", swiglu(gate, up), chosen) * weights[..., None]
+    gate = of_experts(model, f"{block}ffn_gate_exps", x[:, None], chosen, up.shape[-1])
+    outputs = of_experts(model, f"{block}ffn_down_exps", swiglu(gate, up), chosen, x.shape[1]) * weights[..., None]
     out = outputs[:, 0]
     for slot in range(1, used):
         out = out + outputs[:, slot]

@@ -11,7 +11,7 @@ import numpy as np
 
 from hifi_ref.models import rope
 from hifi_ref.models.attention import attend, queries_keys_values
-from hifi_ref.models.ends import check_finite, embedded, logits_of
+from hifi_ref.models.ends import embedded, logits_of
 from hifi_ref.models.feed_forward import dense
 from hifi_ref.models.functions import capped, geglu
 from hifi_ref.models.model import Model
@@ -47,9 +47,8 @@ def forward(model: Model, ids: Int[np.ndarray, "tokens"]) -> Float32[np.ndarray,
         turn = local if is_local else everywhere
         q, k, v = queries_keys_values(model, block, norm(x, "attn_norm"), s, turn)
         seen = attend(q * scale, k, v, window=window if is_local else None, cap=cap)
-        x = norm(linear(model, f"{block}attn_output", seen), "post_attention_norm") + x
+        x = norm(linear(model, f"{block}attn_output", seen, s.width), "post_attention_norm") + x
         x = norm(dense(model, block, norm(x, "ffn_norm"), geglu), "post_ffw_norm") + x
-        check_finite(model, layer, x)
     out = logits_of(model, x, s.eps)
     final = model.number("final_logit_softcapping", 30.0 if second else 0.0)
     return capped(out, final) if final else out

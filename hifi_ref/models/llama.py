@@ -12,7 +12,7 @@ import numpy as np
 
 from hifi_ref.models import rope
 from hifi_ref.models.attention import attend, queries_keys_values
-from hifi_ref.models.ends import check_finite, embedded, logits_of
+from hifi_ref.models.ends import embedded, logits_of
 from hifi_ref.models.feed_forward import dense, experts
 from hifi_ref.models.model import Model
 from hifi_ref.models.norms import rms_norm
@@ -37,10 +37,9 @@ def forward(model: Model, ids: Int[np.ndarray, "tokens"]) -> Float32[np.ndarray,
         normed = rms_norm(x, model.vector(f"{block}attn_norm.weight", s.width), s.eps)
         q, k, v = queries_keys_values(model, block, normed, s, turn)
         seen = attend(q * scale, k, v) if model.architecture == "phi3" else attend(q, k, v, scale)
-        x = x + linear(model, f"{block}attn_output", seen)
+        x = x + linear(model, f"{block}attn_output", seen, s.width)
 
         normed = rms_norm(x, model.vector(f"{block}ffn_norm.weight", s.width), s.eps)
         several = model.has(f"{block}ffn_gate_inp.weight")
         x = x + (experts if several else dense)(model, block, normed)
-        check_finite(model, layer, x)
     return logits_of(model, x, s.eps)

@@ -9,7 +9,7 @@ import numpy as np
 from hifi_ref import api
 from hifi_ref.formats import FORMATS
 from hifi_ref.kernels.matmul import matmul
-from hifi_ref.models.model import Matrix, Model
+from hifi_ref.models.model import Matrix, Model, ModelError
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Int
@@ -18,19 +18,27 @@ if TYPE_CHECKING:
 TILE = 1 << 16
 
 
-def linear(model: Model, name: str, x: Float32[np.ndarray, "tokens columns"]) -> Float32[np.ndarray, "tokens rows"]:
-    """``name``.weight times x, plus ``name``.bias where the model has one."""
-    weight = model.matrix(f"{name}.weight", x.shape[-1])
+def linear(
+    model: Model, name: str, x: Float32[np.ndarray, "tokens columns"], rows: int | None = None
+) -> Float32[np.ndarray, "tokens rows"]:
+    """``name``.weight times x, plus ``name``.bias where the model has one.
+
+    Raises ModelError where the matrix is missing or has not so many rows, or x is not finite.
+    """
+    weight = _matrix_for(model, f"{name}.weight", x, 2, rows)
     model.observe(f"{name}.weight", x, None)
     out = product(weight, x)
     return out + model.vector(f"{name}.bias", out.shape[-1]) if model.has(f"{name}.bias") else out
 
 
 def of_experts(
-    model: Model, name: str, x: Float32[np.ndarray, "tokens slots columns"], chosen: Int[np.ndarray, "tokens slots"]
-) -> Float32[np.ndarray, "tokens slots rows"]:
-    """Of ``name``.weight, matrix by matrix: for each token and slot the chosen expert's product."""
-    weight = model.matrix(f"{name}.weight", x.shape[-1])
+    model: Model, name: str, x: Float32[np.ndarray, "tokens slots columns"], chosen: Int[np.ndarray, "tokens slots"],
+    rows: int | None = None,
+) -> Float32[np.ndarray, "tokens slots rows"]:  # fmt: skip
+    """Of ``name``.weight, matrix by matrix: for each token and slot the chosen expert's product. Raises as linear."""
+    weight = _matrix_for(model, f"{name}.weight", x, 3, rows)
+    if chosen.max() >= len(weight.blocks):
+        raise ModelError(f"{model.name}: there is no expert {chosen.max()} in {name}.weight")
     model.observe(f"{name}.weight", x, chosen)
     x = np.broadcast_to(x, (*chosen.shape, x.shape[-1]))
     out = np.empty((*chosen.shape, weight.blocks.shape[1]), np.float32)
@@ -38,6 +46,17 @@ def of_experts(
         of_it = chosen == expert
         out[of_it] = product(weight._replace(blocks=weight.blocks[expert]), np.ascontiguousarray(x[of_it]))
     return out
+
+
+def _matrix_for(model: Model, name: str, x: np.ndarray, axes: int, rows: int | None) -> Matrix:
+    weight = model.matrix(name, x.shape[-1])
+    if weight.blocks.ndim != axes or rows not in (None, weight.blocks.shape[-2]):
+        shape = [*weight.blocks.shape[:-1], weight.columns]
+        raise ModelError(f"{model.name}: {name} has the shape {shape}, which does not fit the model's other sizes")
+    if not np.isfinite(x).all():
+        token = int(np.argwhere(~np.isfinite(x))[0, 0])
+        raise ModelError(f"{model.name}: what {name} is to be multiplied with is not finite at token {token}")
+    return weight
 
 
 def product(weight: Matrix, x: Float32[np.ndarray, "tokens columns"]) -> Float32[np.ndarray, "tokens rows"]:

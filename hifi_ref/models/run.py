@@ -89,6 +89,10 @@ def _forward(path: str | os.PathLike[str], ids: Any, observe: Observer) -> np.nd
     ids = np.asarray(ids)
     if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu":
         raise ModelError(f"ids must be whole numbers [n], at least one, not {ids.dtype}{list(ids.shape)}")
-    out = family.forward(model, ids.astype(np.int64))
+    with np.errstate(all="ignore"):
+        # What is not finite is found where it is multiplied, and in the end.
+        out = family.forward(model, ids.astype(np.int64))
+    if not np.isfinite(out).all():
+        raise ModelError(f"{model.name}: the logits are not finite")
     model.check_all_used()
     return out

@@ -33,8 +33,11 @@ def sizes_of(model: Model) -> Sizes:
     kv_heads = model.count("attention.head_count_kv", heads)
     if not kv_heads or heads % kv_heads:
         raise ModelError(f"{model.name}: {heads} heads cannot share {kv_heads} heads of keys and values")
+    rotated = model.count("rope.dimension_count", head)
+    if not 0 < rotated <= head or rotated % 2:
+        raise ModelError(f"{model.name}: of heads of {head} numbers {rotated} cannot be rotated in pairs")
     return Sizes(
-        model.count("block_count"), width, heads, kv_heads, head, model.count("rope.dimension_count", head),
+        model.count("block_count"), width, heads, kv_heads, head, rotated,
         model.number("attention.layer_norm_rms_epsilon"), model.number("rope.freq_base", 10000.0), _scale(model),
     )  # fmt: skip
 
