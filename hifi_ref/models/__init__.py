@@ -11,6 +11,6 @@ verified.
 
 from hifi_ref.models.model import ModelError
 from hifi_ref.models.run import imatrix, logits
-from hifi_ref.models.tokens.tokenize import tokenize
+from hifi_ref.models.tokens.tokenize import bos_of, tokenize
 
-__all__ = ["ModelError", "imatrix", "logits", "tokenize"]
+__all__ = ["ModelError", "bos_of", "imatrix", "logits", "tokenize"]

@@ -25,7 +25,7 @@ def tokenize(path: str | os.PathLike[str], text: bytes, special: bool, parse: bo
     Raises:
         OSError, GgufError: a file that cannot be read. ModelError: there is no tokenizer, or none that is known here.
     """
-    vocabulary = vocabulary_at(os.fspath(path), os.stat(path).st_mtime_ns)
+    vocabulary = _vocabulary_at(os.fspath(path), os.stat(path).st_mtime_ns)
     out = [vocabulary.bos] if special and vocabulary.bos is not None else []
     begins = True
     for part in _parts(text, vocabulary, parse):
@@ -39,8 +39,13 @@ def tokenize(path: str | os.PathLike[str], text: bytes, special: bool, parse: bo
     return out + ([vocabulary.eos] if special and vocabulary.eos is not None else [])
 
 
+def bos_of(path: str | os.PathLike[str]) -> int | None:
+    """The id that the vocabulary of a GGUF model puts before a text; None where it puts none. Raises as tokenize."""
+    return _vocabulary_at(os.fspath(path), os.stat(path).st_mtime_ns).bos
+
+
 @functools.lru_cache(4)
-def vocabulary_at(path: str, changed: int) -> Vocabulary:
+def _vocabulary_at(path: str, changed: int) -> Vocabulary:
     """The vocabulary of a model; ``changed`` is when its file was."""
     model = open_model(path)
     return vocabulary_of(model.gguf, model.name)

@@ -1,0 +1,59 @@
+"""Chunks of a text, what a model says of their second halves, and the perplexity of that.
+
+Reference: perplexity and process_logits of llama-perplexity (llama.cpp v0.5.0).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from hifi_ref.models import libm
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Float64, Int
+
+
+class Estimate(NamedTuple):
+    """``perplexity`` +- ``uncertainty``, e to the mean of the negative log-likelihoods, ``nll``, of ``scored`` ids."""
+
+    perplexity: float
+    uncertainty: float
+    nll: float
+    scored: int
+
+
+def scored(context: int) -> slice:
+    """The positions of a chunk whose logits count: of its second half all but the last."""
+    return slice(context // 2, context - 1)
+
+
+def fed(chunk: Sequence[int], bos: int | None) -> list[int]:
+    """What a model reads of a chunk: where the vocabulary begins texts with a token, this in the first one's place."""
+    return list(chunk) if bos is None else [bos, *chunk[1:]]
+
+
+def negative_log_likelihoods(
+    logits: Float32[np.ndarray, "n vocab"], targets: Int[np.ndarray, "n"]
+) -> Float64[np.ndarray, "n"]:
+    """Of the ids that came next: differences and exponentials in binary32, by the C library, sums in binary64."""
+    z = logits - logits.max(axis=1, keepdims=True)
+    total = np.add.accumulate(libm.exp(z).astype(np.float64), axis=1)[:, -1]
+    return -(z[np.arange(len(targets)), targets].astype(np.float64) - np.array([math.log(t) for t in total]))
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """The tool's: the spread of the mean from the sum of squares. 0 where it would be negative."""
+    count = len(values)
+    total = squares = 0.0
+    for value in values:
+        total += value
+        squares += value * value
+    mean = total / count
+    variance = squares / count - mean * mean
+    spread = math.sqrt(variance / (count - 1)) if variance > 0 and count > 1 else 0.0
+    perplexity = math.exp(mean)
+    return Estimate(perplexity, spread * perplexity, mean, count)
