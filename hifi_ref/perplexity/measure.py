@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from hifi_ref.model_files.files import InputError
 from hifi_ref.models import libm
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Float64, Int
+
+# What e may be raised to in binary64, with room for the uncertainty.
+LARGEST = 700.0
 
 
 class Estimate(NamedTuple):
@@ -46,7 +50,10 @@ def negative_log_likelihoods(
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """The tool's: the spread of the mean from the sum of squares. 0 where it would be negative."""
+    """The tool's: the spread of the mean from the sum of squares, 0 where it would be negative.
+
+    Raises InputError where the perplexity is beyond binary64.
+    """
     count = len(values)
     total = squares = 0.0
     for value in values:
@@ -55,5 +62,9 @@ def estimate(values: Sequence[float]) -> Estimate:
     mean = total / count
     variance = squares / count - mean * mean
     spread = math.sqrt(variance / (count - 1)) if variance > 0 and count > 1 else 0.0
+    if mean > LARGEST:
+        raise InputError(
+            f"the perplexity is e to {mean:.1f}, more than a number holds: no model of such a text"
+        )
     perplexity = math.exp(mean)
     return Estimate(perplexity, spread * perplexity, mean, count)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from hifi_ref import models
-from hifi_ref.perplexity import command
+from hifi_ref.model_files.files import InputError
+from hifi_ref.perplexity import command, measure
 from reference.language_model import Question, ask
 from tests.models import small
 
@@ -122,3 +123,9 @@ def test_bad_input(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, bare, text(model)) == (2, "", "hifi_ref.perplexity: bare.gguf: there is no tokenizer in it\n")
     assert run(capsys, folder / "text.txt", text(model))[0] == 2
     assert set(folder.iterdir()) == before
+
+
+def test_what_no_number_holds() -> None:
+    with pytest.raises(InputError, match="the perplexity is e to 800.0, more than a number holds"):
+        measure.estimate([900.0, 700.0])
+    assert measure.estimate([2.0, 2.0]) == (math.exp(2), 0.0, 2.0, 2)
