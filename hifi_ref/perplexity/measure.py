@@ -63,8 +63,6 @@ def estimate(values: Sequence[float]) -> Estimate:
     variance = squares / count - mean * mean
     spread = math.sqrt(variance / (count - 1)) if variance > 0 and count > 1 else 0.0
     if mean > LARGEST:
-        raise InputError(
-            f"the perplexity is e to {mean:.1f}, more than a number holds: no model of such a text"
-        )
+        raise InputError(f"the perplexity is e to {mean:.1f}, more than a number holds: no model of such a text")
     perplexity = math.exp(mean)
     return Estimate(perplexity, spread * perplexity, mean, count)
