@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def truncate(x: Float32[Array, "*n"]) -> Int32[Array, "*n"]:
     """
     numpy_like = library(x)
     inside = (x >= np.float32(-(2.0**31))) & (x < np.float32(2.0**31))
-    outside = np.int32(-(2**31))
+    outside: Any = np.int32(-(2**31))
     if is_arm64():
         outside = np.where(x > 0, np.int32(2**31 - 1), np.where(x < 0, outside, np.int32(0)))
     return numpy_like.where(inside, i32(numpy_like.where(inside, x, np.float32(0))), outside)

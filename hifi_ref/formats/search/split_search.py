@@ -132,7 +132,7 @@ def best_places(x: Float32[Array, "n subs"], w: Float32[Array, "n subs"], halves
     return Places((rank >= first).astype(np.int32) + (rank >= second), kind, scale, found)
 
 
-def _running(a: Float32[np.ndarray, "n subs"], part: Bool[np.ndarray, "n subs"]) -> Float32[np.ndarray, "n+1 subs"]:
+def _running(a: Float32[Array, "n subs"], part: Bool[np.ndarray, "n subs"]) -> Float32[np.ndarray, "n+1 subs"]:
     """0, a[0], a[0] + a[1], ..., over the elements of a part."""
     totals = np.zeros((len(a) + 1, a.shape[1]), np.float32)
     for i in range(len(a)):
