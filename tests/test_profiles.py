@@ -37,6 +37,13 @@ def test_an_unknown_profile_is_one_sentence() -> None:
         hr.encode("Q4_K", x, profile=PROFILE, lane="jax")
 
 
+def test_a_former_name_is_taken_and_said_to_be_one() -> None:
+    x = np.random.default_rng(2).standard_normal((2, 256)).astype(np.float32)
+    with pytest.warns(UserWarning, match="profile gcc-arm64 means clang-arm64, as which"):
+        found = hr.encode("Q2_K", x, profile="gcc-arm64")
+    assert np.array_equal(found, hr.encode("Q2_K", x, profile=PROFILE))
+
+
 def test_jax_arrays_come_back_as_such() -> None:
     x = np.random.default_rng(0).standard_normal((2, 256)).astype(np.float32)
     found = hr.encode("Q2_K", jnp.asarray(x), profile=PROFILE)

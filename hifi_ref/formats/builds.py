@@ -9,6 +9,7 @@ differently for each format that uses it, so that sites belong to formats, with 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -59,6 +60,8 @@ BUILDS: Mapping[str, Build] = MappingProxyType(
     }
 )
 PROFILES = (STRICT, *BUILDS)
+# What the arm64 release was taken for until its libraries were read.
+FORMER_NAMES = {"gcc-arm64": "clang-arm64"}
 
 
 def known_formats(profile: str) -> tuple[str, ...]:
@@ -71,6 +74,9 @@ def arithmetic(profile: str, name: str, importance: bool) -> exact.Fusing | None
     """How a profile's build computes the blocks of a format; None for the strict one. Raises ValueError."""
     if profile == STRICT:
         return None
+    if profile in FORMER_NAMES:
+        former, profile = profile, FORMER_NAMES[profile]
+        warnings.warn(f"profile {former} means {profile}, as which the arm64 release was compiled", stacklevel=3)
     if profile not in BUILDS:
         raise ValueError(f"profile is {profile!r}, not one of {', '.join(PROFILES)}")
     build = BUILDS[profile]

@@ -10,7 +10,7 @@ from absl import flags
 
 from hifi_ref.commands import command_line
 from hifi_ref.commands.command_line import UsageError
-from hifi_ref.formats import FORMATS
+from hifi_ref.formats import FORMATS, builds
 from hifi_ref.mixtures import llama_quantize
 from hifi_ref.mixtures.hifi import FORK_FILE_TYPES
 from hifi_ref.mixtures.roadmaps import ROADMAP
@@ -68,6 +68,8 @@ def flag_values() -> flags.FlagValues:
     several("override-kv", "KEY=TYPE:VALUE: set metadata; TYPE is int, float, bool or str")
     switch("keep-split", "as many shards as the source has: OUT-00001-of-00002.gguf and so on")
     switch("allow-requantize", "decode tensors that are quantized already, and quantize them again")
+    profile = "PROFILE: the build whose blocks are written, the x86-64 release's by default; others take much longer"
+    flags.DEFINE_enum("profile", builds.STRICT, list(builds.PROFILES), profile, flag_values=values)
     switch("dry-run", "tell what would be written, and write nothing; OUT may be left out")
     text("card", "FILE: write a section of a model card about the new files")
     text("ray", "ADDRESS: encode on the nodes of a Ray cluster, or of one on this machine")

@@ -62,6 +62,7 @@ def _run(arguments: list[str]) -> int:
         if len(wanted) > 1 and PLACE not in out and not out.endswith("/") and not os.path.isdir(out):
             raise UsageError(f"{len(wanted)} files cannot all be {out}: put {PLACE} into its name, or give a folder")
         files = [f for recipe in wanted for f in recipe.make(source, path_for(out, source, recipe.name), importance)]
+        files = [file._replace(plans=[plan.of_build(values.profile) for plan in file.plans]) for file in files]
         if dry:
             plans = "".join(summary.planned(file, values.quiet) for file in files)
             command_line.show(plans + summary.time_expected(files))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hifi_ref.formats import FORMATS
+from hifi_ref.formats import FORMATS, builds
 from hifi_ref.mixtures.rules import EMBEDDINGS
 from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import Tensor
@@ -28,6 +28,14 @@ class Plan(NamedTuple):
     context: dict[str, Any]
     importance: np.ndarray | None
     as_released: bool = False
+
+    def of_build(self, profile: str) -> Plan:
+        """The same as a build writes it that formats/builds.py knows. Raises InputError where it is not known."""
+        if self.is_copied or profile == builds.STRICT:
+            return self
+        if self.format not in builds.known_formats(profile):
+            raise InputError(f"profile {profile} is not known for {self.format}, which {self.tensor.name} is to have")
+        return self._replace(context=self.context | {"profile": profile})
 
     @property
     def is_copied(self) -> bool:

@@ -30,7 +30,9 @@ def planned(file: NewFile, quiet: bool = False) -> str:
 
 
 def time_expected(files: Sequence[NewFile]) -> str:
-    """For all files together: what they share is encoded once."""
+    """For all files together: what they share is encoded once. Nothing where a build's profile is asked for."""
+    if any("profile" in plan.context for file in files for plan in file.plans):
+        return ""
     plans = {kind_of(plan): plan for file in files for plan in file.plans}
     seconds = choose.expected(work_of(plans.values()))
     return f"encoding takes about {_duration(seconds)} on {MEASURED_ON}; this machine has {os.cpu_count()}\n"
@@ -44,6 +46,7 @@ def _duration(seconds: float) -> str:
 
 
 def _line(plan: Plan, sizes: bool = False) -> str:
-    context = "".join(f", {key} {value:g}" for key, value in plan.context.items())
+    said = {key: value if isinstance(value, str) else f"{value:g}" for key, value in plan.context.items()}
+    context = "".join(f", {key} {value}" for key, value in said.items())
     size = f", {plan.tensor.known_nbytes} -> {plan.nbytes} bytes" if sizes else ""
     return f"{plan.tensor.name}: {plan.tensor.type_name} -> {plan.format}{context}{size}\n"

@@ -148,8 +148,9 @@ class _Threads:
 
 
 def work_of(plans: Iterable[Plan]) -> Work:
-    """What is to be encoded."""
-    return [(p.format, p.importance is not None, p.tensor.elements) for p in plans if not p.is_copied]
+    """What is to be encoded in either lane; the profiles of builds are the NumPy lane's alone."""
+    encoded = [plan for plan in plans if not plan.is_copied and "profile" not in plan.context]
+    return [(plan.format, plan.importance is not None, plan.tensor.elements) for plan in encoded]
 
 
 def _write_tensors(tasks: list[Task], progress: Progress, pool_for: Callable[[Work], Pool]) -> None:
