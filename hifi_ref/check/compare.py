@@ -50,8 +50,7 @@ class Compared(NamedTuple):
 class Elsewhere(Protocol):
     """Other machines, named ``names`` in reports; ``compared`` gives the results of plans there as they come."""
 
-    @property
-    def names(self) -> tuple[str, ...]: ...
+    names: tuple[str, ...]
 
     def compared(
         self, paths: Sequence[str], gguf: Gguf, plans: Sequence[Plan], options: Options,

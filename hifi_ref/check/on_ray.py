@@ -45,12 +45,9 @@ class Nodes:
 
     def __init__(self, ray: Any) -> None:
         self._ray = ray
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """As reports call them."""
-        working = sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in self._ray.nodes())
-        return (f"{working} node{'s' if working != 1 else ''} of a Ray cluster",)
+        working = sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
+        # As reports call them: those that there are at the beginning.
+        self.names: tuple[str, ...] = (f"{working} node{'s' if working != 1 else ''} of a Ray cluster",)
 
     def compared(
         self, paths: Sequence[str], gguf: Gguf, plans: Sequence[Plan], options: Options,

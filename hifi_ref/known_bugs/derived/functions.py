@@ -24,6 +24,8 @@ from hifi_ref.formats import hard_inputs as inputs
 ROOM = str(Path(formats.__file__).parent)
 # Of the layout only how numbers are read and written: fields are changed where they are asked for.
 LEFT_OUT = ("Layout.", "Field.")
+# Functions whose last argument may be the name of a site.
+SITED = ("mul", "product", "madd", "rounded")
 FAMILIES = ("gauss", "mixed scales", "overflow", "subnormal", "signed zeros", "sparse", "ties", "positive")
 
 
@@ -128,4 +130,10 @@ def _tree(function: FunctionType) -> ast.FunctionDef:
 
 @functools.cache
 def _parsed(file: str) -> ast.Module:
-    return ast.parse(Path(file).read_text(encoding="utf-8"))
+    """Without the names of sites, which say what other builds do (formats/builds.py)."""
+    module = ast.parse(Path(file).read_text(encoding="utf-8"))
+    for node in ast.walk(module):
+        if isinstance(node, ast.Call) and node.args and ast.unparse(node.func).rpartition(".")[2] in SITED:
+            if isinstance(node.args[-1], ast.JoinedStr) or isinstance(getattr(node.args[-1], "value", None), str):
+                node.args.pop()
+    return module
