@@ -7,7 +7,6 @@ for CUDA and TPU, whose compilers go on from there.
 from __future__ import annotations
 
 import re
-import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -15,6 +14,7 @@ import jax
 import numpy as np
 from absl import app
 
+from bench import clock
 from hifi_ref.neighbours import lookups
 from hifi_ref.neighbours.bitsandbytes import NF4
 
@@ -24,13 +24,7 @@ WAYS = (lookups.gather, lookups.select_tree, lookups.vectors)
 
 def speed(work: Callable[[], object]) -> float:
     """Millions of weights a second, the best of seven."""
-    work()
-    times = []
-    for _ in range(7):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return CODES.size / min(times) / 1e6
+    return CODES.size / clock.best(work, 7) / 1e6
 
 
 def counted(text: str) -> Counter[str]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from absl import app, flags
 
+from bench import clock
 from hifi_ref import neighbours as nb
 
 _LIBRARIES = flags.DEFINE_list("libraries", ["bitsandbytes", "torchao", "mlx"], "Those.")
@@ -28,14 +28,7 @@ Line = tuple[str, dict[str, Any], Work, Work]
 
 
 def best(run: Work) -> float:
-    """Seconds of the fastest of several runs, after one that does not count."""
-    run()
-    times = []
-    for _ in range(_REPEAT.value):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return clock.best(run, _REPEAT.value)
 
 
 def bitsandbytes(x: np.ndarray) -> Iterator[Line]:

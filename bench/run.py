@@ -13,7 +13,6 @@ import functools
 import itertools
 import math
 import threading
-import time
 from collections.abc import Callable
 
 import gguf.quants
@@ -23,6 +22,7 @@ import numpy as np
 from absl import app, flags
 
 import hifi_ref as hr
+from bench import clock
 from hifi_ref.formats import LLAMA_CPP
 from hifi_ref.formats.hard_inputs import usual_blocks
 from hifi_ref.lanes.checks import partner_of
@@ -43,14 +43,7 @@ AGAIN_DECODED = (8192, 4096)
 
 
 def best(run: Callable[[], object]) -> float:
-    """Seconds of the fastest of several runs, after one that does not count."""
-    run()
-    times = []
-    for _ in range(_REPEAT.value):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return clock.best(run, _REPEAT.value)
 
 
 def in_two_threads(work: Callable[..., object], *data: np.ndarray) -> Callable[[], None]:
