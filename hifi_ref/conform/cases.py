@@ -146,7 +146,7 @@ def _paths(folder: Path, dialect: str) -> list[tuple[str, str, Path]]:
         raise VectorError(f"{folder} holds no vectors of the dialect {dialect!r}")
     listed: list[str] = []
     if (folder / "index.json").is_file():
-        listed = [entry["path"] for entry in _read_json(folder / "index.json").get("files", [])]
+        listed = [entry["path"] for entry in read_json(folder / "index.json").get("files", [])]
     order = {path: i for i, path in enumerate(listed)}
     ranked = sorted(found, key=lambda path: order.get(f"{dialect}/{path.name}", len(order)))
     return [(name, operation, path) for path in ranked for name, operation in [path.name.split(".")[:2]]]
@@ -156,7 +156,8 @@ def _named(paths: list[tuple[str, str, Path]]) -> list[tuple[str, None]]:
     return [(name, None) for name, _, _ in paths]
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """What a file holds. Raises VectorError."""
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
@@ -168,7 +169,7 @@ def _read_json(path: Path) -> Any:
 @functools.cache
 def read_suite(path: Path) -> Suite:
     """One file of vectors. Raises VectorError."""
-    content = _read_json(path)
+    content = read_json(path)
     try:
         fields = tuple(Field(e["field"], e["type"], e["count"], e["holds"]) for e in content["layout"])
         layout = Layout(content["format"], content["type_id"], content["block_size"], fields, content["dot_with"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from hifi_ref.conform.cases import VectorError
+from hifi_ref.conform.cases import VectorError, read_json
 
 SCHEMA = "hifi_ref.golden.neighbours/1"
 OPERATIONS = ("encode", "decode", "matmul", "loss")
@@ -63,7 +62,7 @@ def read_dialect(
     folder: Path, dialect: str, schemes: Sequence[str] = (), operations: Sequence[str] = OPERATIONS
 ) -> list[VectorFile]:
     """The files of a dialect, in its index's order. No schemes means all. Raises VectorError."""
-    entries = _read(folder / dialect / "index.json")["files"]
+    entries = read_json(folder / dialect / "index.json")["files"]
     known = list(dict.fromkeys(entry["format"] for entry in entries))
     for name in schemes:
         if name not in known:
@@ -74,7 +73,7 @@ def read_dialect(
 
 def read_file(path: Path) -> VectorFile:
     """Raises VectorError."""
-    content = _read(path)
+    content = read_json(path)
     try:
         vectors = tuple(_vector(test) for group in content["groups"] for test in group["tests"])
         return VectorFile(
@@ -112,13 +111,4 @@ def written(array: np.ndarray) -> dict[str, Any]:
 
 
 def _is_ours(path: Path) -> bool:
-    return str(_read(path).get("schema", "")).startswith("hifi_ref.golden.neighbours.")
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise VectorError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise VectorError(f"{path} is no JSON: {error}") from error
+    return str(read_json(path).get("schema", "")).startswith("hifi_ref.golden.neighbours.")
