@@ -27,7 +27,7 @@ PREDICATE = "urn:hifi-ref:check:1"
 PAYLOAD = "application/vnd.in-toto+json"
 SCHEMA_FILE = Path(__file__).parent / "attestation.schema.json"
 # Flags that bear upon the verdict; of paths the last name is given.
-FLAGS = ("source", "imatrix", "tensors", "sample", "seed", "dialect", "fail-on", "ignore")
+FLAGS = ("source", "imatrix", "tensors", "sample", "seed", "profile", "dialect", "fail-on", "ignore")
 # A statement of a hundred thousand tensors is far smaller.
 MOST_BYTES = 1 << 28
 

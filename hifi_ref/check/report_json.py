@@ -99,6 +99,7 @@ def _source(report: Report, comparison: Comparison) -> dict[str, object]:
         "tensors": options.tensors,
         "sample": options.sample,
         "seed": options.seed,
+        "profile": options.profile,
         "reproduced": report.reproduced,
         "outcomes": dict(sorted(Counter(result.outcome for result in comparison.results).items())),
         "missing": comparison.missing,

@@ -135,10 +135,11 @@ def test_the_source_and_the_importance_matrix(tmp_path: Path, folder: Path) -> N
         assert file == {"name": name, "size": len(content), "sha256": sha256(content)}
     assert source["outcomes"] == {"reproduced": 12} and source["blocks_compared"] == source["blocks"] == 2816
     assert source["encoded_on"] and source["importance"]["used"] == 9
-    flags = [f"--source={folder / 'f32.gguf'}", "--sample=4", "--seed=3", "--ignore=L"]
+    flags = [f"--source={folder / 'f32.gguf'}", "--sample=4", "--seed=3", "--profile=strict", "--ignore=L"]
     predicate = attest(folder / "15.gguf", tmp_path / "a.json", *flags)[1]["predicate"]
     assert predicate["verdict"]["kind"] == "compared in part"
-    assert predicate["flags"] == {"source": "f32.gguf", "sample": 4, "seed": 3, "ignore": ["L"]}
+    stated = {"source": "f32.gguf", "sample": 4, "seed": 3, "profile": "strict", "ignore": ["L"]}
+    assert predicate["flags"] == stated
 
 
 def test_shards_are_one_model(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def test_the_build_is_named(models: dict[str, Path]) -> None:
 def test_asked_for_it_is_reproduced(models: dict[str, Path]) -> None:
     _, report, out = compare(models[PROFILE], models["source"], f"--profile={PROFILE}")
     assert different(report) == {} and f"profile {PROFILE}" in " ".join(out.split())
+    assert report["source"]["profile"] == PROFILE
 
 
 def test_a_strict_file_is_strict(models: dict[str, Path]) -> None:
