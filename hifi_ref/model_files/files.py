@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+# Of malloc.h: how many heaps there may be.
+M_ARENA_MAX = -8
+
 
 class InputError(ValueError):
     """A file that cannot be used as what it was given for. The message names what and where, in one sentence."""
@@ -58,6 +61,13 @@ def release(data: mmap.mmap | bytes, start: int, stop: int) -> None:
         last = stop // mmap.PAGESIZE * mmap.PAGESIZE
         if first < last:
             data.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+def share_heaps() -> None:
+    """Let all threads to come share two heaps, where a C library would give each its own."""
+    adjust = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if adjust is not None:
+        adjust(M_ARENA_MAX, 2)
 
 
 def give_back() -> None:

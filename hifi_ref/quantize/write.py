@@ -16,7 +16,7 @@ import numpy as np
 from hifi_ref import api
 from hifi_ref.formats import FORMATS
 from hifi_ref.lanes import choose
-from hifi_ref.model_files.files import InputError, give_back, release
+from hifi_ref.model_files.files import InputError, give_back, release, share_heaps
 from hifi_ref.model_files.gguf_file import Gguf, Tensor
 from hifi_ref.model_files.weights import Weights
 from hifi_ref.quantize.journal import NotWritten, Part, check_space, job_of
@@ -136,6 +136,7 @@ class _Threads:
     """A Pool of this process: one thread a core."""
 
     def __init__(self, work: Work) -> None:
+        share_heaps()
         choose.announce(work)
         cores = os.cpu_count() or 1
         self.at_once, self._pool = cores + 1, ThreadPoolExecutor(cores)
