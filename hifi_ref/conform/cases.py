@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-import hifi_ref
+from hifi_ref.commands.golden_folder import golden_folder
 from hifi_ref.formats.layout import Field, Layout
 
 OPERATIONS = ("decode", "encode", "dot")
@@ -75,11 +75,10 @@ class Suite:
 
 def vectors_folder() -> Path:
     """The golden vectors: beside the package in a checkout, inside it where it is installed."""
-    package = Path(hifi_ref.__file__).resolve().parent
-    for folder in (package.parent / "golden", package / "golden"):
-        if (folder / DIALECT).is_dir():
-            return folder
-    raise VectorError(f"the golden vectors were not installed with {package}: pass --vectors=DIR")
+    try:
+        return golden_folder()
+    except FileNotFoundError as error:
+        raise VectorError(f"{error}: pass --vectors=DIR") from None
 
 
 def golden_suites(

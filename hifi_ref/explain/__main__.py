@@ -1,0 +1,8 @@
+"""`python -m hifi_ref.explain ...`."""
+
+import sys
+
+from hifi_ref.explain.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())
