@@ -15,30 +15,30 @@ from hifi_ref.formats import FORMATS
 
 
 class Piece(NamedTuple):
-    """Bits ``low`` .. ``high`` of a byte hold bits from ``first`` on of number ``index`` of a kind.
+    """Bits ``low`` .. ``high`` of a byte hold bits from ``first`` on of number ``at`` of a kind.
 
-    ``step``: by how much the index grows from byte to byte of a run, ``shift``: by how much ``first`` does.
+    ``step``: by how much ``at`` grows from byte to byte of a run, ``shift``: by how much ``first`` does.
     """
 
     low: int
     high: int
     kind: str
-    index: int
+    at: int
     first: int
     step: int = 0
     shift: int = 0
 
 
 class Run(NamedTuple):
-    """``count`` bytes from ``byte`` on that hold alike pieces, lowest first."""
+    """``size`` bytes from ``byte`` on that hold alike pieces, lowest first."""
 
     byte: int
-    count: int
+    size: int
     pieces: tuple[Piece, ...]
 
 
 class Period(NamedTuple):
-    """Runs that stand ``times`` times, ``stride`` bytes apart, each time with indexes higher by the same."""
+    """Runs that stand ``times`` times, ``stride`` bytes apart, each time with numbers later by the same."""
 
     runs: tuple[Run, ...]
     times: int
@@ -59,7 +59,7 @@ def _pieces(owner: list[tuple[str, int, int]]) -> tuple[Piece, ...]:
     found: list[Piece] = []
     for bit, (kind, index, k) in enumerate(owner):
         last = found[-1] if found else None
-        if last and (last.kind, last.index) == (kind, index) and k == last.first + bit - last.low:
+        if last and (last.kind, last.at) == (kind, index) and k == last.first + bit - last.low:
             found[-1] = last._replace(high=bit)
         else:
             found.append(Piece(bit, bit, kind, index, k))
@@ -86,16 +86,16 @@ def _grown(run: Run, pieces: tuple[Piece, ...]) -> Run | None:
     for old, new in zip(run.pieces, pieces, strict=True):
         if (old.low, old.high, old.kind) != (new.low, new.high, new.kind):
             return None
-        step, shift = (new.index - old.index, new.first - old.first)
-        if run.count == 1:
+        step, shift = (new.at - old.at, new.first - old.first)
+        if run.size == 1:
             # Either the next number, or the next bits of the same.
             if (step == 0) == (shift == 0) or shift not in (0, new.high - new.low + 1):
                 return None
             old = old._replace(step=step, shift=shift)
-        elif (step, shift) != (run.count * old.step, run.count * old.shift):
+        elif (step, shift) != (run.size * old.step, run.size * old.shift):
             return None
         made.append(old)
-    return Run(run.byte, run.count + 1, tuple(made))
+    return Run(run.byte, run.size + 1, tuple(made))
 
 
 def periods_of(name: str) -> list[Period]:
@@ -107,7 +107,7 @@ def periods_of(name: str) -> list[Period]:
             key=lambda found: (found[1] > 1, found[0] * found[1], -found[0]),
             default=(1, 1),
         )
-        if times == 1 or size == 1 and runs[at].count == 1 and times < 3:
+        if times == 1 or size == 1 and runs[at].size == 1 and times < 3:
             size, times = 1, 1
         stride = runs[at + size].byte - runs[at].byte if times > 1 else 0
         found.append(Period(tuple(runs[at : at + size]), times, stride))
@@ -128,13 +128,13 @@ def _times(runs: list[Run], at: int, size: int) -> int:
 
 def _alike(first: Run, now: Run, second: Run, times: int) -> bool:
     """Whether ``now`` is ``first``, ``times`` periods later; ``second`` is one later."""
-    if now.count != first.count or now.byte - first.byte != times * (second.byte - first.byte):
+    if now.size != first.size or now.byte - first.byte != times * (second.byte - first.byte):
         return False
     if len(now.pieces) != len(first.pieces):
         return False
-    alike = all(a._replace(index=0) == b._replace(index=0) for a, b in zip(now.pieces, first.pieces, strict=True))
+    alike = all(a._replace(at=0) == b._replace(at=0) for a, b in zip(now.pieces, first.pieces, strict=True))
     pieces = zip(first.pieces, second.pieces, now.pieces, strict=True)
-    return alike and all(c.index - a.index == times * (b.index - a.index) for a, b, c in pieces)
+    return alike and all(c.at - a.at == times * (b.at - a.at) for a, b, c in pieces)
 
 
 def kinds_of_bits(name: str) -> np.ndarray:

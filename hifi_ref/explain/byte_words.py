@@ -11,12 +11,12 @@ def map_rows(periods: list[dict[str, Any]], account: list[dict[str, Any]]) -> li
     rows = []
     for period in periods:
         for run in period["runs"]:
-            first, last = run["byte"], run["byte"] + run["count"] - 1
+            first, last = run["byte"], run["byte"] + run["size"] - 1
             where = f"{first}-{last}" if last > first else str(first)
             for piece in run["pieces"]:
                 low, high = piece["low"], piece["high"]
                 span = f"{low}-{high}" if high > low else str(low)
-                rows.append((where, span, _holds(piece, run["count"], kinds[piece["kind"]])))
+                rows.append((where, span, _holds(piece, run["size"], kinds[piece["kind"]])))
                 where = ""
         if period["times"] > 1:
             times, stride = period["times"], period["stride"]
@@ -30,9 +30,9 @@ def _holds(piece: dict[str, Any], count: int, row: dict[str, Any]) -> str:
     if row["numbers"] == 1:
         which = kind
     elif count == 1 or not piece["step"]:
-        which = f"{kind} {piece['index']}"
+        which = f"{kind} {piece['at']}"
     else:
-        indexes = [piece["index"] + i * piece["step"] for i in range(count)]
+        indexes = [piece["at"] + i * piece["step"] for i in range(count)]
         spread = f"{indexes[0]}-{indexes[-1]}" if piece["step"] == 1 else ", ".join(map(str, indexes[:3])) + ", ..."
         which = f"{kind} {spread}"
     if piece["shift"]:
@@ -52,7 +52,7 @@ def strips(periods: list[dict[str, Any]]) -> str:
             drawn = "".join(
                 _letter(piece["kind"], letters) * (piece["high"] - piece["low"] + 1) + "|" for piece in run["pieces"]
             )
-            first, last = run["byte"], run["byte"] + run["count"] - 1
+            first, last = run["byte"], run["byte"] + run["size"] - 1
             where = f"{first}-{last}" if last > first else str(first)
             lines.append(f"{where:<9} {drawn.rstrip('|')[::-1]}")
         if period["times"] > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def byte_picture(name: str) -> str:
                         x, y, count * width, height, colours[piece.kind], _title(first + at, count, piece), svg.EDGE
                     )
                 )
-                words = str(piece.index) if indexed and len(pieces) > 4 and piece.kind == "code" else piece.kind
+                words = str(piece.at) if indexed and len(pieces) > 4 and piece.kind == "code" else piece.kind
                 if 5.8 * len(words) < count * width and height >= BIT:
                     made.append(svg.text(x + count * width / 2, y + height / 2 + 3.5, words, "middle", svg.ON_TINT, 10))
         return made
@@ -68,17 +69,17 @@ def _title(byte: int, count: int, piece: Piece) -> str:
 
 
 def _in_words(name: str) -> str:
-    spans = []
+    spans: list[tuple[int, int, list[str]]] = []
     for run in runs_of(name):
         kinds = list(dict.fromkeys(piece.kind for piece in run.pieces))
         if spans and spans[-1][2] == kinds:
-            spans[-1][1] = run.byte + run.count - 1
+            spans[-1] = (spans[-1][0], run.byte + run.size - 1, kinds)
         else:
-            spans.append([run.byte, run.byte + run.count - 1, kinds])
+            spans.append((run.byte, run.byte + run.size - 1, kinds))
     return "; ".join(f"bytes {a}-{b} {' and '.join(kinds)}" for a, b, kinds in spans[:12])
 
 
-def _rows(title: str, cells: Sequence, shapes: Callable[..., list[str]], legend: Sequence[tuple[str, str]]) -> str:
+def _rows(title: str, cells: Any, shapes: Callable[..., list[str]], legend: Sequence[tuple[str, str]]) -> str:
     """A picture of rows of bytes, with their numbers at the left and lines between bytes."""
     per_row = ROW if len(cells) > 36 else len(cells)
     width, height = SPAN / max(per_row, 8), 8 * BIT

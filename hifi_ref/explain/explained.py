@@ -94,7 +94,7 @@ def _map(name: str) -> list[dict[str, Any]]:
             "times": period.times,
             "stride": period.stride,
             "runs": [
-                {"byte": run.byte, "count": run.count, "pieces": [piece._asdict() for piece in run.pieces]}
+                {"byte": run.byte, "size": run.size, "pieces": [piece._asdict() for piece in run.pieces]}
                 for run in period.runs
             ],
         }

@@ -87,7 +87,7 @@ def _scales(name: str, n: Named) -> list[Step]:
         e = n["e"]
         return [Step("e", "the byte", e), Step("step", "2^(e - 128)", np.ldexp(np.float32(1), (e - 128).astype(int)))]
     if name == "NVFP4":
-        half = exact.widen_ue4m3_half(n["scale"].astype(np.uint8))
+        half = np.asarray(exact.widen_ue4m3_half(n["scale"].astype(np.uint8)))
         return [Step("scale[s]", "the byte", n["scale"]), Step("step[s]", "half the UE4M3 float scale[s]", half)]
     made = [Step("d", "the float", n["d"])]
     if "scale" not in n:
@@ -195,9 +195,9 @@ def _with_outliers(name: str, block: np.ndarray, base: Step) -> list[Step]:
 def _corrections(name: str, values: np.ndarray, kept: np.ndarray) -> tuple[Step, str, np.ndarray]:
     """The scale, the formula of a correction, and all corrections."""
     if name == "Q5_K_HIFI_RES8":
-        scale = e4m3.widen(kept.astype(np.uint8))
-        unit = scale * (np.float32(1) / np.float32(127))
-        return Step("scale", "the e4m3 float of the byte", scale), "value[k] * (scale * 1/127)", values * unit
+        wide = np.asarray(e4m3.widen(kept.astype(np.uint8)))
+        unit = wide * (np.float32(1) / np.float32(127))
+        return Step("scale", "the e4m3 float of the byte", wide), "value[k] * (scale * 1/127)", values * unit
     scale = Step("scale", "the float", kept)
     if name == "Q6_K_HIFI_RES8":
         return scale, "scale * (value[k] / 127)", values / np.float32(127) * kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -101,7 +101,7 @@ def _slots(work: Worked, weight: int) -> list[int]:
     return np.flatnonzero(at == weight).tolist()
 
 
-def _read_from(block: np.ndarray, numbers: places.Numbers, index: int, value: np.generic) -> str:
+def _read_from(block: np.ndarray, numbers: places.Numbers, index: int, value: Any) -> str:
     """From which bits of which bytes a number comes, and what they make."""
     bits = numbers.bits[index]
     pieces: list[list[int]] = []

@@ -70,9 +70,9 @@ def test_the_map_holds_every_bit_where_it_lies(name: str) -> None:
     seen = 0
     runs = byte_map.runs_of(name)
     for run in runs:
-        for i in range(run.count):
+        for i in range(run.size):
             for piece in run.pieces:
-                index, first = piece.index + i * piece.step, piece.first + i * piece.shift
+                index, first = piece.at + i * piece.step, piece.first + i * piece.shift
                 wanted = 8 * (run.byte + i) + np.arange(piece.low, piece.high + 1)
                 bits = at[piece.kind][index]
                 assert np.array_equal(bits[first : first + len(wanted)], wanted)
