@@ -98,9 +98,12 @@ def _rows(title: str, cells: Any, shapes: Callable[..., list[str]], legend: Sequ
 # INFLUENCE
 
 
-def influence_picture(name: str, change: np.ndarray, size: float) -> str:
-    """Each bit of a block coloured by how far flipping it moves a weight; ``size``: the weights' root mean square."""
-    levels = _levels(change, size).reshape(-1, 8)
+def influence_picture(name: str, change: Sequence[float | None]) -> str:
+    """Each bit of a block coloured by how far flipping it moves a weight, in the weights' root mean square.
+
+    None stands for a weight that becomes infinite or no number.
+    """
+    levels = _levels(change).reshape(-1, 8)
 
     def shapes(first: int, part: np.ndarray, x0: float, y0: float, width: float) -> list[str]:
         made = []
@@ -119,9 +122,10 @@ def influence_picture(name: str, change: np.ndarray, size: float) -> str:
     return _rows(title, levels, shapes, legend)
 
 
-def _levels(change: np.ndarray, size: float) -> np.ndarray:
-    """Indexes of HEAT; -1 where the change is infinite."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        octaves = np.log2(change.astype(np.float64) / (size or 1.0))
-    levels = np.where(change == 0, 0, 1 + np.searchsorted(OCTAVES, octaves))
-    return np.where(np.isinf(change), -1, np.minimum(levels, len(HEAT) - 1))
+def _levels(change: Sequence[float | None]) -> np.ndarray:
+    """Indexes of HEAT; -1 for None."""
+    known = np.array([np.inf if one is None else one for one in change])
+    with np.errstate(divide="ignore"):
+        octaves = np.log2(known)
+    levels = np.where(known == 0, 0, 1 + np.searchsorted(OCTAVES, octaves))
+    return np.where(np.isinf(known), -1, np.minimum(levels, len(HEAT) - 1))

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from hifi_ref.explain import drawings, effects, family, levels, places, worked
+from hifi_ref.explain import effects, family, levels, places, worked
 from hifi_ref.explain.byte_map import periods_of
+from hifi_ref.explain.search_data import search_data
 from hifi_ref.formats import FORMATS, HIFI
 
 SCHEMA = "hifi_ref.explain/1"
@@ -54,7 +55,8 @@ def explanation(name: str) -> dict[str, Any]:
         "reach": levels.reach(work),
         "worked": _worked(work),
         "bits": bits(name, work, found),
-        "influence_svg": drawings.influence_picture(name, found.change, root_mean_square(work.decoded)),
+        "change": change(work, found),
+        "search": search_data(name, work.weights, np.ones_like(work.weights) if work.importance else None),
         "errors": _errors(name),
         "family": family.family_of(name)._asdict() | {"history": family.history_of(name)},
         "mistakes": mistakes(name),
@@ -145,6 +147,11 @@ def bits(name: str, work: worked.Worked, found: effects.Effects) -> list[dict[st
                 }
             )
     return rows
+
+
+def change(work: worked.Worked, found: effects.Effects) -> list[float | None]:
+    """For each bit of the block, lowest of byte 0 first: how far the weight moves that moves most, as in `bits`."""
+    return [_rounded(float(one) / (root_mean_square(work.decoded) or 1.0)) for one in found.change]
 
 
 def _rounded(value: float) -> float | None:

@@ -33,7 +33,7 @@ def parts_of(e: dict[str, Any]) -> list[Part]:
     """The page of an explanation."""
     return [
         *_what(e), *_bytes(e), *_account(e), *_formula(e), *_worked(e), *_bits(e), *_errors(e),
-        *search_parts(e), *_family(e), *_mistakes(e),
+        *search_parts(e["search"]), *_family(e), *_mistakes(e),
     ]  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def _bytes(e: dict[str, Any]) -> list[Part]:
         for field in e["layout"]
     ]
     picture = Picture(
-        drawings.byte_picture(name),
+        lambda: drawings.byte_picture(name),
         f"The {e['type_size']} bytes of a block, a column a byte, bit 7 on top.",
         strips(e["map"]),
     )
@@ -183,7 +183,8 @@ def _bits(e: dict[str, Any]) -> list[Part]:
         Heading("What one bit does"),
         Paragraph("Each bit of the block above was flipped and the block decoded again. How far the weight moves that "
                   "moves most is given in the weights' root mean square: 1 is as much as a weight usually is."),
-        Picture(e["influence_svg"], "The same bytes, each bit coloured by how far flipping it moves a weight."),
+        Picture(lambda: drawings.influence_picture(e["format"], e["change"]),
+                "The same bytes, each bit coloured by how far flipping it moves a weight."),
         Fold("Bit by bit", [table]) if len(rows) > 20 else table,
     ]  # fmt: skip
 

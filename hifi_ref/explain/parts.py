@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 WIDTH = 118
@@ -38,9 +38,9 @@ class Listing(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """An SVG without empty lines; ``says`` is what it shows, in words, and ``text`` a drawing for a terminal."""
+    """``draw`` makes an SVG without empty lines; ``says`` is what it shows, and ``text`` a drawing for a terminal."""
 
-    svg: str
+    draw: Callable[[], str]
     says: str
     text: str = ""
 
@@ -140,7 +140,7 @@ def _html(part: Part) -> str:
         # An empty line would end a block of HTML in Markdown.
         return f"<pre>{html.escape(part.text, quote=False)}</pre>".replace("\n\n", "\n&#8203;\n")
     if isinstance(part, Picture):
-        return f"<figure>{part.svg}<figcaption>{_marked(part.says)}</figcaption></figure>"
+        return f"<figure>{part.draw()}<figcaption>{_marked(part.says)}</figcaption></figure>"
     return f"<details><summary>{_marked(part.summary)}</summary>\n{to_html(part.parts)}\n</details>"
 
 

@@ -52,3 +52,7 @@ def legend(x: float, y: float, entries: Iterable[tuple[str, str]]) -> list[str]:
         shapes += [rect(x, y, 11, 11, fill), text(x + 15, y + 10, words)]
         x += 15 + 6.4 * len(words) + 18
     return shapes
+
+
+def ring(x: float, y: float, radius: float, stroke: str) -> str:
+    return f'<circle cx="{x:.5g}" cy="{y:.5g}" r="{radius:g}" fill="none" stroke="{stroke}" stroke-width="2.4"/>'
