@@ -5,8 +5,7 @@ effects      what flipping a bit does
 steps        a block decoded by hand; worked  the block that is decoded so
 levels       between which values a weight can choose
 family       families and history;    facts.json   errors, and which vector catches which bug
-search       an encoder's trials;     recording   how they are seen;  optimum   what would have been best
-search_data  a search as data;        search_page, search_drawings   its part of the page
+search       how encoders search;     files   tensors and blocks of a file
 explained    all of this as data;     page   the data as parts;  parts   their three renderings
 svg          pieces of pictures;      drawings   the pictures of bytes
 """

@@ -14,7 +14,7 @@ import numpy as np
 
 from hifi_ref.explain import effects, family, levels, places, worked
 from hifi_ref.explain.byte_map import periods_of
-from hifi_ref.explain.search_data import search_data
+from hifi_ref.explain.search.data import search_data
 from hifi_ref.formats import FORMATS, HIFI
 
 SCHEMA = "hifi_ref.explain/1"

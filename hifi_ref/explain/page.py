@@ -17,7 +17,7 @@ from hifi_ref.explain.parts import (
     Table,
     to_markdown,
 )
-from hifi_ref.explain.search_page import search_parts
+from hifi_ref.explain.search.page import search_parts
 
 OPERATIONS = ("decode", "encode", "dot")
 # Weights of a block that a row of a listing has.

@@ -93,19 +93,3 @@ def _dtype_of(layout: Layout, kind: str, bits: np.ndarray) -> str:
         return "f16"
     field = layout.field_at(int(bits[0, 0]) // 8)
     return field.dtype if bits.shape[1] == 8 * SIZE[field.dtype] and field.dtype[0] in "if" else "u"
-
-
-def read(name: str, block: np.ndarray) -> dict[str, np.ndarray]:
-    """u8[type_size] -> for each kind its numbers as they are read: int64[count], or f32[count] for floats."""
-    raw = np.unpackbits(block, bitorder="little").astype(np.int64)
-    return {n.kind: _as(n.dtype, raw[n.bits] @ (1 << np.arange(n.bits.shape[1]))) for n in numbers_of(name)}
-
-
-def _as(dtype: str, words: np.ndarray) -> np.ndarray:
-    if dtype == "u":
-        return words
-    if dtype == "f32":
-        return words.astype(np.uint32).view(np.float32)
-    same = {"f16": np.float16, "i8": np.int8, "i16": np.int16}[dtype]
-    unsigned = words.astype(f"u{SIZE[dtype]}")
-    return unsigned.view(same).astype(np.float32 if dtype == "f16" else np.int64)

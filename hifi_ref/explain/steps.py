@@ -12,6 +12,7 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.explain import places
+from hifi_ref.explain.reading import read
 from hifi_ref.formats import FORMATS, codebooks
 from hifi_ref.formats.hifi import e4m3
 
@@ -45,7 +46,7 @@ def steps(name: str, block: np.ndarray) -> list[Step]:
 
 
 def _plain(name: str, block: np.ndarray) -> list[Step]:
-    n = places.read(name, block)
+    n = read(name, block)
     if FORMATS[name].block_size == 1:
         return _float(name, n)
     size = FORMATS[name].block_size
@@ -173,7 +174,7 @@ def _grid(name: str, n: Named) -> list[Step]:
 
 
 def _with_outliers(name: str, block: np.ndarray, base: Step) -> list[Step]:
-    n = {k.removeprefix("outlier "): v for k, v in places.read(name, block).items() if k.startswith("outlier ")}
+    n = {k.removeprefix("outlier "): v for k, v in read(name, block).items() if k.startswith("outlier ")}
     at, values = n["at"], n["values"]
     slots = min(int(n["count"][0]) & (127 if name == "Q2_K_HIFI" else 255), len(at)) if "count" in n else len(at)
     made = [Step("base[j]", base.formula, base.values), Step("at[k]", "positions of the slots in use", at[:slots])]

@@ -9,6 +9,7 @@ import numpy as np
 
 from hifi_ref import api
 from hifi_ref.explain import effects, places
+from hifi_ref.explain.reading import read
 from hifi_ref.explain.steps import Step, grid_of, steps
 from hifi_ref.formats import FORMATS, codebooks
 
@@ -75,7 +76,7 @@ def by_hand(work: Worked, weight: int) -> list[tuple[str, str]]:
 
 def _numbers_read(work: Worked, weight: int) -> list[tuple[str, str]]:
     lines = []
-    values = places.read(work.name, work.block)
+    values = read(work.name, work.block)
     for numbers in places.numbers_of(work.name):
         for index in _that_move(work, numbers, weight):
             several = len(numbers.bits) > 1

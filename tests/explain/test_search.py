@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 import hifi_ref as hr
-from hifi_ref.explain import optimum, search, worked
-from hifi_ref.explain.places import read
-from hifi_ref.explain.recording import recorded
-from hifi_ref.explain.search_data import search_data
+from hifi_ref.explain import worked
+from hifi_ref.explain.reading import read
+from hifi_ref.explain.search import optimum
+from hifi_ref.explain.search import trials as search
+from hifi_ref.explain.search.data import search_data
+from hifi_ref.explain.search.recording import recorded
 from hifi_ref.formats import FORMATS
 
 each_kind = pytest.mark.parametrize("name", search.KINDS)

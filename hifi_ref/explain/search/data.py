@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from hifi_ref.explain import optimum
-from hifi_ref.explain.search import KINDS, Search, Try, searches
+from hifi_ref.explain.search import optimum
+from hifi_ref.explain.search.trials import KINDS, Search, Try, searches
 from hifi_ref.formats import codebooks
 
 # Points of a curve, and cells of a map along each axis.

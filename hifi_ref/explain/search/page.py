@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hifi_ref.explain.parts import Fold, Heading, Paragraph, Part, Picture, Table
-from hifi_ref.explain.search_drawings import search_picture
+from hifi_ref.explain.search.drawings import search_picture
 
 BARS = "▁▂▃▄▅▆▇█"
 # Columns of a curve on a terminal, and rows of a map that make one line of it.

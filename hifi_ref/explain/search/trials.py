@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from hifi_ref import api
-from hifi_ref.explain import optimum
-from hifi_ref.explain.recording import Record, recorded
+from hifi_ref.explain.search import optimum
+from hifi_ref.explain.search.recording import Record, recorded
 from hifi_ref.formats import FORMATS, codebooks, mxfp4
 
 
