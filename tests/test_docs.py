@@ -26,7 +26,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "golden" / "READ
 FOLDERS = "hifi_ref|golden|tests|tools|bench|docs|reference|\\.ci|\\.github"
 # Consoles whose commands other tests run: those of conform, its plugin and its examples.
 RUN_ELSEWHERE = {
-    "using-conform.md": ("python -m hifi_ref.conform python:my_kernels --formats=Q4_0", "pytest --hifi-ref-target=")
+    "using-conform.md": ("python -m hifi_ref.conform python:my_kernels --formats=Q4_0", "pytest --hifi-ref-target="),
+    "porting.md": ("python -m hifi_ref.conform exec:./decode_q4_k",),
 }
 
 
