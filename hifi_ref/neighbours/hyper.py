@@ -62,15 +62,15 @@ def encode(
     x: Float32[Array, "*shape"], *, scale_type: str, group_last: bool, compute: str, **kinds: Any
 ) -> dict[str, Array]:
     inner, outer = _kinds(**kinds)
-    codes, *numbers = _quantized(x.reshape(-1, inner.block_size), inner.bits, inner.symmetric)
+    codes, *numbers = quantized(x.reshape(-1, inner.block_size), inner.bits, inner.symmetric)
     parts = [_packed(codes, inner, group_last)]
     if outer is None:
-        parts += [_stored_scale(number, scale_type) for number in numbers]
+        parts += [stored_scale(number, scale_type) for number in numbers]
     else:
         parts = [parts[0].reshape(-1, inner.bytes_of_codes() * outer.block_size)]
         for number in numbers:
-            codes, *scales = _quantized(number.reshape(-1, outer.block_size), outer.bits, outer.symmetric)
-            parts += [_packed(codes, outer, group_last), *(_stored_scale(scale, scale_type) for scale in scales)]
+            codes, *scales = quantized(number.reshape(-1, outer.block_size), outer.bits, outer.symmetric)
+            parts += [_packed(codes, outer, group_last), *(stored_scale(scale, scale_type) for scale in scales)]
     return {"bytes": exact.library(x).concatenate(parts, axis=-1)}
 
 
@@ -86,10 +86,10 @@ def decode(
     width = (raw.shape[1] - end) // count
     rest = [raw[:, end + i * width : end + (i + 1) * width] for i in range(count)]
     if outer is None:
-        numbers = [_read_scale(part, scale_type) for part in rest]
+        numbers = [read_scale(part, scale_type) for part in rest]
     else:
         numbers = [_decoded_blocks(part, outer, scale_type, group_last, compute).reshape(-1) for part in rest]
-    return _values(codes, numbers, compute).reshape(shape)
+    return values(codes, numbers, compute).reshape(shape)
 
 
 def effective_bits(*, scale_type: str, **parameters: Any) -> float:
@@ -126,16 +126,16 @@ def _decoded_blocks(
     codes = _unpacked(raw[:, : kind.bytes_of_codes()], kind, group_last)
     width = SCALE_BYTES[scale_type]
     starts = range(kind.bytes_of_codes(), raw.shape[1], width)
-    return _values(codes, [_read_scale(raw[:, at : at + width], scale_type) for at in starts], compute)
+    return values(codes, [read_scale(raw[:, at : at + width], scale_type) for at in starts], compute)
 
 
-def _values(codes: Float32[Array, "n block"], numbers: list[Array], compute: str) -> Float32[Array, "n block"]:
+def values(codes: Float32[Array, "n block"], numbers: list[Array], compute: str) -> Float32[Array, "n block"]:
     dtype = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}[compute]
     result = rounded(exact.mul(codes, numbers[0][:, None]), dtype)
     return result if len(numbers) == 1 else rounded(result + numbers[1][:, None], dtype)
 
 
-def _quantized(x: Float32[Array, "n block"], bits: int, symmetric: bool) -> tuple[Array, ...]:
+def quantized(x: Float32[Array, "n block"], bits: int, symmetric: bool) -> tuple[Array, ...]:
     """Codes as whole float32 numbers, and the scale and perhaps min of each block, not rounded to what is stored."""
     lib = exact.library(x)
     low = None
@@ -189,7 +189,7 @@ def _unpacked(raw: UInt8[Array, "n bytes"], kind: Kind, group_last: bool) -> Flo
     return exact.f32(q)
 
 
-def _stored_scale(scale: Float32[Array, "n"], scale_type: str) -> UInt8[Array, "n bytes"]:
+def stored_scale(scale: Float32[Array, "n"], scale_type: str) -> UInt8[Array, "n bytes"]:
     if scale_type == "fp8":
         return small_floats.narrow(E4M3, scale)[:, None]
     half = exact.narrow_f16(scale) if scale_type == "fp16" else exact.narrow_bf16(scale)
@@ -197,7 +197,7 @@ def _stored_scale(scale: Float32[Array, "n"], scale_type: str) -> UInt8[Array, "
     return lib.stack([half & np.uint16(255), half >> np.uint16(8)], axis=-1).astype(np.uint8)
 
 
-def _read_scale(raw: UInt8[Array, "n bytes"], scale_type: str) -> Float32[Array, "n"]:
+def read_scale(raw: UInt8[Array, "n bytes"], scale_type: str) -> Float32[Array, "n"]:
     if scale_type == "fp8":
         return small_floats.widen(E4M3, raw[:, 0])
     half = raw[:, 0].astype(np.uint16) | raw[:, 1].astype(np.uint16) << np.uint16(8)

@@ -1,0 +1,115 @@
+"""The command line of `python -m hifi_ref.sweep`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+
+from absl import flags
+
+from hifi_ref.commands import command_line, terminal
+from hifi_ref.commands.command_line import FAULT, FINE, INTERRUPTED, USAGE_ERROR, UsageError
+from hifi_ref.commands.usage import Usage, help_text
+from hifi_ref.model_files.files import InputError, name_of
+from hifi_ref.model_files.gguf_file import printable
+from hifi_ref.sweep import report
+from hifi_ref.sweep.configurations import FAMILIES, configurations
+from hifi_ref.sweep.measure import measure
+from hifi_ref.sweep.result import Result, result
+from hifi_ref.sweep.weights import DRAWN, open_weights
+
+USAGE = Usage(
+    "sweep",
+    "SOURCE [flags]",
+    "compare every scheme's loss and bits on the same weights",
+    "Quantizes the weights of SOURCE in every scheme that hifi_ref knows, with the bits of the programs that define"
+    " them, and tells which loses least at how many bits a weight: the frontier, how far ggml's formats lie above it,"
+    " and what of Hyper-Quantization's claims holds. The same command gives the same report.",
+    {
+        FINE: "compared", USAGE_ERROR: "wrong usage, or a file that cannot be used or written",
+        FAULT: "a fault of this program", INTERRUPTED: "interrupted",
+    },
+    targets=(
+        ("gauss, laplace, student-t:3", "drawn numbers; with @0.02 behind, of that spread in place of 1"),
+        ("FILE.gguf", "matrices that are F32, F16 or BF16"),
+        ("FILE.safetensors, FOLDER", "matrices that are F64, F32, F16 or BF16, as they lie there"),
+        ("FILE.npy", "floats of any shape"),
+    ),
+)  # fmt: skip
+# What --loss may be; `original` is shown as it is meant.
+ORDERS = ("rmse", "normalized", "original", "weighted")
+SAMPLE = 1 << 20
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, sys.argv's where None, without a program name; return the exit code."""
+    return command_line.run("sweep", _run, argv)
+
+
+def _flags() -> flags.FlagValues:
+    values = command_line.flags_of_all()
+
+    def text(name: str, what: str) -> None:
+        flags.DEFINE_string(name, None, what, flag_values=values)
+
+    text("tensors", "REGEX: only tensors whose names match somewhere")
+    sample = f"N: so many weights (default {SAMPLE}); 0 for all that a file has"
+    flags.DEFINE_integer("sample", SAMPLE, sample, flag_values=values, lower_bound=0)
+    text("imatrix", "FILE: an importance matrix, GGUF or .dat, for --loss=weighted and encoders that take it")
+    families = f"NAME,NAME: of {' '.join(FAMILIES)} (default: all)"
+    flags.DEFINE_list("families", list(FAMILIES), families, flag_values=values)
+    loss = "LOSS: what orders: rmse, normalized (default), original or weighted"
+    flags.DEFINE_enum("loss", "normalized", list(ORDERS), loss, flag_values=values)
+    text("json", "FILE: write all of it for programs; - shows it")
+    text("csv", "FILE: write a line a configuration; - shows it")
+    text("resume", "FILE: keep what is done in FILE until all is, and go on with it")
+    return values
+
+
+def _run(arguments: list[str]) -> int:
+    values = _flags()
+    sources = command_line.parse(values, arguments)
+    if values.help:
+        command_line.show(help_text(USAGE, values))
+        return FINE
+    if len(sources) != 1:
+        raise UsageError(f"one source is needed, but {len(sources)} are given")
+    _check(values)
+    try:
+        found = _swept(sources[0], values)
+    except OSError as error:
+        raise InputError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
+    command_line.deliver(
+        [
+            (values.json, lambda: command_line.json_text(report.to_json(found))),
+            (values.csv, lambda: report.to_csv(found)),
+        ],
+        lambda: report.to_text(found),
+    )
+    if values.resume and os.path.exists(values.resume):
+        os.unlink(values.resume)
+    return FINE
+
+
+def _check(values: flags.FlagValues) -> None:
+    unknown = [name for name in values.families if name not in FAMILIES]
+    if unknown or not values.families:
+        raise UsageError(f"--families={','.join(values.families)}: there are {' '.join(FAMILIES)}")
+    if values.loss == "weighted" and not values.imatrix:
+        raise UsageError("--loss=weighted needs importance: --imatrix=FILE")
+    try:
+        re.compile(values.tensors or "")
+    except re.error as error:
+        raise UsageError(f"--tensors={values.tensors} is no regular expression: {error}") from None
+    command_line.check_writable((values.json, values.csv, values.resume))
+
+
+def _swept(source: str, values: flags.FlagValues) -> Result:
+    matrices = open_weights(source, values.sample, values.tensors or "", values.imatrix)
+    compared = configurations(values.families)
+    with terminal.progress(100, "%", "sweep") as advance:
+        measured = measure(matrices, compared, values.resume, advance)
+    name = source if DRAWN.fullmatch(source) else printable(name_of(source.rstrip("/")))
+    weights = sum(matrix.size for matrix in matrices)
+    return result(name, weights, len({m.tensor for m in matrices}), values.loss, compared, measured)
