@@ -16,12 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 from absl import app, flags
 
+from bench.made_model import made
 from hifi_ref.mixtures.llama_quantize import file_types
-from hifi_ref.model_files.gguf_file import open_gguf
-from tests.loading.models import Shape, build
 
 _WEIGHTS = flags.DEFINE_integer("weights", 400_000_000, "How many weights at least.", lower_bound=1)
 _TYPES = flags.DEFINE_list("types", ["Q8_0", "Q4_K_M", "Q4_0", "Q6_K", "IQ4_XS", "F16"], "File types.")
@@ -32,26 +30,6 @@ RELEASE = (
     "import sys; from reference import quantizer; "
     f"sys.exit(bool(quantizer.quantize(sys.argv[1], sys.argv[2], int(sys.argv[3]), nthread={THREADS}).problem))"
 )
-
-
-def made(path: Path, weights: int) -> int:
-    """Write a model of so many F16 weights at least; return how many it has."""
-    one = build(Shape("llama", layers=1, embd=2048, heads=16, kv=4, head=128, ff=5632))
-    layer = sum(int(np.prod(shape)) for name, (shape, _) in one.tensors.items() if name.startswith("blk."))
-    model = build(Shape("llama", layers=-(-weights // layer), embd=2048, heads=16, kv=4, head=128, ff=5632))
-    for name, (shape, _) in model.tensors.items():
-        model.tensors[name] = (shape, "F16" if len(shape) > 1 else "F32")
-    model.write(path)
-    drawn = np.random.default_rng(0).standard_t(5, 1 << 22) * 0.02
-    total = 0
-    with open(path, "r+b") as file:
-        for i, tensor in enumerate(open_gguf(path).tensors):
-            numbers = np.roll(drawn, 977 * i).astype(np.float16 if tensor.type_name == "F16" else np.float32)
-            file.seek(tensor.start)
-            for left in range(tensor.elements, 0, -numbers.size):
-                file.write(numbers[:left].tobytes())
-            total += tensor.elements
-    return total
 
 
 def run(command: list[str]) -> tuple[float, int]:

@@ -12,7 +12,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,15 +37,16 @@ class Question(NamedTuple):
     nodes: str = ""
 
 
-def ask(questions: Sequence[Question]) -> list[Mapping[str, np.ndarray]]:
-    """For each question: "logits" f32[n, vocab]; "text 0", .. the ids of each text; and nodes.
+def ask(questions: Sequence[Question], variant: str = VARIANT) -> list[Mapping[str, np.ndarray]]:
+    """For each question: "logits" f32[n, vocab]; "text 0", .. the ids of each text; and nodes. ``variant``: the CPU
+    backend's build.
 
     Of the inputs: "NUMBER input NAME" float32[.., rows, columns], and for experts "NUMBER chosen NAME". Of all: "NUMBER
     OPERATION NAME". Axes are in the order of NumPy. Raises RuntimeError where the release cannot be asked.
     """
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            [sys.executable, "-m", "reference.language_model", folder],
+            [sys.executable, "-m", "reference.language_model", folder, variant],
             cwd=Path(__file__).resolve().parent.parent, input=json.dumps(questions), text=True,
             capture_output=True, check=False,
         )  # fmt: skip
@@ -85,14 +87,15 @@ def _log(level: int, text: bytes, _: Any) -> None:
         sys.stderr.write(text.decode(errors="replace"))
 
 
-def _declared() -> C.CDLL:
-    llama = _library(VARIANT)
+def declared(variant: str) -> C.CDLL:
+    llama = _library(variant)
     llama.llama_log_set(_log, None)
     p, i, b = C.c_void_p, C.c_int32, C.c_bool
     for name, result, arguments in (
         ("llama_model_get_vocab", p, [p]), ("llama_vocab_n_tokens", i, [p]), ("llama_free", None, [p]),
         ("llama_model_free", None, [p]), ("llama_decode", i, [p, Batch]), ("llama_batch_init", Batch, [i, i, i]),
         ("llama_batch_free", None, [Batch]), ("llama_get_logits_ith", C.POINTER(C.c_float), [p, i]),
+        ("llama_get_memory", p, [p]), ("llama_memory_clear", None, [p, b]),
         ("llama_tokenize", i, [p, C.c_char_p, i, C.POINTER(i), i, b, b]),
     ):  # fmt: skip
         getattr(llama, name).restype, getattr(llama, name).argtypes = result, arguments
@@ -131,29 +134,78 @@ def _collector(kind: str, found: dict[str, np.ndarray]) -> Callable[[Node, str, 
     return inputs if kind == "inputs" else everything
 
 
-def _answer(llama: C.CDLL, question: Question) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
+@contextmanager
+def opened(
+    llama: C.CDLL, path: str, length: int, callback: Any = None, repack: bool = False
+) -> Iterator[Callable[[Sequence[int]], np.ndarray]]:
+    """A function of at most so many ids that returns their logits f32[n, vocab]."""
+    model = _loaded(llama, path, repack)
+    size = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
+    settings: ContextParams = llama.llama_context_default_params()
+    settings.n_ctx = settings.n_batch = settings.n_ubatch = length
+    settings.n_threads = settings.n_threads_batch = 1
+    settings.flash = settings.type_k = settings.type_v = 0
+    settings.cb_eval = C.cast(callback, C.c_void_p) if callback else None
+    context = llama.llama_init_from_model(model, settings)
+    if not context:
+        raise SystemExit(f"the release makes no context of {length} ids for {path}")
+
+    def decode(ids: Sequence[int]) -> np.ndarray:
+        llama.llama_memory_clear(llama.llama_get_memory(context), True)
+        batch = llama.llama_batch_init(len(ids), 0, 1)
+        batch.n_tokens = len(ids)
+        for k, token in enumerate(ids):
+            batch.token[k], batch.pos[k], batch.n_seq_id[k], batch.logits[k] = token, k, 1, 1
+            batch.seq_id[k][0] = 0
+        if llama.llama_decode(context, batch):
+            raise SystemExit(f"the release cannot decode {len(ids)} ids of {path}")
+        places = range(len(ids))
+        rows = [np.ctypeslib.as_array(llama.llama_get_logits_ith(context, k), (size,)).copy() for k in places]
+        llama.llama_batch_free(batch)
+        return np.stack(rows)
+
+    yield decode
+    llama.llama_free(context)
+    llama.llama_model_free(model)
+
+
+def _loaded(llama: C.CDLL, path: str, repack: bool = False) -> int:
     parameters = llama.llama_model_default_params()
-    parameters.use_extra_bufts, parameters.n_gpu_layers = False, 0
-    model = llama.llama_model_load_from_file(os.fsencode(question.path), parameters)
+    parameters.use_extra_bufts, parameters.n_gpu_layers = repack, 0
+    model = llama.llama_model_load_from_file(os.fsencode(path), parameters)
     if not model:
-        raise SystemExit(f"the release cannot load {question.path}")
+        raise SystemExit(f"the release cannot load {path}")
+    return model
+
+
+def _answer(llama: C.CDLL, question: Question) -> dict[str, np.ndarray]:
+    found = _texts(llama, question)
+    if question.ids:
+        nodes: dict[str, np.ndarray] = {}
+        callback = _callback(question.nodes, nodes) if question.nodes else None
+        with opened(llama, question.path, len(question.ids), callback) as decode:
+            logits = decode(question.ids)
+        found |= nodes | {"logits": logits}
+    return found
+
+
+def _texts(llama: C.CDLL, question: Question) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    if not question.texts:
+        return found
+    model = _loaded(llama, question.path)
     vocabulary = llama.llama_model_get_vocab(model)
     for k, (text, special, parse) in enumerate(question.texts):
         raw = bytes.fromhex(text)
         out = (C.c_int32 * (len(raw) + 16))()
         n = llama.llama_tokenize(vocabulary, raw, len(raw), out, len(out), special, parse)
         found[f"text {k}"] = np.array(out[:n], np.int32)
-    if question.ids:
-        nodes: dict[str, np.ndarray] = {}
-        logits = _logits(llama, model, question, nodes)
-        found |= nodes | {"logits": logits.reshape(len(question.ids), llama.llama_vocab_n_tokens(vocabulary))}
     llama.llama_model_free(model)
     return found
 
 
-def _logits(llama: C.CDLL, model: int, question: Question, nodes: dict[str, np.ndarray]) -> np.ndarray:
-    collect = _collector(question.nodes, nodes)
+def _callback(kind: str, nodes: dict[str, np.ndarray]) -> Any:
+    collect = _collector(kind, nodes)
     base = C.CDLL("libggml-base.so")
     base.ggml_op_name.restype = C.c_char_p
 
@@ -161,32 +213,14 @@ def _logits(llama: C.CDLL, model: int, question: Question, nodes: dict[str, np.n
     def callback(node: Any, asking: bool, _: Any) -> bool:
         return collect(node.contents, base.ggml_op_name(node.contents.op).decode(), asking) or not asking
 
-    settings: ContextParams = llama.llama_context_default_params()
-    n = len(question.ids)
-    settings.n_ctx = settings.n_batch = settings.n_ubatch = n
-    settings.n_threads = settings.n_threads_batch = 1
-    settings.flash = settings.type_k = settings.type_v = 0
-    settings.cb_eval = C.cast(callback, C.c_void_p) if question.nodes else None
-    context = llama.llama_init_from_model(model, settings)
-    batch = llama.llama_batch_init(n, 0, 1)
-    batch.n_tokens = n
-    for k, token in enumerate(question.ids):
-        batch.token[k], batch.pos[k], batch.n_seq_id[k], batch.logits[k] = token, k, 1, 1
-        batch.seq_id[k][0] = 0
-    if not context or llama.llama_decode(context, batch):
-        raise SystemExit(f"the release cannot decode {n} ids of {question.path}")
-    size = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
-    rows = [np.ctypeslib.as_array(llama.llama_get_logits_ith(context, k), (size,)).copy() for k in range(n)]
-    llama.llama_batch_free(batch)
-    llama.llama_free(context)
-    return np.stack(rows)
+    return callback
 
 
-def _serve(folder: Path) -> None:
-    llama = _declared()
+def _serve(folder: Path, variant: str) -> None:
+    llama = declared(variant)
     for k, question in enumerate(json.load(sys.stdin)):
         np.savez(folder / f"{k}.npz", **_answer(llama, Question(*question)))
 
 
 if __name__ == "__main__":
-    _serve(Path(sys.argv[1]))
+    _serve(Path(sys.argv[1]), sys.argv[2])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,22 +12,15 @@ from hifi_ref.formats import FORMATS
 from hifi_ref.model_files.files import InputError, name_of
 from hifi_ref.model_files.gguf_file import Gguf, Tensor, open_gguf, printable
 from hifi_ref.model_files.models import with_its_shards
+from hifi_ref.models import exact_mode
+from hifi_ref.models.arithmetic import Arithmetic, Matrix
 
 
 class ModelError(InputError):
     """A model, or what it is given, that cannot be computed. The message names what and where, in one sentence."""
 
 
-class Matrix(NamedTuple):
-    """``blocks``: uint8[rows, row bytes], or [matrices, rows, row bytes], of the format ``kind``; ``columns`` weights
-    a row."""
-
-    kind: str
-    blocks: np.ndarray
-    columns: int
-
-
-# Called with a matrix's name, its input float32[tokens, (slots,) columns], and for experts int[tokens, slots].
+# Called with a matrix's name, its input float32[tokens, (slots,) columns], and for experts int[tokens, slots]: NumPy's.
 Observer = Callable[[str, np.ndarray, np.ndarray | None], None]
 
 
@@ -38,13 +30,17 @@ def nobody(name: str, x: np.ndarray, chosen: np.ndarray | None) -> None:
 
 @dataclass(frozen=True)
 class Model:
-    """``tensors`` maps a name to the shard that holds it and its entry; ``used`` are the names that were asked for."""
+    """``tensors`` maps a name to the shard that holds it and its entry; ``used`` are the names that were asked for.
+
+    ``arithmetic``: how a mode computes.
+    """
 
     name: str
     architecture: str
     gguf: Gguf
     tensors: dict[str, tuple[Gguf, Tensor]]
     observe: Observer = nobody
+    arithmetic: Arithmetic = exact_mode.ARITHMETIC
     used: set[str] = field(default_factory=set)
 
     def number(self, key: str, default: float | None = None) -> float:
@@ -97,7 +93,9 @@ class Model:
             )
 
 
-def open_model(path: str | os.PathLike[str], observe: Observer = nobody) -> Model:
+def open_model(
+    path: str | os.PathLike[str], observe: Observer = nobody, arithmetic: Arithmetic = exact_mode.ARITHMETIC
+) -> Model:
     """Open a GGUF model; of a split one any shard is given. Raises OSError, GgufError or ModelError."""
     files = with_its_shards(os.fspath(path))
     name = printable(name_of(path))
@@ -108,4 +106,4 @@ def open_model(path: str | os.PathLike[str], observe: Observer = nobody) -> Mode
     if architecture is None:
         raise ModelError(f"{name}: there is no general.architecture in it, so it is no model")
     tensors = {tensor.name: (shard, tensor) for shard in shards for tensor in shard.tensors}
-    return Model(name, architecture, shards[0], tensors, observe)
+    return Model(name, architecture, shards[0], tensors, observe, arithmetic)

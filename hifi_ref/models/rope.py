@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -10,6 +11,8 @@ from hifi_ref.models import libm
 
 if TYPE_CHECKING:
     from jaxtyping import Float32
+
+Function = Callable[[np.ndarray], np.ndarray]
 
 
 class Turn(NamedTuple):
@@ -23,11 +26,11 @@ class Turn(NamedTuple):
 
 def turn(
     tokens: int, rotated: int, base: float, halves: bool, scale: float = 1.0,
-    factors: Float32[np.ndarray, "pairs"] | None = None,
+    factors: Float32[np.ndarray, "pairs"] | None = None, cos: Function = libm.cos, sin: Function = libm.sin,
 ) -> Turn:  # fmt: skip
     """The angles of the positions 0, 1, ..: the angle of a pair is that of the pair before times base^(-2 / rotated).
 
-    ``factors`` divide the angles, and ``scale`` multiplies them.
+    ``factors`` divide the angles, and ``scale`` multiplies them; ``cos`` and ``sin`` are taken of them.
     """
     step = libm.power(base, float(np.float32(-2) / np.float32(rotated)))
     angle = np.arange(tokens, dtype=np.float32)
@@ -36,7 +39,7 @@ def turn(
         angles[:, pair] = angle if factors is None else angle / factors[pair]
         angle = angle * step
     angles *= np.float32(scale)
-    return Turn(libm.cos(angles), libm.sin(angles), halves)
+    return Turn(cos(angles), sin(angles), halves)
 
 
 def rotate(x: Float32[np.ndarray, "tokens heads size"], by: Turn) -> Float32[np.ndarray, "tokens heads size"]:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hifi_ref.models import gemma, llama
+from hifi_ref.models import exact_mode, gemma, libm, llama
+from hifi_ref.models.arithmetic import Arithmetic
 from hifi_ref.models.model import Model, ModelError, Observer, nobody, open_model
 
 if TYPE_CHECKING:
     from jaxtyping import Float32
 
-MODES = ("exact",)
+MODES = ("exact", "fast")
 FAMILIES = {
     "llama": llama, "qwen2": llama, "qwen3": llama, "qwen3moe": llama, "phi3": llama, "gemma2": gemma, "gemma3": gemma,
 }  # fmt: skip
@@ -28,7 +29,8 @@ def logits(path: str | os.PathLike[str], ids: Any, mode: str = "exact") -> Float
     Args:
         path: a GGUF model; of a split one any shard.
         ids: whole numbers [n], of the model's vocabulary. What the sequence begins with is not added.
-        mode: "exact", the bits of llama.cpp v0.5.0, variant x64, flash attention off, K/V cache F32.
+        mode: "exact", the bits of llama.cpp v0.5.0, variant x64, flash attention off, K/V cache F32; or "fast", the
+            same formulas compiled by JAX, with sums in any order: as near as the release's own CPU variants are.
 
     Returns:
         float32[n, vocab].
@@ -37,13 +39,21 @@ def logits(path: str | os.PathLike[str], ids: Any, mode: str = "exact") -> Float
         OSError, GgufError: a file that cannot be read. ModelError: a model or ids that cannot be computed.
         ValueError: an unknown mode.
     """
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
-    return _forward(path, ids, nobody)
+    return _forward(path, ids, nobody, mode)
+
+
+def setting(mode: str) -> str:
+    """What the results of a mode rest on, in words. Raises ValueError for an unknown mode."""
+    if mode == "exact":
+        return f"x64, flash attention off, K/V cache F32; {libm.version()}"
+    _arithmetic(mode)
+    import jax
+
+    return f"in fast mode, sums in any order; jax {jax.__version__} on {jax.default_backend()}"
 
 
 def imatrix(
-    path: str | os.PathLike[str], sequences: Iterable[Any]
+    path: str | os.PathLike[str], sequences: Iterable[Any], mode: str = "exact"
 ) -> dict[str, tuple[Float32[np.ndarray, "matrices columns"], np.ndarray]]:
     """What llama-imatrix collects while it reads the sequences, each from position 0.
 
@@ -72,7 +82,7 @@ def imatrix(
 
     path_of_model = open_model(path)
     for ids in sequences:
-        _forward(path, ids, collect)
+        _forward(path, ids, collect, mode)
     return {name: (sums[name], counts[name]) for name in sorted(sums)}
 
 
@@ -80,8 +90,18 @@ def _matrices(model: Model, name: str) -> int:
     return model.tensors[name][1].shape[2]
 
 
-def _forward(path: str | os.PathLike[str], ids: Any, observe: Observer) -> np.ndarray:
-    model = open_model(path, observe)
+def _arithmetic(mode: str) -> Arithmetic:
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
+    if mode == "exact":
+        return exact_mode.ARITHMETIC
+    from hifi_ref.models import fast_mode
+
+    return fast_mode.ARITHMETIC
+
+
+def _forward(path: str | os.PathLike[str], ids: Any, observe: Observer, mode: str) -> np.ndarray:
+    model = open_model(path, observe, _arithmetic(mode))
     family = FAMILIES.get(model.architecture)
     if family is None:
         known = ", ".join(FAMILIES)
@@ -91,7 +111,7 @@ def _forward(path: str | os.PathLike[str], ids: Any, observe: Observer) -> np.nd
         raise ModelError(f"ids must be whole numbers [n], at least one, not {ids.dtype}{list(ids.shape)}")
     with np.errstate(all="ignore"):
         # What is not finite is found where it is multiplied, and in the end.
-        out = family.forward(model, ids.astype(np.int64))
+        out = np.asarray(family.forward(model, ids.astype(np.int64)))
     if not np.isfinite(out).all():
         raise ModelError(f"{model.name}: the logits are not finite")
     model.check_all_used()

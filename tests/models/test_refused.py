@@ -33,8 +33,8 @@ def test_ids(llama: Path) -> None:
 
 
 def test_modes(llama: Path) -> None:
-    with pytest.raises(ValueError, match="mode must be one of exact, not 'fast'"):
-        models.logits(llama, [1], mode="fast")
+    with pytest.raises(ValueError, match="mode must be one of exact, fast, not 'quick'"):
+        models.logits(llama, [1], mode="quick")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 
 from hifi_ref import models
 from hifi_ref.model_files.files import InputError
-from hifi_ref.perplexity import command, measure
+from hifi_ref.models import measures
+from hifi_ref.perplexity import command
 from reference.language_model import Question, ask
 from tests.models import small
 
@@ -63,6 +64,17 @@ def test_ids_of_a_file_and_the_text_shown(model: Path, capsys: pytest.CaptureFix
     assert "; llama.cpp v0.5.0 x64, flash attention off, K/V cache F32; " in of_text[1]
 
 
+def test_the_fast_mode(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exact, fast = (
+        json.loads(run(capsys, model, text(model), "--chunks=2", "--json=-", f"--mode={mode}")[1])
+        for mode in models.MODES
+    )
+    assert (exact["mode"], fast["mode"]) == models.MODES
+    assert fast["perplexity"] == pytest.approx(exact["perplexity"], rel=1e-4)
+    _, out, _ = run(capsys, model, text(model), "--mode=fast")
+    assert "; llama.cpp v0.5.0 in fast mode, sums in any order; jax " in out
+
+
 def test_it_goes_on(model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     whole = run(capsys, model, text(model), "--json=-")
@@ -70,16 +82,17 @@ def test_it_goes_on(model: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     seen: list[int] = []
     state = model.parent / "llama.gguf.perplexity"
 
-    def logits(path: str, ids: list[int]) -> np.ndarray:
+    def logits(path: str, ids: list[int], mode: str) -> np.ndarray:
         if len(seen) == 2:
             seen.append(-1)
             raise KeyboardInterrupt
         seen.append(ids[1])
-        return models.logits(path, ids)
+        return models.logits(path, ids, mode)
 
     monkeypatch.setattr(command, "logits", logits)
     assert run(capsys, model, text(model), "--json=-") == (130, "", "hifi_ref.perplexity: interrupted\n")
-    assert len(json.loads(state.read_text())["chunks"]) == 2
+    with np.load(state) as kept:
+        assert len(kept["nll"]) == 2
     assert run(capsys, model, text(model), "--json=-") == whole
     chunks = json.loads(whole[1])["chunks"]
     # The call that was interrupted, and each chunk once.
@@ -89,7 +102,8 @@ def test_it_goes_on(model: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 
 def test_what_is_kept_of_another_measurement(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state = model.parent / "state"
-    state.write_text(json.dumps({"digest": "another", "chunks": [[1.0]]}))
+    np.savez(state, digest="another", nll=np.ones((1, 7)))
+    (state.parent / "state.npz").rename(state)
     assert run(capsys, model, text(model), f"--resume={state}") == run(capsys, model, text(model))
     state.write_text("a diary")
     assert run(capsys, model, text(model), f"--resume={state}") == (
@@ -127,5 +141,5 @@ def test_bad_input(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_no_number_holds() -> None:
     with pytest.raises(InputError, match="the perplexity is e to 800.0, more than a number holds"):
-        measure.estimate([900.0, 700.0])
-    assert measure.estimate([2.0, 2.0]) == (math.exp(2), 0.0, 2.0, 2)
+        measures.estimate([900.0, 700.0])
+    assert measures.estimate([2.0, 2.0]) == (math.exp(2), 0.0, 2.0, 2)

@@ -1,4 +1,4 @@
-"""Chunks of a text, what a model says of their second halves, and the perplexity of that.
+"""What a model says of the second halves of chunks, and the perplexity of that.
 
 Reference: perplexity and process_logits of llama-perplexity (llama.cpp v0.5.0).
 """
@@ -35,21 +35,20 @@ def scored(context: int) -> slice:
     return slice(context // 2, context - 1)
 
 
-def fed(chunk: Sequence[int], bos: int | None) -> list[int]:
-    """What a model reads of a chunk: where the vocabulary begins texts with a token, this in the first one's place."""
-    return list(chunk) if bos is None else [bos, *chunk[1:]]
-
-
 def negative_log_likelihoods(
-    logits: Float32[np.ndarray, "n vocab"], targets: Int[np.ndarray, "n"]
+    logits: Float32[np.ndarray, "n vocab"], targets: Int[np.ndarray, "n"], mode: str = "exact"
 ) -> Float64[np.ndarray, "n"]:
-    """Of the ids that came next: differences and exponentials in binary32, by the C library, sums in binary64."""
+    """Of the ids that came next: differences and exponentials in binary32, sums in binary64.
+
+    ``mode``: "exact" takes the exponentials of the C library, as the release's tool does; "fast" takes NumPy's.
+    """
     z = logits - logits.max(axis=1, keepdims=True)
-    total = np.add.accumulate(libm.exp(z).astype(np.float64), axis=1)[:, -1]
+    exp = libm.exp if mode == "exact" else np.exp
+    total = np.add.accumulate(exp(z).astype(np.float64), axis=1)[:, -1]
     return -(z[np.arange(len(targets)), targets].astype(np.float64) - np.array([math.log(t) for t in total]))
 
 
-def estimate(values: Sequence[float]) -> Estimate:
+def estimate(values: Sequence[float] | Float64[np.ndarray, "n"]) -> Estimate:
     """The tool's: the spread of the mean from the sum of squares, 0 where it would be negative.
 
     Raises InputError where the perplexity is beyond binary64.
