@@ -11,7 +11,7 @@ import numpy as np
 from golden import places
 
 # What a test says besides what its id stands for.
-OUTSIDE_THE_ID = ("id", "flags", "result", "trace", "exact", "bound", "arm64")
+OUTSIDE_THE_ID = ("id", "flags", "result", "trace", "exact", "bound", "arm64", "profiles")
 
 
 def hexed(values: np.ndarray) -> str:

@@ -1,6 +1,8 @@
-"""What other builds of the release write, by profile: golden vectors hold the blocks of the one for arm64."""
+"""What other builds write, by profile: golden vectors hold their blocks."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,26 +15,33 @@ from hifi_ref.formats import builds
 PROFILE = "clang-arm64"
 
 
-def test_the_arm64_build_is_reproduced() -> None:
-    """Every vector of which that build writes other blocks than the strict profile."""
-    seen = 0
-    for suite in golden_suites(vectors_folder()):
-        cases = [case for case in suite.cases if suite.operation == "encode" and case.arm64 is not None]
-        for case in cases:
-            x = case.array("weights").reshape(case.rows, -1)
-            found = hr.encode(suite.layout.name, x, case.given["importance"], profile=PROFILE)
-            assert case.arm64 is not None
-            assert np.array_equal(found.reshape(-1), case.arm64.reshape(-1)), (suite.name, case.id)
-            seen += 1
-    assert seen >= 80
+@pytest.mark.parametrize(("profile", "vectors", "chance"), [(PROFILE, 86, 0), ("gcc-x86-fma", 91, 4)])
+def test_the_build_is_reproduced(profile: str, vectors: int, chance: int) -> None:
+    """Every vector of which it writes other blocks than the strict profile, and a refusal where these are chance."""
+    seen = Counter[bool]()
+    for suite in golden_suites(vectors_folder(), operations=("encode",)):
+        for case in suite.cases:
+            if profile in case.profiles:
+                blocks = case.profiles[profile]
+                x = case.array("weights").reshape(case.rows, -1)
+                seen[blocks is None] += 1
+                if blocks is None:
+                    with pytest.raises(ValueError, match="keeps chance codes where no scale helps, as with importance"):
+                        hr.encode(suite.layout.name, x, case.given["importance"], profile=profile)
+                else:
+                    found = hr.encode(suite.layout.name, x, case.given["importance"], profile=profile)
+                    assert np.array_equal(found.reshape(-1), blocks), (suite.name, case.id)
+    assert seen == Counter({False: vectors, True: chance})
 
 
 def test_an_unknown_profile_is_one_sentence() -> None:
     x = np.ones((1, 256), np.float32)
-    with pytest.raises(ValueError, match="profile is 'fast', not one of strict, clang-arm64"):
+    with pytest.raises(ValueError, match="profile is 'fast', not one of strict, clang-arm64, gcc-x86-fma"):
         hr.encode("Q4_K", x, profile="fast")
     with pytest.raises(ValueError, match="profile clang-arm64 is not known for Q4_K_HIFI"):
         hr.encode("Q4_K_HIFI", x, profile=PROFILE)
+    with pytest.raises(ValueError, match="profile gcc-x86-fma is not known for IQ1_S"):
+        hr.encode("IQ1_S", x, np.ones(256, np.float32), profile="gcc-x86-fma")
     with pytest.raises(ValueError, match="the JAX lane computes strictly: profile clang-arm64 needs lane='numpy'"):
         hr.encode("Q4_K", x, profile=PROFILE, lane="jax")
 

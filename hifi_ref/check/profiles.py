@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hifi_ref import exact
 from hifi_ref.check.sourced import Piece, SourcedTensor, Way
 from hifi_ref.check.tally import Tally, without_padding
 from hifi_ref.formats import FORMATS, builds
@@ -53,8 +54,13 @@ class Tallies:
         for profile, tally in ((None, self.own), *(self.others or {}).items()):
             blocks = expected
             if profile is not None and differs.any():
+                written = self._written(profile, piece, x, differs)
+                if written is None:
+                    assert self.others is not None
+                    del self.others[profile]
+                    continue
                 blocks = expected.copy()
-                blocks[differs] = self._written(profile, piece, x, differs)
+                blocks[differs] = written
             tally.add(numbers, observed.reshape(shape), blocks.reshape(shape), x.reshape(shape), finite.reshape(-1))
 
     def _candidates(self, piece: Piece, x: np.ndarray, observed: np.ndarray, differs: np.ndarray) -> list[str]:
@@ -64,16 +70,30 @@ class Tallies:
             return []
         first = differs & (np.cumsum(differs).reshape(differs.shape) <= FIRST)
         seen = without_padding(self.sourced.tensor.known_type, observed)[first]
-        explained = {
-            profile: int((self._written(profile, piece, x, first) == seen).all(axis=1).sum())
+        written = {
+            profile: self._written(profile, piece, x, first)
             for profile in builds.BUILDS
             if name in builds.known_formats(profile)
+        }
+        explained = {
+            profile: int((blocks == seen).all(axis=1).sum())
+            for profile, blocks in written.items()
+            if blocks is not None
         }
         most = max(explained.values(), default=0)
         return [profile for profile, n in explained.items() if n == most and 2 * n >= len(seen)]
 
-    def _written(self, profile: str, piece: Piece, x: np.ndarray, where: np.ndarray) -> np.ndarray:
-        """u8[n, type_size]: the blocks of a piece at bool[rows, blocks per row], as that profile writes them."""
+    def _written(self, profile: str, piece: Piece, x: np.ndarray, where: np.ndarray) -> np.ndarray | None:
+        """u8[n, type_size]: the blocks of a piece at bool[rows, blocks per row], as that profile writes them.
+
+        None where that is not known of all of them.
+        """
+        try:
+            return self._blocks(profile, piece, x, where)
+        except exact.UnknownBlocks:
+            return None
+
+    def _blocks(self, profile: str, piece: Piece, x: np.ndarray, where: np.ndarray) -> np.ndarray:
         kind, size = self.sourced.tensor.known_type, self.sourced.tensor.known_type.block_size
         importance = self.sourced.importance(piece, self.way)
         x = np.where(np.isfinite(x), x, np.float32(0))

@@ -162,9 +162,11 @@ def _explained(results: Iterable[TensorResult]) -> Iterable[str]:
 
 
 def _by_profile(results: list[TensorResult]) -> Iterable[str]:
-    """Which builds wrote the blocks that differ."""
-    for profile in dict.fromkeys(result.profile for result in results):
-        group = [result for result in results if result.profile == profile]
+    """Which builds wrote the blocks that differ: those that explain every tensor, where there are any."""
+    named = [result.profile.split(" or ") for result in results]
+    common = " or ".join(profile for profile in named[0] if all(profile in names for names in named)) if named else ""
+    for profile in dict.fromkeys(common or result.profile for result in results):
+        group = [result for result in results if profile in (common, result.profile)]
         n, of = sum(r.blocks_differing for r in group), sum(r.blocks_judged for r in group)
         says = " or ".join(f"{name} ({BUILDS[name].says})" for name in profile.split(" or "))
         differ = f"{len(group)} differ{'s' if len(group) == 1 else ''} in {n} block{plural(n)} of {of}"

@@ -36,7 +36,8 @@ class Case:
 
     given: decode has blocks u8[n]; encode weights f32[n] and importance f32[n] or None; dot w u8[n] and a u8[n].
     expected: f32 for decode and dot, u8 for encode. context: what is given besides: rows=3 where weights or w are so
-    many rows, and for some encoders such as outliers=3. arm64: what that build of the release writes, where it differs.
+    many rows, and for some encoders such as outliers=3. profiles: what a profile's build writes, where it differs; None
+    where that depends on more than what is given.
     """
 
     id: str
@@ -46,7 +47,7 @@ class Case:
     given: Mapping[str, np.ndarray | None]
     expected: np.ndarray
     context: Mapping[str, float] = field(default_factory=dict)
-    arm64: np.ndarray | None = None
+    profiles: Mapping[str, np.ndarray | None] = field(default_factory=dict)
 
     def array(self, name: str) -> np.ndarray:
         """An input that is there, as all but importance are."""
@@ -191,8 +192,12 @@ def _case(operation: str, group: str, test: Mapping[str, Any]) -> Case:
         given = {"w": _bytes(test["w"]), "a": _bytes(test["a"])}
     expected = _bytes(test["expected"]) if operation == "encode" else _floats(test["expected"])
     context = test.get("context", {}) | ({"rows": test["rows"]} if "rows" in test else {})
-    arm64 = _bytes(test["arm64"]) if "arm64" in test else None
-    return Case(test["id"], group, tuple(test["flags"]), test["result"], given, expected, context, arm64)
+    arm64 = {"clang-arm64": test["arm64"]} if "arm64" in test else {}
+    profiles = {
+        profile: None if blocks is None else _bytes(blocks)
+        for profile, blocks in (arm64 | test.get("profiles", {})).items()
+    }
+    return Case(test["id"], group, tuple(test["flags"]), test["result"], given, expected, context, profiles)
 
 
 def _bytes(text: str) -> np.ndarray:

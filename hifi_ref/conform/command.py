@@ -29,11 +29,13 @@ from hifi_ref.conform.judge import Cell, judge
 from hifi_ref.conform.line_target import NoAnswerError
 from hifi_ref.conform.neighbours.run import files_of, report_of
 from hifi_ref.conform.neighbours.vectors import dialects
+from hifi_ref.conform.profiles import matches_of, of_profile
 from hifi_ref.conform.report import Report, Subject, cell_report
 from hifi_ref.conform.report_json import to_json
 from hifi_ref.conform.report_text import to_text
 from hifi_ref.conform.targets import Opened, TargetError, digests, machine, open_targets
 from hifi_ref.conform.xfail import Expectation, XfailError, read_expectations, unexpected_passes
+from hifi_ref.formats.builds import STRICT
 from hifi_ref.model_files.files import InputError
 
 USAGE = Usage(
@@ -54,6 +56,8 @@ USAGE = Usage(
         ("exec:COMMAND", "a program that speaks the line protocol on stdin and stdout, in any language"),
     ),
 )
+# The flags that say what is asked and expected.
+ASKED = ("level", "seed", "dialect", "vectors", "profile")
 # Flags that may stand without a value.
 BARE = ("--json",)
 DEVIATIONS_TEXT = """
@@ -77,6 +81,7 @@ class Run:
     timeout: float = 30
     strict: bool = False
     flags: tuple[str, ...] = FLAGS
+    profile: str = STRICT
     debug: bool = False
 
     @property
@@ -88,7 +93,7 @@ class Run:
     def repeated(self) -> list[str]:
         """The flags that a command which reproduces one case needs."""
         plain = Run(self.target)
-        values = [(name, getattr(self, name), getattr(plain, name)) for name in ("level", "seed", "dialect", "vectors")]
+        values = [(name, getattr(self, name), getattr(plain, name)) for name in ASKED]
         accepted = [] if self.accepted == FLAGS else [f"--flags={','.join(self.accepted)}"]
         return [*(f"--{name}={value}" for name, value, usual in values if value != usual), *accepted]
 
@@ -99,7 +104,7 @@ def suites_of(run: Run) -> list[Suite]:
         if operation not in OPERATIONS:
             raise VectorError(f"no operation is called {operation!r}; there are {' '.join(OPERATIONS)}")
     folder = vectors_folder() if run.vectors is None else Path(run.vectors)
-    suites = list(golden_suites(folder, run.dialect, run.formats, run.operations))
+    suites = of_profile(list(golden_suites(folder, run.dialect, run.formats, run.operations)), run.profile)
     if run.level == 2:
         from hifi_ref.conform.bulk import with_bulk
 
@@ -120,6 +125,8 @@ def conform(run: Run) -> Report:
             raise VectorError(f"no deviation is called {flag!r}; there are {' '.join(FLAGS)}")
     expectations = [] if run.xfail is None else read_expectations(Path(run.xfail))
     folder = vectors_folder() if run.vectors is None else Path(run.vectors)
+    if run.profile != STRICT and (run.level == 2 or run.dialect != DIALECT):
+        raise VectorError(f"--profile is for the golden vectors of {DIALECT}: without --level=2 and other dialects")
     if run.dialect in dialects(folder):
         if run.level == 2 or run.xfail:
             raise VectorError(f"--level=2 and --xfail are not for the dialect {run.dialect!r}")
@@ -137,7 +144,7 @@ def conform(run: Run) -> Report:
         {"suites": len(suites), "cases": sum(len(suite.cases) for suite in suites), "seed": run.seed,
          "sha256": digest(suites)},
         machine(), tuple(subjects), not_judged, tuple(map(str, unexpected_passes(judged, expectations))), date,
-        provenance.versions(),
+        provenance.versions(), run.profile,
     )  # fmt: skip
 
 
@@ -158,7 +165,7 @@ def judge_subject(
         return Subject(one.spelling, "", digests(one.libraries), (), str(error)), []
     finally:
         one.target.close()
-    return Subject(one.spelling, name, digests(one.libraries), reports), cells
+    return Subject(one.spelling, name, digests(one.libraries), reports, profiles=matches_of(cells)), cells
 
 
 def dump_case(run: Run, id: str, out: str | None) -> None:
@@ -186,6 +193,8 @@ def _flag_values() -> flags.FlagValues:
     flags.DEFINE_boolean("strict", False, strict, flag_values=values)
     accepted = "A,B: accept these deviations alone, of those below"
     flags.DEFINE_list("flags", list(FLAGS), accepted, flag_values=values)
+    profile = "NAME: expect the blocks of this build: strict, the pinned release, or another of docs/profiles.md"
+    flags.DEFINE_string("profile", plain.profile, profile, flag_values=values)
     xfail = "FILE: expected failures: lines FORMAT.OPERATION [ID or DEVIATION]: REASON"
     flags.DEFINE_string("xfail", None, xfail, flag_values=values)
     dialect = f"NAME: the vectors' dialect, {plain.dialect} by default"
@@ -225,7 +234,7 @@ def _run(arguments: list[str]) -> int:
     run = Run(
         "".join(rest), tuple(values.formats), tuple(values.operations), values.level, values.seed, tuple(values.only),
         values.xfail, values.dialect, values.vectors, values.timeout, values.strict, tuple(values["flags"].value or ()),
-        values.debug,
+        values.profile, values.debug,
     )  # fmt: skip
     if values.dump is not None:
         dump_case(run, values.dump, values.out)

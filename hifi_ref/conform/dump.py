@@ -46,7 +46,7 @@ def to_json(suite: Suite, case: Case, dialect: str) -> dict[str, Any]:
     test = {
         "id": case.id, "flags": list(case.flags), **given, "expected": hexed(case.expected), "result": case.result,
         **({"rows": case.rows} if case.rows > 1 else {}), **({"context": context} if context else {}),
-        **({} if case.arm64 is None else {"arm64": hexed(case.arm64)}),
+        **_of_profiles(case),
     }  # fmt: skip
     return {
         "schema": SCHEMA,
@@ -67,6 +67,12 @@ def to_json(suite: Suite, case: Case, dialect: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _of_profiles(case: Case) -> dict[str, Any]:
+    profiles = {profile: None if blocks is None else hexed(blocks) for profile, blocks in case.profiles.items()}
+    arm64 = {"arm64": profiles["clang-arm64"]} if "clang-arm64" in profiles else {}
+    return {**arm64, "profiles": profiles} if profiles else {}
+
+
 # WHAT EACH OPERATION HAS
 
 
@@ -82,8 +88,9 @@ def _encode(suite: Suite, case: Case, folder: Path) -> Iterator[RenderableType]:
         columns["importance"] = np.tile(importance, case.rows)
     yield from _values("given: weights" + ("" if importance is not None else ", without importance"), columns, case)
     yield from _blocks("expected: blocks", suite.layout, case.expected, folder)
-    if case.arm64 is not None:
-        yield from _blocks("expected of the arm64 build: blocks", suite.layout, case.arm64, folder)
+    for profile, blocks in case.profiles.items():
+        if blocks is not None:
+            yield from _blocks(f"expected of profile {profile}: blocks", suite.layout, blocks, folder)
 
 
 def _dot(suite: Suite, case: Case, folder: Path) -> Iterator[RenderableType]:

@@ -11,7 +11,9 @@ from hifi_ref.conform.deviations import DEVIATIONS
 from hifi_ref.conform.diagnose import Diagnosis, diagnose
 from hifi_ref.conform.judge import FAILED, Cell, Target, Verdict
 from hifi_ref.conform.locate import Place, first_divergence
+from hifi_ref.conform.profiles import Match
 from hifi_ref.conform.xfail import Expectation, expectation_of
+from hifi_ref.formats.builds import STRICT
 
 # Failures of one cell that are kept in full.
 SHOWN = 5
@@ -83,13 +85,17 @@ class CellReport:
 
 @dataclass(frozen=True)
 class Subject:
-    """Who was judged: the target's spelling, what it calls itself, its libraries' digests; and what came out."""
+    """Who was judged: the target's spelling, what it calls itself, its libraries' digests; and what came out.
+
+    profiles: those whose blocks its encoders write, where these are not the expected ones.
+    """
 
     target: str
     name: str
     libraries: tuple[dict[str, str], ...]
     cells: tuple[CellReport, ...]
     fault: str | None = None
+    profiles: tuple[Match, ...] = ()
 
     @property
     def offered(self) -> list[CellReport]:
@@ -117,7 +123,7 @@ class Report:
     """One run.
 
     vectors: how many suites and cases were to be asked, the seed, and sha256, as cases.digest has it. not_judged: part
-    of the target -> why. date: in UTC. versions: of what judged.
+    of the target -> why. date: in UTC. versions: of what judged. profile: whose blocks were expected.
     """
 
     version: str
@@ -130,6 +136,7 @@ class Report:
     unexpected_passes: tuple[str, ...] = ()
     date: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    profile: str = STRICT
 
     @property
     def conforms(self) -> bool:

@@ -20,6 +20,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "conforms": report.conforms,
         "dialect": report.dialect,
         "level": report.level,
+        "profile": report.profile,
         "vectors": report.vectors,
         "machine": report.machine,
         "subjects": [
@@ -29,6 +30,7 @@ def to_json(report: Report) -> dict[str, Any]:
                 "conforms": subject.conforms,
                 "fault": subject.fault,
                 "libraries": list(subject.libraries),
+                "profiles": [match._asdict() for match in subject.profiles],
                 "cells": [_cell_json(cell) for cell in subject.cells],
             }
             for subject in report.subjects

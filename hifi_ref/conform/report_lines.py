@@ -8,6 +8,7 @@ from hifi_ref.conform.cases import OPERATIONS
 from hifi_ref.conform.deviations import DEVIATIONS
 from hifi_ref.conform.judge import ACCEPTABLE, BOUND, EXACT, OPEN, UNBOUNDED
 from hifi_ref.conform.report import NOT, NOT_OFFERED, XFAIL, CellReport, Report, Subject
+from hifi_ref.formats.builds import STRICT
 
 
 def cases_line(report: Report) -> str:
@@ -34,11 +35,17 @@ def deviation_lines(subject: Subject) -> list[str]:
         n = sum(cell.faults[flag] for cell in cells)
         names = ", ".join(c.name for c in cells)
         lines.append(f"known fault: {flag}, {n} case{'s' * (n > 1)} of {names}: {cells[0].says[flag]}")
-    return lines
+    return [*lines, *(f"profile: {match}" for match in subject.profiles)]
 
 
 def verdict_line(report: Report) -> str:
     """One line for all."""
+    matches = dict.fromkeys(match for subject in report.subjects for match in subject.profiles)
+    return "; ".join([_verdict(report), *map(str, matches)])
+
+
+def _verdict(report: Report) -> str:
+    to = "" if report.profile == STRICT else f" to profile {report.profile}"
     if report.conforms:
         counts: Counter[str] = Counter()
         for subject in report.subjects:
@@ -47,14 +54,14 @@ def verdict_line(report: Report) -> str:
         flags = ", ".join(f"{flag} ({n})" for flag, n in sorted(counts.items()))
         shown = sorted({flag for subject in report.subjects for flag in subject.faults})
         faults = f"; with the known faults of its system: {', '.join(shown)}" if shown else ""
-        return f"conforms, with acceptable deviations: {flags}{faults}" if flags else f"conforms{faults}"
+        return f"conforms{to}, with acceptable deviations: {flags}{faults}" if flags else f"conforms{to}{faults}"
     bad = [cell.name for subject in report.subjects for cell in subject.cells if cell.verdict == NOT]
     if not any(subject.offered for subject in report.subjects):
-        return "does not conform: nothing was judged"
+        return f"does not conform{to}: nothing was judged"
     if not bad:
-        return "does not conform: see above"
+        return f"does not conform{to}: see above"
     cells = "1 cell" if len(bad) == 1 else f"{len(bad)} cells"
-    return f"does not conform: {cells}, {', '.join(bad[:6])}{' and more' if len(bad) > 6 else ''}"
+    return f"does not conform{to}: {cells}, {', '.join(bad[:6])}{' and more' if len(bad) > 6 else ''}"
 
 
 def matrix(subject: Subject) -> list[tuple[str, ...]]:

@@ -22,14 +22,20 @@ if TYPE_CHECKING:
     from hifi_ref.exact.lanes import Array, Operand
 
 
-class Fusing(NamedTuple):
-    """How a build that fuses computes: which sites it rounds before it adds, and whether its processor is an arm64.
+class UnknownBlocks(ValueError):
+    """Of these weights it is not known what the build writes: in its source that depends on more than them."""
 
-    That one's conversions to integers saturate, where those of x86-64 give -2^31, and its own NaN is positive.
+
+class Fusing(NamedTuple):
+    """How a build that fuses computes: which sites it rounds before it adds, and where it differs beyond that.
+
+    ``arm64``: its processor's conversions to integers saturate, where those of x86-64 give -2^31, and its own NaN is
+    positive. ``unguarded``: its source is from before b6133, and divides a sum by another that may be 0 or no number.
     """
 
     rounded: frozenset[str]
     arm64: bool = False
+    unguarded: bool = False
 
 
 _fusing: ContextVar[Fusing | None] = ContextVar("fusing", default=None)
@@ -51,6 +57,11 @@ fusing_now = _fusing.get
 def is_arm64() -> bool:
     build = fusing_now()
     return build is not None and build.arm64
+
+
+def is_unguarded() -> bool:
+    build = fusing_now()
+    return build is not None and build.unguarded
 
 
 def rounded(value: Float32[Array, "*n"], site: str = "") -> Float32[Array, "*n"]:

@@ -23,19 +23,21 @@ STRICT = "strict"
 class Build(NamedTuple):
     """``says`` what machine it stands for; ``reference`` what it was proven against; ``unknown`` formats are not.
 
-    ``rounded`` gives the sites that are rounded, of a format, with importance or without.
+    ``rounded`` gives the sites that are rounded, of a format, with importance or without; ``arm64`` and ``unguarded``
+    are those of exact.Fusing.
     """
 
     says: str
     reference: str
     rounded: Callable[[str, bool], frozenset[str]]
     arm64: bool = False
+    unguarded: bool = False
     unknown: tuple[str, ...] = ()
 
 
 def _clang_arm64(name: str, importance: bool) -> frozenset[str]:
     """Clang fuses within one expression. Loops that it vectorises multiply vectors, and add their elements in order."""
-    sites = ["nearest integer", "shifted", "mean square"]
+    sites = ["nearest integer", "shifted", "mean square", "trial steps"]
     if name in ("Q4_0", "Q5_0", "Q3_K", "Q6_K"):
         sites += ["first w x l", "first w l l"]
     if name in ("Q4_0", "Q5_0"):
@@ -52,10 +54,29 @@ def _clang_arm64(name: str, importance: bool) -> frozenset[str]:
     return frozenset(sites)
 
 
+def _gcc_x86_fma(name: str, importance: bool) -> frozenset[str]:
+    """GCC fuses across statements, of two products the one that is ready last. Vectorised loops are as Clang's."""
+    sites = ["mean square", "sum of w l", "scale part", "trial w x l", "trial w l l"]
+    if name in ("Q4_1", "Q5_1", "Q4_K", "Q5_K"):
+        sites += ["sum of w x"]
+    if name == "IQ2_XXS":
+        sites += ["trial step error"]
+    if name == "IQ2_S" and not importance:
+        sites += ["spread", "spread, left"]
+    return frozenset(sites)
+
+
 BUILDS: Mapping[str, Build] = MappingProxyType(
     {
         "clang-arm64": Build(
             "arm64, compiled by Clang", "npm @node-llama-cpp/linux-arm64 3.22.1 (v0.5.0, Clang 21)", _clang_arm64, True
+        ),
+        "gcc-x86-fma": Build(
+            "x86-64 with fused multiply-adds before b4234, compiled by GCC",
+            "npm @node-llama-cpp/linux-x64 3.2.0 (b3995, GCC 11)",
+            _gcc_x86_fma,
+            unguarded=True,
+            unknown=("IQ1_S", "IQ1_M", "MXFP4", "NVFP4", "Q1_0", "Q2_0"),
         ),
     }
 )
@@ -82,4 +103,4 @@ def arithmetic(profile: str, name: str, importance: bool) -> exact.Fusing | None
     build = BUILDS[profile]
     if name not in known_formats(profile):
         raise ValueError(f"profile {profile} is not known for {name}")
-    return exact.Fusing(build.rounded(name, importance), build.arm64)
+    return exact.Fusing(build.rounded(name, importance), build.arm64, build.unguarded)

@@ -55,7 +55,7 @@ LAYOUT = Layout(
     ),
 )
 
-SEARCH = grid_search.Search(Lists("IQ2_S", 1), grid_search.trial_steps(9, 0.1, 2), again="strays")
+SEARCH = grid_search.Search(Lists("IQ2_S", 1), 9, 0.1, again="strays")
 
 
 def fields(

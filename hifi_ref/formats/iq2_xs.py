@@ -53,7 +53,7 @@ LAYOUT = Layout(
 # Without importance the search would have no measure of error.
 REQUIRES_WEIGHTS = True
 
-SEARCH = grid_search.Search(Lists("IQ2_XS", 2), grid_search.trial_steps(9, 0.1, 2), again="strays")
+SEARCH = grid_search.Search(Lists("IQ2_XS", 2), 9, 0.1, again="strays")
 
 
 def fields(

@@ -51,7 +51,7 @@ LAYOUT = Layout(
 # Without importance the search would have no measure of error.
 REQUIRES_WEIGHTS = True
 
-SEARCH = grid_search.Search(Lists("IQ2_XXS", 2), grid_search.trial_steps(6, 0.1, 2), again="all")
+SEARCH = grid_search.Search(Lists("IQ2_XXS", 2), 6, 0.1, again="all")
 
 
 def fields(
@@ -87,6 +87,7 @@ def encode(
     equal = single_steps.least_weighted_square_error_from_zero(size, w, 4)
     peak = exact.mul(equal.scale, np.float32(3))
     small = lib.max(size, axis=0) < scale_search.NOTHING
+    grid_search.known_codes(small | (peak > 0))
     nothing = small | (peak <= 0)
     peak = lib.where(nothing, np.float32(1), peak)
     fit = grid_search.fit(SEARCH, size, w, equal.scale, peak)

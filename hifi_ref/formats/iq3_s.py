@@ -62,7 +62,7 @@ LAYOUT = Layout(
     ),
 )
 
-SEARCH = grid_search.Search(Lists("IQ3_S", 3), grid_search.trial_steps(9, 0.2, 7), again="all if strays")
+SEARCH = grid_search.Search(Lists("IQ3_S", 3), 9, 0.2, again="all if strays")
 
 
 def fields(

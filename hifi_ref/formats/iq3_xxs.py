@@ -52,7 +52,7 @@ LAYOUT = Layout(
     ),
 )
 
-SEARCH = grid_search.Search(Lists("IQ3_XXS", 2), grid_search.trial_steps(15, 0.2, 7), again="strays")
+SEARCH = grid_search.Search(Lists("IQ3_XXS", 2), 15, 0.2, again="strays")
 
 
 def fields(

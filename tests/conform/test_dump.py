@@ -20,7 +20,7 @@ CASES = {
     "decode": next(c for c in SUITES["IQ2_XXS.decode"].cases if c.group == "each number at each place"),
     "rows": next(c for c in SUITES["Q4_0.dot"].cases if c.rows == 3),
     "importance": next(c for c in SUITES["Q4_K.encode"].cases if c.given["importance"] is not None),
-    "arm64": next(c for s in SUITES.values() for c in s.cases if c.arm64 is not None),
+    "arm64": next(c for s in SUITES.values() for c in s.cases if c.result == "profile-dependent"),
 }
 
 
@@ -74,7 +74,7 @@ def test_importance_and_the_bytes_of_another_build(capsys: pytest.CaptureFixture
         np.testing.assert_array_equal(bits([row[column] for row in rows]), case.array(name))
     case = CASES["arm64"]
     out = run(capsys, f"--dump={case.id}")[1]
-    assert "expected of the arm64 build: blocks" in out and "builds of the release for other platforms" in out
+    assert "expected of profile clang-arm64: blocks" in out and "builds of the release for other platforms" in out
 
 
 @pytest.mark.parametrize("name", SUITES)
@@ -85,7 +85,8 @@ def test_every_vector_can_be_shown_with_its_trace(name: str) -> None:
         text = dump.to_text(suite, case, FOLDER)
         for kind, blocks in traced.get(case.id, {}).items():
             shown = re.findall(rf"^{kind}: ([\d ]+)$", text, re.MULTILINE)
-            assert [list(map(int, line.split())) for line in shown] == blocks
+            # Behind them stand those of other builds
+            assert [list(map(int, line.split())) for line in shown[: len(blocks)]] == blocks
 
 
 def test_a_case_of_level_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -29,22 +29,24 @@ if TYPE_CHECKING:
 
 
 class Search(NamedTuple):
-    """How a format searches: the lists of its grid, and the trials of a scale.
+    """How a format searches: the lists of its grid, and so many trials of a scale on each side, a step apart.
 
     ``again`` says which groups get new rows at last: "all", "strays" (those whose point was not on the grid when their
     trial won), or "all if strays", where a group that no trial won counts as a stray.
     """
 
     lists: grid_lists.Lists
-    trials: Float32[np.ndarray, "trials"]
+    around: int
+    step: float
     again: str
 
 
 class GridFit(NamedTuple):
-    """A scale for each sub-block, and the rows of its groups as points."""
+    """A scale for each sub-block, the rows of its groups as points, and whether all trials failed."""
 
     scale: Float32[Array, "subs"]
     points: Int32[Array, "groups subs"]
+    failed: Bool[Array, "subs"]
 
 
 def fit(
@@ -84,7 +86,7 @@ def fit(
         return running_sums(n, terms)
 
     # TRIALS
-    steps = lib.asarray(search.trials)
+    steps = lib.asarray(trial_steps(search))
     # One at a time: where many quotients share a divisor, XLA multiplies by its reciprocal
     inverses = fold(
         len(steps),
@@ -102,7 +104,7 @@ def fit(
         return lib.where(better, new_scale, scale), lib.where(better, new_best, best), lib.where(better, k, won)
 
     nothing_won = (start, lib.zeros(subs, np.float32), lib.full(subs, -1, np.int32))
-    scale, _, won = fold(len(search.trials), attempt, nothing_won)
+    scale, _, won = fold(len(steps), attempt, nothing_won)
     won_rows, won_points = (lib.take_along_axis(a, lib.maximum(won, 0)[None, None], axis=0)[0] for a in (rows, points))
     none_won = (won < 0)[None]
     won_rows = lib.where(none_won, 0, won_rows)
@@ -120,7 +122,13 @@ def fit(
     rows = wall(lib.where(renew, new_rows[0], won_rows))
     qx, q2 = (a[0] for a in sums(rows[None], "again"))
     renewed = some & (q2 > 0)
-    return GridFit(lib.where(renewed, div(qx, lib.where(renewed, q2, np.float32(1))), scale), rows)
+    return GridFit(lib.where(renewed, div(qx, lib.where(renewed, q2, np.float32(1))), scale), rows, won < 0)
+
+
+def trial_steps(search: Search) -> Float32[np.ndarray, "trials"]:
+    """The step of the largest digit, and the trials around it, ascending."""
+    k = np.arange(-search.around, search.around + 1, dtype=np.float32)
+    return np.float32(2 * search.lists.book.top + 1) + product(np.float32(search.step), k, "trial steps")
 
 
 def by_digit(a: Num[Array, "n subs"], width: int) -> Num[Array, "width groups subs"]:
@@ -192,11 +200,6 @@ def importance_columns(
     return row_importance.importance(columns, qw, mean_square)
 
 
-def trial_steps(count: int, step: float, top: int) -> Float32[np.ndarray, "trials"]:
-    """2 top + 1, the step of the largest digit, and as many trials around it on each side."""
-    return np.float32(2 * top + 1) + np.float32(step) * np.arange(-count, count + 1, dtype=np.float32)
-
-
 def fit_from_peak(
     search: Search,
     x: Float32[Array, "n subs"],
@@ -226,12 +229,20 @@ def choose(
 ) -> Choice:
     """The fit of all sub-blocks by super-block. A scale below 0 turns all signs; 7-bit codes keep the lower ones."""
     lib = exact.library(fit.scale)
+    if search.again == "strays":
+        known_codes(~fit.failed | nothing)
     index = lib.take(lib.asarray(search.lists.book.row_number), fit.points, mode="clip").astype(np.int32)
     signs = lib.where(fit.scale < 0, ~signs, signs).astype(np.int32)
     scale = lib.where(nothing, np.float32(0), abs(fit.scale)).reshape(*shape, -1)
     index = lib.where(nothing, 0, index).T.reshape(*shape, -1)
     signs = lib.where(nothing, 0, signs).T.reshape(*shape, 32)
     return Choice(scale, index, signs)
+
+
+def known_codes(known: Bool[Array, "subs"]) -> None:
+    """Sources before b8352 keep codes of an earlier sub-block where they find none. Raises UnknownBlocks."""
+    if exact.is_unguarded() and not known.all():
+        raise exact.UnknownBlocks("the build keeps chance codes where no scale helps, as with importance 0")
 
 
 class StoredScales(NamedTuple):

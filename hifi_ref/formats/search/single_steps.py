@@ -49,7 +49,8 @@ def least_weighted_square_error_from_zero(
     n = x.shape[0]
     zero = lib.zeros(x.shape[1:], np.float32)
     peak = fold(n, lambda i, peak: lib.where(peak > x[i], peak, x[i]), zero, unroll=8)
-    nothing = peak < NOTHING
+    guarded = not exact.is_unguarded()
+    nothing = peak < NOTHING if guarded else peak == 0
     peak = lib.where(nothing, np.float32(1), peak)
 
     def error_of(inverse: Array, bound: bool) -> Array:
@@ -77,7 +78,7 @@ def least_weighted_square_error_from_zero(
     inverse, _ = fold(len(steps), attempt, (inverse, best))
     start = lib.minimum(nearest_int(product(x, inverse)), top)
     codes, xl, l2 = improve_by_single_steps(x, w, start & 255, start, -(2**22), top, above_zero=True)
-    some = (l2 > 0) & ~nothing
+    some = (l2 > 0) & ~nothing if guarded else ~nothing
     scale = lib.where(some, div(xl, lib.where(some, l2, np.float32(1))), np.float32(0))
     return Fit(scale, lib.where(nothing, 0, codes))
 

@@ -62,7 +62,8 @@ def _scale_of_least_error(x: Float32[Array, "n subs"], w: Float32[Array, "n subs
         return running_sums(x.shape[0], terms, unroll=4)
 
     qx, q2 = sums(div(np.float32(1), div(-peak, values[0])), "first")
-    scale = lib.where(q2 > 0, div(qx, lib.where(q2 > 0, q2, np.float32(1))), np.float32(0))
+    some = (q2 > 0) | exact.is_unguarded()
+    scale = lib.where(some, div(qx, lib.where(some, q2, np.float32(1))), np.float32(0))
     best = score(scale, qx)
     trials = lib.asarray(np.arange(-7, 8, dtype=np.float32) + values[0])
 
