@@ -76,7 +76,7 @@ def sums(
     def part(i: int) -> None:
         kind, own = kinds[i], in_blocks[kinds[i].block_size]
         codes, *numbers = quantized(x.reshape(-1, kind.block_size), kind.bits, kind.symmetric)
-        q, stored = np.ascontiguousarray(codes.T), _stored(numbers, kind, by_kind[kind])
+        q, stored = np.ascontiguousarray(codes.T), _stored([*map(np.asarray, numbers)], kind, by_kind[kind])
         while batch := list(itertools.islice(stored, BATCH)):
             rows = [wanted[choice] for choice, _ in batch]
             found[rows] = _errors(q, own, [kept for _, kept in batch], of_weights)

@@ -125,7 +125,7 @@ def fit(
     return GridFit(lib.where(renewed, div(qx, lib.where(renewed, q2, np.float32(1))), scale), rows, won < 0)
 
 
-def trial_steps(search: Search) -> Float32[np.ndarray, "trials"]:
+def trial_steps(search: Search) -> Float32[Array, "trials"]:
     """The step of the largest digit, and the trials around it, ascending."""
     k = np.arange(-search.around, search.around + 1, dtype=np.float32)
     return np.float32(2 * search.lists.book.top + 1) + product(np.float32(search.step), k, "trial steps")
