@@ -11,13 +11,10 @@ from hifi_ref.model_files.gguf_file import printable
 from hifi_ref.models import tokenize
 
 
-def ids_of_text(model: str, path: str, parse: bool = False) -> list[int]:
-    """A file's text, without the line end at its end, as llama.cpp's tools read it. Raises OSError, InputError.
-
-    ``parse``: whether control tokens in the text are such.
-    """
+def ids_of_text(model: str, path: str) -> list[int]:
+    """A file's text, without the line end at its end, as llama.cpp's tools read it. Raises OSError, InputError."""
     text = Path(path).read_bytes()
-    return tokenize(model, text.removesuffix(b"\n"), special=True, parse=parse)
+    return tokenize(model, text.removesuffix(b"\n"), special=True, parse=False)
 
 
 def ids_of_file(path: str) -> list[int]:

@@ -37,7 +37,7 @@ class Typed(NamedTuple):
     number: int
 
 
-Change = str | int | float | bool | Typed | None
+Change = str | int | float | bool | Typed | tuple[str, ...] | None
 
 
 def head(like: Gguf | None, changes: Mapping[str, Change], tensors: Sequence[Entry]) -> bytes:
@@ -46,7 +46,7 @@ def head(like: Gguf | None, changes: Mapping[str, Change], tensors: Sequence[Ent
     Args:
         like: the file whose metadata is taken over, and its alignment; None for none.
         changes: metadata to set behind what is kept, or to leave out where None: an int is written as u32, a float as
-            f32.
+            f32, a tuple as an array of strings.
         tensors: in the order of their data.
     """
     if like is not None and like.order != "<":
@@ -77,7 +77,11 @@ def _string(raw: bytes) -> bytes:
     return struct.pack("<Q", len(raw)) + raw
 
 
-def _entry(key: str, value: str | int | float | bool | Typed) -> bytes:
+def _entry(key: str, value: str | int | float | bool | Typed | tuple[str, ...]) -> bytes:
+    if isinstance(value, tuple) and not isinstance(value, Typed):
+        kinds = _NUMBERS["array"][0], _NUMBERS["string"][0]
+        texts = [_string(text.encode("utf-8", "surrogateescape")) for text in value]
+        return _string(key.encode()) + struct.pack("<IIQ", *kinds, len(texts)) + b"".join(texts)
     if isinstance(value, str):
         kind, data = "string", _string(value.encode("utf-8", "surrogateescape"))
         return _string(key.encode()) + struct.pack("<I", _NUMBERS[kind][0]) + data

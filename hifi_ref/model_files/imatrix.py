@@ -41,32 +41,65 @@ class Imatrix(NamedTuple):
     chunks: int = 0
 
 
+class Sums(NamedTuple):
+    """What a file holds. ``sums`` maps a tensor's name to float32[matrices, columns], ``counts`` to int64[matrices].
+
+    ``chunk_size``: ids a chunk; 0 where it does not say. A .dat says no counts of its matrices: there it is ``is_dat``,
+    and the counts are int64[1], its calls.
+    """
+
+    sums: dict[str, np.ndarray]
+    counts: dict[str, np.ndarray]
+    datasets: tuple[str, ...] = ()
+    chunks: int = 0
+    chunk_size: int = 0
+    is_dat: bool = False
+
+
 def read_imatrix(path: str | os.PathLike[str]) -> Imatrix:
     """Read either form. Raises OSError, or ImatrixError in one sentence."""
+    found = read_sums(path)
+    rows = importance(found)
+    for tensor, row in rows.items():
+        if not np.isfinite(row).all():
+            name = printable(os.fspath(path))
+            raise ImatrixError(f"{name}: the importance of {tensor} is not finite at index {int(_first_bad(row))}")
+    return Imatrix(rows, found.datasets, found.chunks)
+
+
+def read_sums(path: str | os.PathLike[str]) -> Sums:
+    """What either form holds, be it finite or not. Raises OSError, or ImatrixError in one sentence."""
     name = printable(os.fspath(path))
     with open(path, "rb") as file:
         is_gguf = file.read(4) == MAGIC
     try:
-        found = _read_gguf(path) if is_gguf else _read_dat(path)
+        return _read_gguf(path) if is_gguf else _read_dat(path)
     except (ImatrixError, GgufError) as error:
         message = str(error)
         raise ImatrixError(message if message.startswith(name) else f"{name}: {message}") from None
-    for tensor, row in found.rows.items():
-        if not np.isfinite(row).all():
-            raise ImatrixError(f"{name}: the importance of {tensor} is not finite at index {int(_first_bad(row))}")
-    return found
+
+
+def importance(of: Sums) -> dict[str, np.ndarray]:
+    """Name -> float32[matrices * columns]: sums by counts; without a count 1, or in a .dat the sum itself."""
+    rows = {}
+    for name, sums in of.sums.items():
+        counts = of.counts[name].astype(np.float32)[:, None]
+        with np.errstate(all="ignore"):
+            of_none = sums if of.is_dat else np.float32(1)
+            rows[name] = np.where(counts > 0, sums / counts, of_none).astype(np.float32).reshape(-1)
+    return rows
 
 
 def _first_bad(row: np.ndarray) -> int:
     return int(np.argmin(np.isfinite(row)))
 
 
-def _read_gguf(path: str | os.PathLike[str]) -> Imatrix:
+def _read_gguf(path: str | os.PathLike[str]) -> Sums:
     file = open_gguf(path)
     if file.text("general.type") != "imatrix":
         raise ImatrixError("a GGUF whose general.type is not imatrix")
     tensors = {tensor.name: tensor for tensor in file.tensors}
-    rows = {}
+    all_sums, all_counts = {}, {}
     for name in (n.removesuffix(SUMS) for n in tensors if n.endswith(SUMS)):
         if name + COUNTS not in tensors:
             raise ImatrixError(f"there are sums but no counts for {name}")
@@ -74,14 +107,16 @@ def _read_gguf(path: str | os.PathLike[str]) -> Imatrix:
         if not counts.size or sums.size % counts.size:
             raise ImatrixError(f"{name} has {sums.size} sums for {counts.size} matrices")
         # The reference keeps counts as integers, rounded half away from zero.
-        counts = np.trunc(counts + np.copysign(np.float32(0.5), counts))[:, None]
-        sums = sums.reshape(len(counts), -1)
         with np.errstate(all="ignore"):
-            rows[name] = np.where(counts > 0, sums / counts, np.float32(1)).astype(np.float32).reshape(-1)
-    if not rows:
+            all_counts[name] = np.trunc(counts + np.copysign(np.float32(0.5), counts)).astype(np.int64)
+        all_sums[name] = sums.reshape(len(counts), -1)
+    if not all_sums:
         raise ImatrixError("there are no sums in it")
-    chunks = file.metadata.get("imatrix.chunk_count")
-    return Imatrix(rows, tuple(_texts(file, "imatrix.datasets")), (chunks.integer or 0) if chunks else 0)
+    chunks, size = (file.metadata.get(f"imatrix.{key}") for key in ("chunk_count", "chunk_size"))
+    return Sums(
+        all_sums, all_counts, tuple(_texts(file, "imatrix.datasets")), (chunks.integer or 0) if chunks else 0,
+        (size.integer or 0) if size else 0,
+    )  # fmt: skip
 
 
 def _floats(file: Gguf, tensor) -> np.ndarray:
@@ -103,7 +138,7 @@ def _texts(file: Gguf, key: str) -> list[str]:
     return texts
 
 
-def _read_dat(path: str | os.PathLike[str]) -> Imatrix:
+def _read_dat(path: str | os.PathLike[str]) -> Sums:
     if os.path.getsize(path) > MAX_BYTES:
         raise ImatrixError(f"larger than {MAX_BYTES} bytes, so no importance matrix")
     data, at = Path(path).read_bytes(), 0
@@ -121,7 +156,7 @@ def _read_dat(path: str | os.PathLike[str]) -> Imatrix:
     n_entries = number("the number of entries")
     if n_entries < 1:
         raise ImatrixError(f"no importance matrix: it announces {n_entries} entries")
-    rows = {}
+    sums, all_calls = {}, {}
     for i in range(n_entries):
         length = number(f"the length of name {i}")
         start = take(length, f"name {i}")
@@ -130,12 +165,13 @@ def _read_dat(path: str | os.PathLike[str]) -> Imatrix:
         if values < 1:
             raise ImatrixError(f"{name} has {values} values")
         row = np.frombuffer(data, "<f4", values, take(4 * values, f"the values of {name}")).astype(np.float32)
-        rows[name] = row / np.float32(calls) if calls > 0 else row
+        sums[name], all_calls[name] = row[None], np.array([calls], np.int64)
     if at == len(data):
-        return Imatrix(rows)
+        return Sums(sums, all_calls, is_dat=True)
     chunks = number("the chunk count")
     if at == len(data):
-        return Imatrix(rows, (), chunks)
+        return Sums(sums, all_calls, (), chunks, is_dat=True)
     length = number("the length of the data set's name")
     start = take(length, "the data set's name")
-    return Imatrix(rows, (printable(data[start : start + length]),) if length > 0 else (), chunks)
+    datasets = (printable(data[start : start + length]),) if length > 0 else ()
+    return Sums(sums, all_calls, datasets, chunks, is_dat=True)

@@ -10,7 +10,7 @@ measures.py says what logits amount to. docs/models.md tells what was verified.
 """
 
 from hifi_ref.models.model import ModelError
-from hifi_ref.models.run import MODES, imatrix, logits, setting
+from hifi_ref.models.run import MODES, Importance, imatrix, logits, setting
 from hifi_ref.models.tokens.tokenize import bos_of, tokenize
 
-__all__ = ["MODES", "ModelError", "bos_of", "imatrix", "logits", "setting", "tokenize"]
+__all__ = ["MODES", "Importance", "ModelError", "bos_of", "imatrix", "logits", "setting", "tokenize"]

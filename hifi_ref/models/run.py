@@ -19,6 +19,8 @@ MODES = ("exact", "fast")
 FAMILIES = {
     "llama": llama, "qwen2": llama, "qwen3": llama, "qwen3moe": llama, "phi3": llama, "gemma2": gemma, "gemma3": gemma,
 }  # fmt: skip
+# Of each matrix float32[matrices, columns], sums of squares, and int64[matrices], of how many rows.
+Importance = dict[str, tuple[np.ndarray, np.ndarray]]
 # Of matrices that are fed fewer rows than this at once nothing is collected.
 LEAST_ROWS = 16
 
@@ -53,21 +55,23 @@ def setting(mode: str) -> str:
 
 
 def imatrix(
-    path: str | os.PathLike[str], sequences: Iterable[Any], mode: str = "exact"
-) -> dict[str, tuple[Float32[np.ndarray, "matrices columns"], np.ndarray]]:
-    """What llama-imatrix collects while it reads the sequences, each from position 0.
+    path: str | os.PathLike[str], sequences: Iterable[Any], mode: str = "exact", onto: Importance | None = None
+) -> Importance:
+    """What llama-imatrix collects while it reads the sequences, each from position 0 and in a batch of its own.
+
+    ``onto``: what was collected before, which is added to.
 
     Returns:
         matrix's name -> (float32[matrices, columns]: sums of squared inputs, added row after row;
         int64[matrices]: how many rows). An expert's own inputs count for it alone.
     """
-    sums: dict[str, np.ndarray] = {}
-    counts: dict[str, np.ndarray] = {}
+    sums = {name: pair[0].copy() for name, pair in (onto or {}).items()}
+    counts = {name: pair[1].copy() for name, pair in (onto or {}).items()}
 
     def collect(name: str, x: np.ndarray, chosen: np.ndarray | None) -> None:
         if chosen is None and (not name.startswith("blk.") or len(x) < LEAST_ROWS):
             return
-        of_name = 1 if chosen is None else _matrices(path_of_model, name)
+        of_name = 1 if chosen is None else _matrices(model, name)
         total = sums.setdefault(name, np.zeros((of_name, x.shape[-1]), np.float32))
         rows = counts.setdefault(name, np.zeros(of_name, np.int64))
         squares = x * x
@@ -80,9 +84,12 @@ def imatrix(
                 total[expert] += squares[token, slot % squares.shape[1]]
                 rows[expert] += 1
 
-    path_of_model = open_model(path)
+    model = open_model(path)
     for ids in sequences:
         _forward(path, ids, collect, mode)
+    for name, total in sums.items():
+        if not np.isfinite(total).all():
+            raise ModelError(f"{model.name}: the importance of {name} is not finite")
     return {name: (sums[name], counts[name]) for name in sorted(sums)}
 
 

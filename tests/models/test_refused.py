@@ -98,9 +98,10 @@ def test_nan_weights(llama: Path, tmp_path: Path) -> None:
     norm = np.ones(small.WIDTH, np.float32)
     norm[7] = np.nan
     path = rewritten(llama, tmp_path / "model.gguf", **{"blk.1.ffn_norm.weight": norm})
-    assert refused(models.logits, path, [1, 5]) == (
-        "model.gguf: what blk.1.ffn_up.weight is to be multiplied with is not finite at token 0"
-    )
+    for mode in models.MODES:
+        assert refused(models.logits, path, [1, 5], mode) == (
+            "model.gguf: what blk.1.ffn_up.weight is to be multiplied with is not finite at token 0"
+        )
 
 
 def test_sizes_that_do_not_fit(llama: Path, tmp_path: Path) -> None:
