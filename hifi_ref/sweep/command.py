@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 
+import numpy as np
 from absl import flags
 
 from hifi_ref.commands import command_line, terminal
@@ -14,10 +15,12 @@ from hifi_ref.commands.usage import Usage, help_text
 from hifi_ref.model_files.files import InputError, name_of
 from hifi_ref.model_files.gguf_file import printable
 from hifi_ref.sweep import report
-from hifi_ref.sweep.configurations import FAMILIES, configurations
+from hifi_ref.sweep.configurations import FAMILIES, Configuration, configurations
 from hifi_ref.sweep.measure import measure
+from hifi_ref.sweep.optimum.encoders import Distance, distances
+from hifi_ref.sweep.optimum.formats import FORMS
 from hifi_ref.sweep.result import Result, result
-from hifi_ref.sweep.weights import DRAWN, open_weights
+from hifi_ref.sweep.weights import DRAWN, SUPER_BLOCK, Matrix, open_weights
 
 USAGE = Usage(
     "sweep",
@@ -61,6 +64,10 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_list("families", list(FAMILIES), families, flag_values=values)
     loss = "LOSS: what orders: rmse, normalized (default), original or weighted"
     flags.DEFINE_enum("loss", "normalized", list(ORDERS), loss, flag_values=values)
+    optimum = (
+        "N: find the least loss that each format's blocks can hold, on N of the weights (16384 take a minute or two)"
+    )
+    flags.DEFINE_integer("optimum", 0, optimum, flag_values=values, lower_bound=0)
     text("json", "FILE: write all of it for programs; - shows it")
     text("csv", "FILE: write a line a configuration; - shows it")
     text("resume", "FILE: keep what is done in FILE until all is, and go on with it")
@@ -110,6 +117,21 @@ def _swept(source: str, values: flags.FlagValues) -> Result:
     compared = configurations(values.families)
     with terminal.progress(100, "%", "sweep") as advance:
         measured = measure(matrices, compared, values.resume, advance)
+    near = _distances(matrices, compared, values.optimum) if values.optimum else []
     name = source if DRAWN.fullmatch(source) else printable(name_of(source.rstrip("/")))
     weights = sum(matrix.size for matrix in matrices)
-    return result(name, weights, len({m.tensor for m in matrices}), values.loss, compared, measured)
+    found = result(name, weights, len({m.tensor for m in matrices}), values.loss, compared, measured)
+    return found._replace(distances=near)
+
+
+def _distances(matrices: list[Matrix], compared: list[Configuration], wanted: int) -> list[Distance]:
+    """On rows of the first matrices."""
+    parts: list[np.ndarray] = []
+    for matrix in matrices:
+        left = wanted - sum(part.size for part in parts)
+        if left <= 0:
+            break
+        x = matrix.read().reshape(-1)
+        parts.append(x[: min(-(-left // SUPER_BLOCK) * SUPER_BLOCK, x.size)])
+    with terminal.progress(len(FORMS), "formats", "optimum") as advance:
+        return distances(np.concatenate(parts).reshape(-1, SUPER_BLOCK), compared, advance)

@@ -106,7 +106,7 @@ def _columns(x: np.ndarray, size: int) -> np.ndarray:
 # SCALES AND MINS, AS THEY ARE READ BACK
 
 
-def _stored(numbers: list[np.ndarray], kind: Kind, listed: list[Choice]) -> Iterator[tuple[Choice, list[np.ndarray]]]:
+def _stored(numbers: list[Any], kind: Kind, listed: list[Choice]) -> Iterator[tuple[Choice, list[np.ndarray]]]:
     """Each configuration of this kind of block, with its scale and perhaps min of each block; ``numbers`` unrounded."""
     for choice in listed:
         if choice.outer is None:

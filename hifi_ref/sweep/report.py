@@ -29,7 +29,22 @@ def to_text(result: Result) -> str:
         terminal.table(_gaps(result), right=(1, 2, 3, 5)),
         "", addition_sentence(result.addition), "",
         *(f"{_judged(v.holds)}: {v.claim}: {v.sentence}" for v in result.verdicts),
+        *(_distances(result) if result.distances else ()),
     ], terminal.has_colour())  # fmt: skip
+
+
+def _distances(result: Result) -> list[Any]:
+    head = ["format", "encoder", "loss", "least", "times", "given"]
+    rows = [
+        [d.format, d.encoder, _shown(d.loss), _shown(d.least), f"{d.ratio:.3f}", d.given or "nothing"]
+        for d in result.distances
+    ]
+    return [
+        "",
+        "encoders and the least loss that a format's blocks can hold",
+        "",
+        terminal.table([head, *rows], (2, 3, 4)),
+    ]
 
 
 def _frontier(result: Result) -> list[list[str]]:
@@ -103,6 +118,7 @@ def to_json(result: Result) -> dict[str, Any]:
         ],
         "addition": _addition(result.addition),
         "verdicts": [verdict._asdict() for verdict in result.verdicts],
+        "optimum": [distance._asdict() | {"ratio": distance.ratio} for distance in result.distances],
     }  # fmt: skip
 
 

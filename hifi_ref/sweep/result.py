@@ -11,6 +11,7 @@ from hifi_ref.sweep.configurations import Configuration
 from hifi_ref.sweep.frontier import Addition, Gap, Point
 from hifi_ref.sweep.losses import losses
 from hifi_ref.sweep.measure import Measured
+from hifi_ref.sweep.optimum.encoders import Distance
 
 
 class Line(NamedTuple):
@@ -21,7 +22,8 @@ class Line(NamedTuple):
 
 
 class Result(NamedTuple):
-    """``loss``: the name of the one that orders; ``points`` have it, and are what the rest follows from."""
+    """``loss``: the name of the one that orders; ``points`` have it, and are what the rest follows from. ``distances``
+    of encoders to the least loss are there where they were asked for."""
 
     source: str
     weights: int
@@ -34,6 +36,7 @@ class Result(NamedTuple):
     gaps: list[Gap]
     addition: Addition | None
     verdicts: list[Verdict]
+    distances: Sequence[Distance] = ()
 
 
 def result(
