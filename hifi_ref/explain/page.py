@@ -112,16 +112,16 @@ def _worked(e: dict[str, Any]) -> list[Part]:
         Paragraph(f"Here {_count(e['block_size'], 'weight')} went in{importance}; they are made, and look like a "
                   "model's. The encoder, which `hr.encode` runs, made these bytes of them:"),
         Listing(dump),
-        Fold("The weights that went in", [Listing(_lines(work["weights"]))]),
+        Fold("The weights that went in", [Listing(lines(work["weights"]))]),
         Paragraph("From the bytes to the weights, step by step; s counts sub-blocks, g groups of weights, j weights:"),
-        Table(("step", "is", "values"), [_step(step) for step in work["steps"]]),
+        Table(("step", "is", "values"), [step_row(step) for step in work["steps"]]),
         Heading(f"Weight {example['weight']} by hand", 3),
-        _by_hand(example),
+        by_hand(example),
         *_exercise(e, others),
         Heading("And back", 3),
         Table(("weight", "went in", "came out"), _in_and_out(work), right=(0, 1, 2)),
         Paragraph(error),
-        Fold("All weights that come out", [Listing(_lines(work["steps"][-1]["values"]))]),
+        Fold("All weights that come out", [Listing(lines(work["steps"][-1]["values"]))]),
     ]  # fmt: skip
 
 
@@ -129,7 +129,7 @@ def _count(n: int, what: str) -> str:
     return f"one {what}" if n == 1 else f"{n} {what}s"
 
 
-def _lines(values: list[str]) -> str:
+def lines(values: list[str]) -> str:
     """Eight numbers a line, the first one's position before them."""
     width = max(len(value) for value in values)
     return "\n".join(
@@ -138,14 +138,14 @@ def _lines(values: list[str]) -> str:
     )
 
 
-def _step(step: dict[str, Any]) -> tuple[str, str, str]:
+def step_row(step: dict[str, Any]) -> tuple[str, str, str]:
     values = step["values"]
     shown = " ".join(values[:PER_LINE])
     rest = f" ... ({len(values)} in all)" if len(values) > PER_LINE else ""
     return f"`{step['name']}`", step["formula"], shown + rest
 
 
-def _by_hand(shown: dict[str, Any]) -> Table:
+def by_hand(shown: dict[str, Any]) -> Table:
     return Table(("number", "is"), [(f"`{name}`", how) for name, how in shown["lines"]])
 
 
@@ -156,7 +156,7 @@ def _exercise(e: dict[str, Any], others: list[dict[str, Any]]) -> list[Part]:
         made += [
             Heading(f"Try it: {what}weight {shown['weight']}", 3),
             Paragraph(f"Decode weight {shown['weight']} from the bytes above, then look."),
-            Fold(f"Solution: weight {shown['weight']}", [_by_hand(shown)]),
+            Fold(f"Solution: weight {shown['weight']}", [by_hand(shown)]),
         ]
     return made
 

@@ -50,16 +50,16 @@ def _plain(name: str, block: np.ndarray) -> list[Step]:
     if FORMATS[name].block_size == 1:
         return _float(name, n)
     size = FORMATS[name].block_size
-    scales, codes, mins = _scales(name, n), _codes(name, n), _mins(name, n)
-    scale, code = _each(scales[-1].values, size), _each(codes[-1].values, size).astype(np.float32)
+    of_scale, codes, mins = scales(name, n), _codes(name, n), _mins(name, n)
+    scale, code = _each(of_scale[-1].values, size), _each(codes[-1].values, size).astype(np.float32)
     product = scale * code
-    formula = f"{_short(scales)} * {_short(codes)}"
+    formula = f"{_short(of_scale)} * {_short(codes)}"
     if not mins:
-        return [*scales, *codes, Step("w", formula, product)]
+        return [*of_scale, *codes, Step("w", formula, product)]
     sign = "+" if name in ("Q4_1", "Q5_1") else "-"
     minimum = _each(mins[-1].values, size)
     w = product + minimum if sign == "+" else product - minimum
-    return [*scales, *mins, *codes, Step("w", f"{formula} {sign} {_short(mins)}", w)]
+    return [*of_scale, *mins, *codes, Step("w", f"{formula} {sign} {_short(mins)}", w)]
 
 
 def _short(made: list[Step]) -> str:
@@ -82,10 +82,11 @@ def _float(name: str, n: Named) -> list[Step]:
 # SCALES
 
 
-def _scales(name: str, n: Named) -> list[Step]:
-    """The last step is what a code is multiplied by."""
+def scales(name: str, n: Named) -> list[Step]:
+    """The steps to what a code is multiplied by; of many blocks too, where n has [blocks, count] of each kind."""
+    name = places.base_of(name)
     if name == "MXFP4":
-        e = n["e"]
+        e = n["e"].astype(np.int64)
         return [Step("e", "the byte", e), Step("step", "2^(e - 128)", np.ldexp(np.float32(1), (e - 128).astype(int)))]
     if name == "NVFP4":
         half = np.asarray(exact.widen_ue4m3_half(n["scale"].astype(np.uint8)))
@@ -93,7 +94,7 @@ def _scales(name: str, n: Named) -> list[Step]:
     made = [Step("d", "the float", n["d"])]
     if "scale" not in n:
         return made
-    kept = n["scale"]
+    kept = n["scale"].astype(np.int64)
     made.append(Step("scale[s]", "the number kept", kept))
     if name in GRIDS:
         odd = 2 * kept + 1

@@ -91,8 +91,8 @@ def test_json_in_place_of_the_text(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ((), "one FORMAT is needed, none is given"),
-        (("Q4_0", "Q4_1"), "one FORMAT is needed, 2 are given"),
+        ((), "a FORMAT, or a FILE and a TENSOR, are needed, none are given"),
+        (("Q4_0", "Q4_1"), "cannot read Q4_0: No such file or directory"),
         (("Q4_KM",), "no format is called 'Q4_KM'; near it are Q4_K, "),
         (("zzz",), "no format is called 'zzz'"),
     ],
@@ -113,13 +113,14 @@ def test_no_jax_is_loaded() -> None:
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=False).returncode == 0
 
 
-def test_the_excerpts_of_the_documents(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_excerpts_of_the_documents(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block of text in docs/explain.md stands in the output of the command that is named before it."""
     text = (DOCS / "explain.md").read_text()
-    found = re.findall(r"`explain (\w+)`(?:(?!`explain ).)*?```text\n(.*?)```", text, re.DOTALL)
-    assert len(found) == text.count("```text")
-    for name, excerpt in found:
-        assert excerpt in run(capsys, name)[1]
+    found = re.findall(r"`explain ([^`]+)`(?:(?!`explain ).)*?```text\n(.*?)```", text, re.DOTALL)
+    assert len(found) == text.count("```text") == 5
+    monkeypatch.chdir(DOCS.parent)
+    for arguments, excerpt in found:
+        assert excerpt in run(capsys, *arguments.split())[1]
 
 
 def test_the_renderings_of_parts() -> None:
