@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command == "--version":
         print(f"hifi-ref {hifi_ref.__version__}")
         return 0
-    if command == "check" and argv is None:
+    if command in ("check", "explain") and argv is None:
         return guarded(command, _module(command).main, rest)
     if command in COMMANDS:
         return _module(command).main(rest)

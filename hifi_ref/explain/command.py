@@ -15,6 +15,7 @@ from hifi_ref.explain import page
 from hifi_ref.explain.explained import explanation
 from hifi_ref.explain.parts import Part, to_text
 from hifi_ref.formats import FORMATS
+from hifi_ref.model_files.file_types import FILE_TYPES
 from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import printable
 
@@ -106,6 +107,9 @@ def format_of(text: str) -> str:
     name = text.upper()
     if name in FORMATS:
         return name
+    mixtures = dict(FILE_TYPES.values())
+    if name in mixtures:
+        raise UsageError(f"{name} is a mixture of formats, named after {mixtures[name]}: explain {mixtures[name]}")
     near = get_close_matches(name, FORMATS, n=3, cutoff=0.5)
     hint = f"; near it are {', '.join(near)}" if near else ""
     raise UsageError(f"no format is called {text!r}{hint}")

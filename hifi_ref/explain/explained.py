@@ -176,6 +176,7 @@ def _worked(work: worked.Worked) -> dict[str, Any]:
             {"name": step.name, "formula": step.formula, "values": [worked.number(x) for x in step.values]}
             for step in work.steps
         ],
+        "grid_rows": {str(row): numbers.tolist() for row, numbers in worked.rows_used(work)},
         "error": float(f"{error:.3g}"),
         "relative_error": float(f"{error / root_mean_square(work.weights):.3g}"),
         "by_hand": [{"weight": j, "lines": worked.by_hand(work, j)} for j in dict.fromkeys(chosen)],

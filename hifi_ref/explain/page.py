@@ -115,6 +115,7 @@ def _worked(e: dict[str, Any]) -> list[Part]:
         Fold("The weights that went in", [Listing(lines(work["weights"]))]),
         Paragraph("From the bytes to the weights, step by step; s counts sub-blocks, g groups of weights, j weights:"),
         Table(("step", "is", "values"), [step_row(step) for step in work["steps"]]),
+        *_grid_rows(work["grid_rows"]),
         Heading(f"Weight {example['weight']} by hand", 3),
         by_hand(example),
         *_exercise(e, others),
@@ -123,6 +124,11 @@ def _worked(e: dict[str, Any]) -> list[Part]:
         Paragraph(error),
         Fold("All weights that come out", [Listing(lines(work["steps"][-1]["values"]))]),
     ]  # fmt: skip
+
+
+def _grid_rows(rows: dict[str, list[int]]) -> list[Part]:
+    listed = "\n".join(f"{row:>4}  {' '.join(f'{value:2}' for value in values)}" for row, values in rows.items())
+    return [Fold("The rows of the grid that this block names", [Listing(listed)])] if rows else []
 
 
 def _count(n: int, what: str) -> str:

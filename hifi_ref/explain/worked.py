@@ -201,6 +201,12 @@ def _placed(format: str, name: str, weight: int, index: int) -> str:
     return re.sub(r"\[[sgk]\]", f"[{index}]", name)
 
 
+def rows_used(work: Worked) -> list[tuple[int, np.ndarray]]:
+    """The rows of the grid that a block names, ascending, each with its number; none for formats without a grid."""
+    named = next((step.values for step in work.steps if step.name == "row[g]"), np.array([], int))
+    return [(int(row), grid_row(places.base_of(work.name), int(row))) for row in np.unique(named)]
+
+
 def grid_row(name: str, row: int) -> np.ndarray:
     """A row of a format's grid."""
     return codebooks.grid(grid_of(name))[row]

@@ -95,7 +95,7 @@ def test_an_interrupt_leaves_one_line_and_no_half_of_a_report(tmp_path: Path) ->
         os.kill(int(sign.read_text()), 0)
 
 
-@pytest.mark.parametrize("command", ["check", "quantize", "perplexity", "ground"])
+@pytest.mark.parametrize("command", ["check", "explain", "quantize", "perplexity", "ground"])
 def test_an_interrupt_of_the_other_commands(command: str, tmp_path: Path) -> None:
     """While they read their flags, which takes a minute here."""
     sign = tmp_path / "asked"

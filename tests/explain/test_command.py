@@ -94,6 +94,7 @@ def test_json_in_place_of_the_text(capsys: pytest.CaptureFixture[str]) -> None:
         ((), "a FORMAT, or a FILE and a TENSOR, are needed, none are given"),
         (("Q4_0", "Q4_1"), "cannot read Q4_0: No such file or directory"),
         (("Q4_KM",), "no format is called 'Q4_KM'; near it are Q4_K, "),
+        (("q4_k_m",), "Q4_K_M is a mixture of formats, named after Q4_K: explain Q4_K"),
         (("zzz",), "no format is called 'zzz'"),
     ],
 )

@@ -31,7 +31,7 @@ def search_parts(found: dict[str, Any] | None) -> list[Part]:
     return [
         Heading("How its search thinks"),
         Paragraph(found["says"]),
-        Paragraph(f"Recorded while the block above was encoded: {_result(found, name)}"),
+        Paragraph(f"Recorded while the weights were encoded: {_result(found, name)}"),
         Picture(lambda: search_picture(found, f"{says} {_result(found, name)}"), says, _drawn(found)),
         Fold("Its trials, one by one", [_trials(found)]),
         *([Fold("All sub-blocks", [Table(head, rows, right=(0, 1, 2, 3))])] if len(rows) > 1 else []),
