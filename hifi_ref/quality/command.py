@@ -1,0 +1,99 @@
+"""The command line of `python -m hifi_ref.quality`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from absl import flags
+
+from hifi_ref.commands import command_line
+from hifi_ref.commands.command_line import FAULT, FINE, INTERRUPTED, USAGE_ERROR, UsageError
+from hifi_ref.commands.usage import Usage, help_text
+from hifi_ref.model_files.files import InputError, name_of
+from hifi_ref.model_files.gguf_file import printable
+from hifi_ref.models import MODES, measures
+from hifi_ref.models.divergence import figures
+from hifi_ref.quality import measure, tensors
+from hifi_ref.quality.report import Quality, to_json, to_text
+from hifi_ref.quality.report_html import to_html
+
+USAGE = Usage(
+    "quality",
+    "QUANTIZED.gguf --base=BASE.gguf (--text=FILE | --tokens=FILE) [flags]",
+    "tell what quantizing did to a model",
+    "Has both models read a text, and tells the change of the perplexity and the divergence of one from the other, by"
+    " the rule of llama-perplexity --kl-divergence and exactly, the error of each tensor's weights, and a grade by a"
+    " stated rule. Logits have the bits of llama.cpp v0.5.0 (x64, flash attention off, K/V cache F32), or are computed"
+    " fast. What is done is kept, chunk by chunk, and the same command goes on with it.",
+    {
+        FINE: "measured, whatever the grade", USAGE_ERROR: "wrong usage, or a file that cannot be used or written",
+        FAULT: "a fault of this program", INTERRUPTED: "interrupted",
+    },
+)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, sys.argv's where None, without a program name; return the exit code."""
+    return command_line.run("quality", _run, argv)
+
+
+def _flags() -> flags.FlagValues:
+    values = command_line.flags_of_all()
+    flags.DEFINE_string("base", None, "BASE.gguf: the model that was quantized", flag_values=values)
+    flags.DEFINE_string("text", None, "FILE: the text", flag_values=values)
+    flags.DEFINE_string("tokens", None, "FILE: ids in place of a text, with spaces or commas", flag_values=values)
+    flags.DEFINE_integer("context", 512, "N: ids a chunk (default 512)", flag_values=values, lower_bound=4)
+    flags.DEFINE_integer("chunks", None, "N: take so many chunks (default: all)", flag_values=values, lower_bound=1)
+    modes = "MODE: exact, the release's bits, or fast, sums in any order (default exact)"
+    flags.DEFINE_enum("mode", "exact", MODES, modes, flag_values=values)
+    flags.DEFINE_string("json", None, "FILE: write a report for programs; - shows it", flag_values=values)
+    flags.DEFINE_string("html", None, "FILE: write a page with drawings; - shows it", flag_values=values)
+    resume = "FILE: keep what is done in FILE (default: QUANTIZED.gguf.quality), until all is"
+    flags.DEFINE_string("resume", None, resume, flag_values=values)
+    return values
+
+
+def _run(arguments: list[str]) -> int:
+    values = _flags()
+    paths = command_line.parse(values, arguments)
+    if values.help:
+        command_line.show(help_text(USAGE, values))
+        return FINE
+    if len(paths) != 1:
+        raise UsageError(f"one quantized model is needed, but {len(paths)} paths are given")
+    if not values.base:
+        raise UsageError("--base is needed")
+    if (values.text is None) == (values.tokens is None):
+        raise UsageError("either --text or --tokens is needed")
+    state = values.resume or f"{paths[0]}.quality"
+    try:
+        command_line.check_writable((values.json, values.html, state))
+        found = _quality(paths[0], values, state)
+    except OSError as error:
+        raise InputError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
+    reports = [
+        (values.json, lambda: command_line.json_text(to_json(found))), (values.html, lambda: to_html(found)),
+    ]  # fmt: skip
+    command_line.deliver(reports, lambda: to_text(found))
+    if os.path.exists(state):
+        os.unlink(state)
+    return FINE
+
+
+def _quality(quantized: str, values: flags.FlagValues, state: str) -> Quality:
+    chunks = measure.chunks_of(quantized, values.base, values.text, values.tokens, values.context, values.chunks)
+    by_tensor = tensors.errors(quantized, values.base)
+    measured = measure.measured(quantized, values.base, chunks, values.mode, state)
+    return Quality(
+        quantized=printable(name_of(quantized)),
+        base=printable(name_of(values.base)),
+        scored=printable(name_of(values.text or values.tokens)),
+        mode=values.mode,
+        context=values.context,
+        chunks=len(chunks),
+        figures={rule: figures(measure.flat(of)) for rule, of in measured.items()},
+        by_position=measured["exact"].divergence.mean(axis=0),
+        first=measures.scored(values.context).start,
+        tensors=by_tensor,
+    )
