@@ -109,7 +109,8 @@ def _collect(values: flags.FlagValues, model: str) -> int:
         for part, of_it in zip(parts, chunks, strict=True)
     ]
     how = f"{provenance.RELEASE} {setting(values.mode)}"
-    _deliver(values, sums, {"model": printable(name_of(model)), "mode": values.mode, "texts": texts}, how)
+    about = {"model": printable(name_of(model)), "mode": values.mode, "setting": setting(values.mode)}
+    _deliver(values, sums, about | {"texts": texts}, how)
     if os.path.exists(state):
         os.unlink(state)
     return FINE

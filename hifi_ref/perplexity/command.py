@@ -125,7 +125,7 @@ def _report(
         "date": provenance.date(),
         "versions": provenance.versions() | {"c_library": libm.version()},
         "model": printable(name_of(model)),
-        "scored": printable(name_of(values.text or values.tokens)),
+        "text": printable(name_of(values.text or values.tokens)),
         "mode": values.mode,
         "context": values.context,
         "chunks": len(measured),

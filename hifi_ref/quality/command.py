@@ -88,7 +88,7 @@ def _quality(quantized: str, values: flags.FlagValues, state: str) -> Quality:
     return Quality(
         quantized=printable(name_of(quantized)),
         base=printable(name_of(values.base)),
-        scored=printable(name_of(values.text or values.tokens)),
+        text=printable(name_of(values.text or values.tokens)),
         mode=values.mode,
         context=values.context,
         chunks=len(chunks),

@@ -24,7 +24,7 @@ class Quality(NamedTuple):
 
     quantized: str
     base: str
-    scored: str
+    text: str
     mode: str
     context: int
     chunks: int
@@ -38,7 +38,7 @@ def basis(of: Quality) -> str:
     """What the figures rest on, in a line."""
     positions = of.figures["exact"].positions
     how = f"{provenance.RELEASE} {setting(of.mode)}"
-    return f"{positions} positions of {of.chunks} chunks of {of.context} of {of.scored}; {how}"
+    return f"{positions} positions of {of.chunks} chunks of {of.context} of {of.text}; {how}"
 
 
 def to_text(of: Quality) -> str:
@@ -93,7 +93,7 @@ def to_json(of: Quality) -> dict[str, Any]:
         "versions": provenance.versions(),
         "quantized": of.quantized,
         "base": of.base,
-        "scored": of.scored,
+        "text": of.text,
         "mode": of.mode,
         "setting": setting(of.mode),
         "context": of.context,

@@ -6,6 +6,7 @@ import json
 import struct
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -19,8 +20,10 @@ from hifi_ref.quantize import command as quantize
 from reference import quantizer
 from tests.imatrix import of_release
 from tests.models import small
+from tests.paths import ROOT
 
 CONTEXT = 16
+SCHEMA = jsonschema.Draft202012Validator(json.loads((ROOT / "hifi_ref/imatrix/report.schema.json").read_text()))
 
 
 @pytest.fixture
@@ -88,7 +91,10 @@ def test_it_goes_on(model: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 def test_mixtures(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = model.parent / "text.txt", model.parent / "other.txt"
     mix = f"--mix={first}:2,{second}:1"
-    mixed = read_sums(collected(capsys, model, model.parent / "mixed.gguf", mix, "--chunks=4"))
+    report = model.parent / "report.json"
+    mixed = read_sums(collected(capsys, model, model.parent / "mixed.gguf", mix, "--chunks=4", f"--json={report}"))
+    SCHEMA.validate(json.loads(report.read_text()))
+    assert [text["chunks"] for text in json.loads(report.read_text())["texts"]] == [3, 1]
     assert mixed.datasets == (str(first), str(second)) and mixed.chunks == 4
     want = models.imatrix(model, fed(model, small.TEXT, 3) + fed(model, small.TEXT[::-1], 1))
     for name, (sums, counts) in want.items():
@@ -119,7 +125,9 @@ def test_a_share_that_is_not_there() -> None:
 def test_merging(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = model.parent
     a, b = (collected(capsys, model, folder / f"{n}.gguf", f"--chunks={n}") for n in (2, 3))
-    assert run(capsys, f"--merge={a},{b}", f"--out={folder / 'both.gguf'}")[::2] == (0, "")
+    code, out, _ = run(capsys, f"--merge={a},{b}", f"--out={folder / 'both.gguf'}", "--json=-")
+    assert code == 0 and json.loads(out)["merged"] == ["2.gguf", "3.gguf"]
+    SCHEMA.validate(json.loads(out))
     first, second, both = (read_sums(path) for path in (a, b, folder / "both.gguf"))
     assert both.chunks == 5 and both.datasets == first.datasets * 2
     for name, sums in both.sums.items():
@@ -137,6 +145,7 @@ def test_comparing(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = (collected(capsys, model, folder / f"{n}.gguf", f"--chunks={n}") for n in (2, 3))
     code, out, _ = run(capsys, f"--compare={a},{a}", "--json=-")
     assert code == 0
+    SCHEMA.validate(json.loads(out))
     assert all(t["cosine"] == t["ranks"] == pytest.approx(1) for t in json.loads(out)["tensors"])
     code, out, _ = run(capsys, f"--compare={a},{b}")
     lines = out.splitlines()

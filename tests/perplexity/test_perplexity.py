@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from hifi_ref.models import measures
 from hifi_ref.perplexity import command
 from reference.language_model import Question, ask
 from tests.models import small
+from tests.paths import ROOT
 
 CONTEXT = 16
 
@@ -38,6 +40,7 @@ def test_against_the_logits_of_the_release(model: Path, capsys: pytest.CaptureFi
     code, out, err = run(capsys, model, text(model), "--chunks=3", "--json=-")
     assert (code, err) == (0, "")
     report = json.loads(out)
+    jsonschema.validate(report, json.loads((ROOT / "hifi_ref/perplexity/report.schema.json").read_text()))
     # The text ends with the byte before its last line end.
     ids = models.tokenize(model, small.TEXT.encode(), True, False)
     chunks = [ids[i * CONTEXT : (i + 1) * CONTEXT] for i in range(3)]

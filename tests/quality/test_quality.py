@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -16,8 +17,10 @@ from hifi_ref.models.divergence import Compared, figures
 from hifi_ref.quality import command, grade, measure, tensors
 from reference.language_model import Question, ask
 from tests.models import small
+from tests.paths import ROOT
 
 CONTEXT, CHUNKS = 32, 3
+SCHEMA = jsonschema.Draft202012Validator(json.loads((ROOT / "hifi_ref/quality/report.schema.json").read_text()))
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +44,7 @@ def run(capsys: pytest.CaptureFixture[str], folder: Path, *arguments: str) -> tu
 def of_json(capsys: pytest.CaptureFixture[str], folder: Path, name: str, *arguments: str) -> dict:
     code, out, err = run(capsys, folder, f"{folder}/{name}.gguf", f"--base={folder}/base.gguf", "--json=-", *arguments)
     assert (code, err) == (0, "")
+    SCHEMA.validate(json.loads(out))
     return json.loads(out)
 
 
