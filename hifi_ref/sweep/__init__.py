@@ -10,4 +10,5 @@ optimum           the least loss that a format's blocks can hold
 frontier          what nothing beats, and what ggml lacks
 claims            what Hyper-Quantization says, judged
 result, report    what was found, as text and for programs
+figures           what pictures show; page draws them for a browser, drawing for print
 """

@@ -40,6 +40,38 @@ class Measurements(NamedTuple):
         return self.losses[a] / self.losses[b]
 
 
+class Trade(NamedTuple):
+    """One configuration in place of another: what it costs in bits, or the bits of both, and the ratio of losses."""
+
+    name: str
+    bits: float
+    ratio: float
+
+
+def half_blocks(m: Measurements) -> list[Trade]:
+    """Half the block with fp8 scales against all of it with fp16: as many bits. Raises KeyError."""
+    kinds = [(f"{bits}{kind}", size) for bits in BITS for kind in "sa" for size in SIZES[1:]]
+    return [
+        Trade(f"{codes}/{size}", m.configurations[whole].bits, m.ratio(f"hyper {codes}/{size // 2} fp8", whole))
+        for codes, size in kinds
+        for whole in [f"hyper {codes}/{size} fp16"]
+    ]
+
+
+def super_blocks(m: Measurements) -> list[Trade]:
+    """8 x 8 with fp8 against 16 x 16 with fp16; bits as a ratio. Raises KeyError."""
+    codes = [f"{bits}{kind}" for bits in BITS for kind in "sa"]
+    pairs = [
+        (f"{inner} {outer}", f"hyper {inner}/8 {outer}/8 fp8", f"hyper {inner}/16 {outer}/16 fp16")
+        for inner in codes
+        for outer in codes
+    ]
+    return [
+        Trade(name, m.configurations[small].bits / m.configurations[large].bits, m.ratio(small, large))
+        for name, small, large in pairs
+    ]
+
+
 def verdicts(measurements: Measurements) -> list[Verdict]:
     """On each claim."""
     claims: dict[str, Callable[[Measurements], tuple[bool, str]]] = {
@@ -63,18 +95,15 @@ def _percent(ratio: float) -> str:
 
 
 def _half_blocks(m: Measurements) -> tuple[bool, str]:
-    kinds = [(f"{bits}{kind}", size) for bits in BITS for kind in "sa" for size in SIZES[1:]]
-    ratios = {
-        f"{codes}/{size}": m.ratio(f"hyper {codes}/{size // 2} fp8", f"hyper {codes}/{size} fp16")
-        for codes, size in kinds
-    }
-    best = min(ratios, key=lambda name: ratios[name])
-    better = sum(ratio < 1 for ratio in ratios.values())
+    trades = half_blocks(m)
+    best = min(trades, key=lambda trade: trade.ratio)
+    better = sum(trade.ratio < 1 for trade in trades)
+    median = statistics.median(trade.ratio for trade in trades)
     sentence = (
-        f"at its best, {best}, half the block with fp8 loses {_percent(ratios[best])}; {better} of {len(ratios)} kinds"
-        f" of blocks gain, and the median loses {_percent(statistics.median(ratios.values()))}"
+        f"at its best, {best.name}, half the block with fp8 loses {_percent(best.ratio)}; {better} of {len(trades)}"
+        f" kinds of blocks gain, and the median loses {_percent(median)}"
     )
-    return ratios[best] <= 0.76, sentence
+    return best.ratio <= 0.76, sentence
 
 
 def _q4_0(m: Measurements) -> tuple[bool, str]:
@@ -83,25 +112,17 @@ def _q4_0(m: Measurements) -> tuple[bool, str]:
 
 
 def _super_blocks(m: Measurements) -> tuple[bool, str]:
-    found = []
-    for codes in (f"{bits}{kind}" for bits in BITS for kind in "sa"):
-        for outer in (f"{bits}{kind}" for bits in BITS for kind in "sa"):
-            small, large = f"hyper {codes}/8 {outer}/8 fp8", f"hyper {codes}/16 {outer}/16 fp16"
-            bits = m.configurations[small].bits / m.configurations[large].bits
-            found.append((m.ratio(small, large), bits, f"{codes} {outer}"))
-    slight = min((each for each in found if each[1] <= SLIGHTLY), default=None)
-    least = min(found)
+    trades = super_blocks(m)
+    least = min(trades, key=lambda trade: trade.ratio)
+    slight = min((t for t in trades if t.bits <= SLIGHTLY), key=lambda trade: trade.ratio, default=None)
     if slight is None:
-        fewest = min(bits for _, bits, _ in found)
-        return (
-            False,
-            f"none needs less than {fewest - 1:.1%} more bits; the best, {least[2]}, loses {_percent(least[0])}",
-        )
+        return False, f"the best, {least.name}, loses {_percent(least.ratio)}, and none needs only 2% more bits"
     sentence = (
-        f"the best of those with up to {SLIGHTLY - 1:.1%} more bits, {slight[2]}, loses {_percent(slight[0])} for"
-        f" {slight[1] - 1:.1%} more bits; the best of all, {least[2]}, {_percent(least[0])} for {least[1] - 1:.1%}"
+        f"the best of those with up to {SLIGHTLY - 1:.1%} more bits, {slight.name}, loses {_percent(slight.ratio)} for"
+        f" {slight.bits - 1:.1%} more bits; the best of all, {least.name}, {_percent(least.ratio)} for"
+        f" {least.bits - 1:.1%}"
     )
-    return slight[0] <= 0.81, sentence
+    return slight.ratio <= 0.81, sentence
 
 
 def _rivals(m: Measurements, names: tuple[str, ...]) -> dict[str, tuple[float, str]]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 
 import numpy as np
 from absl import flags
@@ -43,6 +46,8 @@ USAGE = Usage(
 # What --loss may be; `original` is shown as it is meant.
 ORDERS = ("rmse", "normalized", "original", "weighted")
 SAMPLE = 1 << 20
+# The libraries that pictures need.
+DRAWN_BY = {"html": "plotly", "svg": "matplotlib"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,6 +75,8 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_integer("optimum", 0, optimum, flag_values=values, lower_bound=0)
     text("json", "FILE: write all of it for programs; - shows it")
     text("csv", "FILE: write a line a configuration; - shows it")
+    text("html", "FILE: write a page with pictures to hover over and to zoom; needs plotly")
+    text("svg", "FILE: write the pictures for print; needs matplotlib")
     text("resume", "FILE: keep what is done in FILE until all is, and go on with it")
     return values
 
@@ -91,6 +98,8 @@ def _run(arguments: list[str]) -> int:
         [
             (values.json, lambda: command_line.json_text(report.to_json(found))),
             (values.csv, lambda: report.to_csv(found)),
+            (values.html, lambda: _drawn("page").to_html(found)),
+            (values.svg, lambda: _drawn("drawing").to_svg(found)),
         ],
         lambda: report.to_text(found),
     )
@@ -109,7 +118,15 @@ def _check(values: flags.FlagValues) -> None:
         re.compile(values.tensors or "")
     except re.error as error:
         raise UsageError(f"--tensors={values.tensors} is no regular expression: {error}") from None
-    command_line.check_writable((values.json, values.csv, values.resume))
+    for flag, library in DRAWN_BY.items():
+        if values[flag].value and find_spec(library) is None:
+            raise InputError(f"--{flag} needs {library}: pip install 'hifi-ref[sweep]'")
+    command_line.check_writable((values.json, values.csv, values.html, values.svg, values.resume))
+
+
+def _drawn(name: str) -> ModuleType:
+    """A module that loads its library of pictures, which takes a while, only where it is wanted."""
+    return import_module(f"hifi_ref.sweep.{name}")
 
 
 def _swept(source: str, values: flags.FlagValues) -> Result:

@@ -35,6 +35,7 @@ class Result(NamedTuple):
     frontier: list[Point]
     gaps: list[Gap]
     addition: Addition | None
+    measurements: Measurements
     verdicts: list[Verdict]
     distances: Sequence[Distance] = ()
 
@@ -50,8 +51,8 @@ def result(
     ]
     points = [Point(line.configuration, found) for line in lines if (found := line.losses[loss])]
     original = {line.configuration.name: found for line in lines if (found := line.losses["original"])}
-    by_name = {line.configuration.name: line.configuration for line in lines}
+    measurements = Measurements({line.configuration.name: line.configuration for line in lines}, original)
     return Result(
         source, weights, matrices, loss, lines, measured.left_out, points, frontier.frontier(points),
-        frontier.gaps(points), frontier.addition(points), claims.verdicts(Measurements(by_name, original)),
+        frontier.gaps(points), frontier.addition(points), measurements, claims.verdicts(measurements),
     )  # fmt: skip
