@@ -43,6 +43,17 @@ def _holds(piece: dict[str, Any], count: int, row: dict[str, Any]) -> str:
     return f"{which}: its bits {first}-{last}" if wide > 1 else f"{which}: its bit {first}"
 
 
+def serves(account: list[dict[str, Any]]) -> str:
+    """Which weights the numbers of each kind serve, in a sentence; nothing where there is one number of a kind."""
+    said = []
+    for row in account:
+        kind, each = row["kind"], row["weights_each"]
+        if row["numbers"] > 1 and each and not kind.startswith("outlier") and kind != "digits":
+            weights = "weight i" if each == 1 else f"weights {each} i to {each} i + {each - 1}"
+            said.append(f"{kind} i belongs to {weights}")
+    return f"{'; '.join(said)}.".capitalize() if said else ""
+
+
 def strips(periods: list[dict[str, Any]]) -> str:
     """A line for each run: its bytes, its bits from 7 to 0 as letters, and what the letters mean."""
     letters: dict[str, str] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hifi_ref.explain import drawings
-from hifi_ref.explain.byte_words import map_rows, strips
+from hifi_ref.explain.byte_words import map_rows, serves, strips
 from hifi_ref.explain.explained import explanation
 from hifi_ref.explain.parts import (
     Fold,
@@ -66,7 +66,7 @@ def _bytes(e: dict[str, Any]) -> list[Part]:
         Heading("The bytes"),
         Table(("bytes", "field", "type", "holds"), fields),
         picture,
-        Paragraph("Which bits of which byte hold which number; number j of the codes is that of weight j:"),
+        Paragraph(f"Which bits of which byte hold which number. {serves(e['account'])}"),
         Table(("bytes", "bits", "hold"), map_rows(e["map"], e["account"])),
     ]
 
