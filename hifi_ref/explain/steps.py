@@ -75,7 +75,7 @@ def _float(name: str, n: Named) -> list[Step]:
     if name != "BF16":
         return [Step("w", "the float", n["w"])]
     words = n["w"].astype(np.uint32)
-    return [Step("word", "the upper half of a binary32", words), Step("w", "word * 65536, read as a binary32",
+    return [Step("word", "the number kept", words), Step("w", "word * 65536, read as a binary32",
             (words << np.uint32(16)).view(np.float32))]  # fmt: skip
 
 
@@ -134,9 +134,9 @@ def _codes(name: str, n: Named) -> list[Step]:
     if name in STEPS:
         return [*made, Step("STEPS[q[j]]", "the table's step", STEPS[name].astype(np.int64)[code])]
     if name == "Q1_0":
-        return [*made, Step("(2 q[j] - 1)", "1 is plus, 0 is minus", 2 * code - 1)]
+        return [*made, Step("(2 q[j] - 1)", "2 * q[j] - 1", 2 * code - 1)]
     if name in CODE_OFFSET:
-        return [*made, Step(f"(q[j] - {CODE_OFFSET[name]})", "the code without its offset", code - CODE_OFFSET[name])]
+        return [*made, Step(f"(q[j] - {CODE_OFFSET[name]})", f"q[j] - {CODE_OFFSET[name]}", code - CODE_OFFSET[name])]
     return made
 
 
@@ -199,7 +199,7 @@ def _corrections(name: str, values: np.ndarray, kept: np.ndarray) -> tuple[Step,
     if name == "Q5_K_HIFI_RES8":
         wide = np.asarray(e4m3.widen(kept.astype(np.uint8)))
         unit = wide * (np.float32(1) / np.float32(127))
-        return Step("scale", "the e4m3 float of the byte", wide), "value[k] * (scale * 1/127)", values * unit
+        return Step("scale", "the e4m3 float of the byte", wide), "value[k] * (scale * (1 / 127))", values * unit
     scale = Step("scale", "the float", kept)
     if name == "Q6_K_HIFI_RES8":
         return scale, "scale * (value[k] / 127)", values / np.float32(127) * kept
