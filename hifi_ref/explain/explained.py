@@ -52,6 +52,7 @@ def explanation(name: str) -> dict[str, Any]:
         "map": _map(name),
         "account": account(name),
         "levels": levels.of_codes(name),
+        "steps_possible": levels.steps_possible(name),
         "reach": levels.reach(work),
         "worked": _worked(work),
         "bits": bits(name, work, found),

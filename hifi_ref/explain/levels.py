@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hifi_ref.explain import places
-from hifi_ref.explain.steps import CODE_OFFSET, GRIDS, STEPS, grid_of
+from hifi_ref.explain.steps import CODE_OFFSET, GRIDS, STEPS, grid_of, scales
 from hifi_ref.explain.worked import Worked
 from hifi_ref.formats import FORMATS, codebooks
 
@@ -32,6 +32,24 @@ def of_codes(name: str) -> dict[str, Any] | None:
         values, chosen_by = np.unique(_of_codes(base)).astype(float), "digit" if base == "TQ1_0" else "code"
     gaps = np.diff(values)
     return {"values": values.tolist(), "chosen_by": chosen_by, "gap": float(gaps.max())}
+
+
+def steps_possible(name: str) -> dict[str, float] | None:
+    """The finest step that is not 0 and the largest that blocks of a format can have; None for plain floats."""
+    base = places.base_of(name)
+    if FORMATS[base].block_size == 1:
+        return None
+    kept: dict[str, np.ndarray] = {}
+    for numbers in places.numbers_of(base):
+        if numbers.kind in ("scale", "e"):
+            values = np.arange(1 << numbers.bits.shape[1])
+            kept[numbers.kind] = values - 128 if numbers.dtype == "i8" else values
+        elif numbers.kind == "d":
+            finest, largest = (2.0**-24, 65504.0) if numbers.dtype == "f16" else (2.0**-149, 2.0**128 - 2.0**104)
+            kept["d"] = np.array([[finest], [largest]], np.float32)
+    with np.errstate(over="ignore"):
+        sizes = abs(scales(base, kept)[-1].values.astype(np.float64))
+    return {"finest": float(sizes[sizes > 0].min()), "largest": float(sizes[np.isfinite(sizes)].max())}
 
 
 def reach(work: Worked) -> list[dict[str, float]]:

@@ -232,7 +232,9 @@ def _reach(e: dict[str, Any]) -> str:
     where = "first sub-block" if last else "block"
     ends = f"from {first['low']:.4g} to {first['high']:.4g}"
     reach = f"The {where} above has steps of {first['step']:.4g} and reaches {ends}."
-    return reach + (several + last if last else "")
+    finest, largest = e["steps_possible"]["finest"], e["steps_possible"]["largest"]
+    possible = f" Steps of this format can be from {finest:.4g} to {largest:.4g}."
+    return reach + (several + last if last else "") + possible
 
 
 # FAMILY, MISTAKES

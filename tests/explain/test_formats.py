@@ -113,6 +113,20 @@ def test_a_weight_is_one_of_its_levels(name: str) -> None:
     assert (base >= low - 1e-6 * abs(low)).all() and (base <= high + 1e-6 * abs(high)).all()
 
 
+def test_the_steps_that_a_format_can_have() -> None:
+    finest, largest = 2.0**-24, 65504.0
+    known = {
+        "Q4_0": (finest, largest), "Q4_K": (finest, 63 * largest), "Q6_K": (finest, 128 * largest),
+        "IQ4_XS": (finest, 32 * largest), "IQ2_XXS": (finest / 8, 31 * largest / 8), "IQ3_S": (finest, 31 * largest),
+        "MXFP4": (2.0**-128, 2.0**127), "NVFP4": (2.0**-10, 240.0), "Q4_K_HIFI": (finest, 63 * largest),
+    }  # fmt: skip
+    for name, ends in known.items():
+        found = levels.steps_possible(name)
+        assert found is not None and (found["finest"], found["largest"]) == ends, name
+    assert levels.steps_possible("F32") is None
+    assert all(levels.steps_possible(name) for name, f in FORMATS.items() if f.block_size > 1)
+
+
 def test_each_format_has_a_family_and_a_history() -> None:
     named = [name for of_one in family.FAMILIES for name in of_one.formats]
     assert sorted(named) == sorted(FORMATS)
