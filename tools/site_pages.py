@@ -7,6 +7,7 @@ is no page becomes one that shows the file.
 
 from __future__ import annotations
 
+import functools
 import json
 import posixpath
 import re
@@ -146,22 +147,19 @@ def fenced(text: str, language: str) -> str:
 # FORMATS AND FUNCTIONS
 
 
+@functools.cache
 def format_pages() -> dict[str, str]:
     """Of every format its page: what explain says of it, then its source."""
-    if not _format_pages:
-        from hifi_ref.explain.page import markdown
-        from hifi_ref.formats import FORMATS
+    from hifi_ref.explain.page import markdown
+    from hifi_ref.formats import FORMATS
 
-        for name in FORMATS:
-            page = f"formats/{name.lower()}.md"
-            source = fenced((ROOT / source_of(page)).read_text(), "python")
-            _format_pages[page] = (
-                f"# {name}\n\n{markdown(name)}\n## Source {{data-search-exclude}}\n\n`{source_of(page)}`\n\n{source}\n"
-            )
-    return _format_pages
-
-
-_format_pages: dict[str, str] = {}
+    made = {}
+    for name in FORMATS:
+        page = f"formats/{name.lower()}.md"
+        source = fenced((ROOT / source_of(page)).read_text(), "python")
+        head = f"## Source {{data-search-exclude}}\n\n`{source_of(page)}`"
+        made[page] = f"# {name}\n\n{markdown(name)}\n{head}\n\n{source}\n"
+    return made
 
 
 def source_of(page: str) -> str:
@@ -172,14 +170,14 @@ def source_of(page: str) -> str:
 
 
 def format_index() -> str:
-    """All formats, with what each is in a line."""
+    """All formats, a line each."""
     from hifi_ref.formats import FORMATS, LLAMA_CPP
 
     lines = [
         "# Formats",
         "",
-        "Each on a page of its own: its bytes drawn, a block taken apart, what implementations do wrong, and the source "
-        "that defines it. [Families](../families.md) compares them.",
+        "Each on a page of its own: its bytes drawn, a block taken apart, what implementations do wrong, and the "
+        "source that defines it. [Families](../families.md) compares them.",
     ]
     for title, names in (
         ("llama.cpp's", list(LLAMA_CPP)),
