@@ -23,6 +23,9 @@ from selenium.webdriver.support.wait import WebDriverWait
 from hifi_ref.formats import FORMATS
 from tests.paths import ROOT
 
+# One process builds the site and has the browser.
+pytestmark = pytest.mark.xdist_group("browser")
+
 AXE = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
 # The rules of WCAG, levels A and AA; in the dark, what depends on colours.
 AXE_OPTIONS = {
