@@ -1,7 +1,7 @@
 """What Hyper-Quantization's README says of its schemes, judged on the weights of a sweep, each in a sentence.
 
-The loss is `original`, its own as it is meant. A claim is about some configurations; where one of them was not
-measured, nothing is said.
+The loss is `original_as_coded`, which its charts have, and which favours no block size. A claim is about some
+configurations; where one of them was not measured, nothing is said.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Verdict(NamedTuple):
 
 
 class Measurements(NamedTuple):
-    """Configurations by name, and their losses as the original means them."""
+    """Configurations by name, and their losses as the original computes them."""
 
     configurations: Mapping[str, Configuration]
     losses: Mapping[str, float]

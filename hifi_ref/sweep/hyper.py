@@ -112,16 +112,32 @@ def _stored(numbers: list[Any], kind: Kind, listed: list[Choice]) -> Iterator[tu
         if choice.outer is None:
             yield choice, [_kept(number, choice.scale_type) for number in numbers]
     doubles = [choice for choice in listed if choice.outer is not None]
-    for outer, group in itertools.groupby(sorted(doubles), key=lambda choice: choice.outer):
-        assert outer is not None
-        coded = [quantized(number.reshape(-1, outer.block_size), outer.bits, outer.symmetric) for number in numbers]
-        for choice in group:
-            yield choice, [_widened(codes, choice.scale_type) for codes in coded]
+    for size, group in itertools.groupby(sorted(doubles, key=_outer_size), key=_outer_size):
+        yield from _doubly_stored([number.reshape(-1, size) for number in numbers], list(group))
 
 
-def _widened(codes: tuple[Any, ...], scale_type: str) -> np.ndarray:
-    q, *numbers = codes
-    return np.asarray(values(q, [_kept(number, scale_type) for number in numbers], "fp32")).reshape(-1)
+def _outer_size(choice: Choice) -> int:
+    assert choice.outer is not None
+    return choice.outer.block_size
+
+
+def _doubly_stored(numbers: list[Any], listed: list[Choice]) -> Iterator[tuple[Choice, list[np.ndarray]]]:
+    """Those of one outer block size. Rounding all of their scales at once spares many small calls."""
+    wanted = set(listed)
+    outers = sorted({choice.outer for choice in listed if choice.outer is not None})
+    coded = {outer: [quantized(number, outer.bits, outer.symmetric) for number in numbers] for outer in outers}
+    flat = np.concatenate([number for pair in coded.values() for _, *unrounded in pair for number in unrounded])
+    for scale_type in SCALE_TYPES:
+        kept, at = _kept(flat, scale_type), 0
+        for outer, pair in coded.items():
+            stored: list[tuple[Any, list[Any]]] = []
+            for q, *unrounded in pair:
+                own = [kept[at + i * len(q) : at + (i + 1) * len(q)] for i in range(len(unrounded))]
+                at += len(unrounded) * len(q)
+                stored.append((q, own))
+            choice = listed[0]._replace(outer=outer, scale_type=scale_type)
+            if choice in wanted:
+                yield choice, [np.asarray(values(q, own, "fp32")).reshape(-1) for q, own in stored]
 
 
 def _kept(number: Float32[np.ndarray, "n"], scale_type: str) -> Float32[np.ndarray, "n"]:
@@ -147,10 +163,10 @@ def _errors(
         tile = slice(start, start + step)
         w = () if own.importance is None else (own.importance[:, tile],)
         parts = _compiled()(own.x[:, tile], q[:, tile], scale[:, tile], low[:, tile], by_place, *w)
-        absolute, *others = (np.asarray(part).astype(np.float64) for part in parts)
-        found[0] += absolute @ own.by.of_blocks[tile]
+        absolute, *others = map(np.asarray, parts)
+        found[0] += absolute.astype(np.float64) @ own.by.of_blocks[tile]
         for i, other in enumerate(others, 1):
-            found[i] += other.sum(axis=1)
+            found[i] += other.sum(axis=1, dtype=np.float64)
     counted = own.by.counts
     n, squares, weighted = of_weights
     ones = np.ones(len(scale))

@@ -50,8 +50,8 @@ def result(
         if c.name not in measured.left_out
     ]
     points = [Point(line.configuration, found) for line in lines if (found := line.losses[loss])]
-    original = {line.configuration.name: found for line in lines if (found := line.losses["original"])}
-    measurements = Measurements({line.configuration.name: line.configuration for line in lines}, original)
+    charted = {line.configuration.name: found for line in lines if (found := line.losses["original_as_coded"])}
+    measurements = Measurements({line.configuration.name: line.configuration for line in lines}, charted)
     return Result(
         source, weights, matrices, loss, lines, measured.left_out, points, frontier.frontier(points),
         frontier.gaps(points), frontier.addition(points), measurements, claims.verdicts(measurements),
