@@ -41,7 +41,7 @@ def logits(path: str | os.PathLike[str], ids: Any, mode: str = "exact") -> Float
         OSError, GgufError: a file that cannot be read. ModelError: a model or ids that cannot be computed.
         ValueError: an unknown mode.
     """
-    return _forward(path, ids, nobody, mode)
+    return observed(path, ids, nobody, mode)
 
 
 def setting(mode: str) -> str:
@@ -86,7 +86,7 @@ def imatrix(
 
     model = open_model(path)
     for ids in sequences:
-        _forward(path, ids, collect, mode)
+        observed(path, ids, collect, mode)
     for name, total in sums.items():
         if not np.isfinite(total).all():
             raise ModelError(f"{model.name}: the importance of {name} is not finite")
@@ -107,7 +107,10 @@ def _arithmetic(mode: str) -> Arithmetic:
     return fast_mode.ARITHMETIC
 
 
-def _forward(path: str | os.PathLike[str], ids: Any, observe: Observer, mode: str) -> np.ndarray:
+def observed(
+    path: str | os.PathLike[str], ids: Any, observe: Observer, mode: str = "exact"
+) -> Float32[np.ndarray, "n vocab"]:
+    """As logits, while the input of each product with a matrix is shown to ``observe``."""
     model = open_model(path, observe, _arithmetic(mode))
     family = FAMILIES.get(model.architecture)
     if family is None:
