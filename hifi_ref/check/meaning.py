@@ -14,7 +14,7 @@ import numpy as np
 from hifi_ref.check.comparison import DIFFERS, NOT_JUDGED, OTHERWISE, REPRODUCED, TensorResult
 from hifi_ref.check.profiles import Explained
 from hifi_ref.check.sourced import Way
-from hifi_ref.check.tally import Tally
+from hifi_ref.check.tally import Tally, like_damage
 from hifi_ref.formats import FORMATS, WITHOUT_SEARCH
 from hifi_ref.model_files.gguf_file import Tensor
 from hifi_ref.model_files.weights import Weights
@@ -53,8 +53,7 @@ def result_of(tensor: Tensor, explained: Explained, way: Way, weights: Weights) 
     elif tally.differing:
         result.outcome, result.profile = DIFFERS, explained.profile
         result.meaning = "profile" if explained.whole else _meaning(tally, way)
-        result.single_bytes = sum(int(np.count_nonzero(change[:, 3] == 1)) for change in tally.changes)
-        result.worse = int(np.count_nonzero(tally.ratios() > 1))
+        result.single_bytes, result.worse = tally.single_bytes, tally.worse
     elif way.name:
         result.outcome, result.meaning = OTHERWISE, way.name
     return result
@@ -82,13 +81,14 @@ def settle(results: list[TensorResult], names_importance: bool) -> None:
     ``names_importance``: the file says that it was quantized with importance, and none was given.
     """
     few = [result for result in results if result.meaning == "few"]
-    blocks, worse = sum(result.blocks_differing for result in few), sum(result.worse for result in few)
-    single = all(result.single_bytes == result.blocks_differing for result in few)
-    # Half of what a fused build writes is better than the reference's blocks; damage is hardly ever.
-    damage = blocks <= 2 or single or blocks >= 8 and worse >= 0.9 * blocks
-    for result in few:
-        # What remains once a profile explains the rest is damage
-        result.meaning = "damage" if damage or result.profile else "profile"
+    # What remains once a profile explains the rest is judged by itself
+    for group in ([r for r in few if r.profile], [r for r in few if not r.profile]):
+        damage = like_damage(
+            sum(r.blocks_differing for r in group), sum(r.single_bytes for r in group), sum(r.worse for r in group)
+        )
+        for result in group:
+            result.meaning = "damage" if damage else "profile"
+            result.profile = result.profile if damage else ""
     for result in results:
         if names_importance and result.meaning == "encoder":
             result.outcome, result.meaning = NOT_JUDGED, "importance"

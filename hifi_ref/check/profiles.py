@@ -23,7 +23,7 @@ FIRST = 64
 class Explained(NamedTuple):
     """A tally, and the profiles that write what differs in it, joined by "or": ``whole``.
 
-    Or the tally of a profile that writes most of what differs from the one asked for. "" where none does.
+    Or the tally of a profile that writes what differs from the one asked for but for damage. "" where none does.
     """
 
     tally: Tally
@@ -112,4 +112,6 @@ class Tallies:
         if whole or not others:
             return Explained(self.own, " or ".join(whole), bool(whole))
         profile = min(others, key=lambda name: others[name].differing)
-        return Explained(others[profile], profile, False)
+        rest = others[profile]
+        # A build that is not known may write most of what one writes that is: only damage stands out from a build
+        return Explained(rest, profile, False) if rest.is_like_damage() else Explained(self.own, "", False)

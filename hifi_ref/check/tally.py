@@ -18,6 +18,14 @@ BARS = 48
 KEPT = 4096
 
 
+def like_damage(blocks: int, single_bytes: int, worse: int) -> bool:
+    """Whether so many differing blocks, of one tensor or of several, are changed blocks rather than another build's.
+
+    Half of what a fused build writes is better than the reference's blocks; damage is hardly ever.
+    """
+    return blocks <= 2 or single_bytes == blocks or (blocks >= 8 and worse >= 0.9 * blocks)
+
+
 class Tally:
     """Sums over the blocks of one tensor. Errors are those of the decoded weights against the source's."""
 
@@ -104,6 +112,19 @@ class Tally:
         with np.errstate(all="ignore"):
             ratio = np.sqrt(changes[:, 1] / changes[:, 2])
         return np.where(changes[:, 2] > 0, ratio, np.where(changes[:, 1] > 0, np.inf, 1.0))
+
+    @property
+    def single_bytes(self) -> int:
+        """How many of the differing blocks that were kept differ in one byte."""
+        return sum(int(np.count_nonzero(change[:, 3] == 1)) for change in self.changes)
+
+    @property
+    def worse(self) -> int:
+        """How many of them are worse than the reference's."""
+        return int(np.count_nonzero(self.ratios() > 1))
+
+    def is_like_damage(self) -> bool:
+        return like_damage(self.differing, self.single_bytes, self.worse)
 
     def errors(self) -> dict[str, float | int | None]:
         """Root mean square error of the file and of the reference, the worst block, and the signal-to-noise ratio."""

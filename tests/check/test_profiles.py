@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 import hifi_ref as hr
-from hifi_ref.formats import FORMATS, hard_inputs
+from hifi_ref.formats import FORMATS, builds, hard_inputs
+from hifi_ref.lanes import numpy_lane
 from tests.check.helpers import compare, different
 from tests.hostile import build
+from tools import make_sample
 
 SAYS = {
     "clang-arm64": "arm64, compiled by Clang",
@@ -88,3 +90,18 @@ def test_another_encoder_is_no_build(models: dict[str, Path], tmp_path: Path) ->
     _, report, _ = compare(tmp_path / "q.gguf", models["source"], "--tensors=^Q4_K$")
     result = next(tensor["source"] for tensor in report["tensors"] if "source" in tensor)
     assert result["meaning"] == "encoder" and result["profile"] == ""
+
+
+def test_a_build_near_a_known_one_is_neither_it_nor_damaged(tmp_path: Path) -> None:
+    """It fuses one product more than gcc-x86-fma does, and writes six of 512 blocks otherwise."""
+    x = make_sample.made_weights(7, 256, 512)
+    known = builds.arithmetic("gcc-x86-fma", "Q4_K", importance=False)
+    assert known is not None
+    near = known._replace(rounded=known.rounded - {"sum of w l"})
+    blocks = numpy_lane.encode(FORMATS["Q4_K"], x, None, near)
+    assert not np.array_equal(blocks.reshape(256, -1), hr.encode("Q4_K", x, profile="gcc-x86-fma"))
+    (tmp_path / "s.gguf").write_bytes(build([("t", 0, (512, 256), x.tobytes())]))
+    (tmp_path / "q.gguf").write_bytes(build([("t", 12, (512, 256), blocks.tobytes())]))
+    _, report, out = compare(tmp_path / "q.gguf", tmp_path / "s.gguf")
+    result = report["tensors"][0]["source"]
+    assert (result["meaning"], result["profile"]) == ("profile", ""), out
