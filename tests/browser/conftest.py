@@ -19,7 +19,7 @@ FLAGS = (
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """One for all tests; its log "browser" has the console."""
     if CHROMIUM is None or DRIVER is None:
-        pytest.fail("there is no chromium, or no chromedriver: Debian's packages chromium and chromium-driver have them")
+        pytest.fail("no chromium with a chromedriver: Debian's packages chromium and chromium-driver have them")
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
