@@ -38,9 +38,8 @@ def test_plain_floats(tmp_path: Path, name: str) -> None:
     np.testing.assert_allclose(fast, exact, rtol=0, atol=ORDER * np.abs(exact).max())
 
 
-@pytest.mark.parametrize("name", ["mixtral", "gemma3"])
-def test_formats_of_all_kinds(tmp_path: Path, name: str) -> None:
-    assert abs(divergence(*both(small.write(tmp_path / "model.gguf", name, mixed=True)))) < DIVERGENCE
+def test_formats_of_all_kinds(tmp_path: Path) -> None:
+    assert abs(divergence(*both(small.write(tmp_path / "model.gguf", "gemma3", mixed=True)))) < DIVERGENCE
 
 
 @pytest.mark.parametrize("kind", small.MIXED)
