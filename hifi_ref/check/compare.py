@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from hifi_ref import api
+from hifi_ref import api, exact
 from hifi_ref.check import importance, reproduce
 from hifi_ref.check.comparison import NOT_JUDGED, Comparison, Options, TensorResult
 from hifi_ref.check.differences import add_findings
@@ -263,6 +263,10 @@ def compare_tensor(
 
     done(0)
     sourced = reproduce.SourcedTensor(plan.gguf, plan.tensor, plan.weights, encode, options.profile)
-    tallies, way = reproduce.follow(sourced, plan.ways, options.sample, options.seed, done)
+    try:
+        tallies, way = reproduce.follow(sourced, plan.ways, options.sample, options.seed, done)
+    except exact.UnknownBlocks as error:
+        why = f"profile {options.profile} is not known for these weights: {error}"
+        return TensorResult(plan.tensor.name, NOT_JUDGED, "format", why, plan.weights.name, plan.weights.kind)
     give_back()
     return result_of(plan.tensor, tallies.best(), way, plan.weights)

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from hifi_ref import api
+from hifi_ref import api, exact
 from hifi_ref.formats import FORMATS
 from hifi_ref.lanes import choose
 from hifi_ref.model_files.files import InputError, give_back, release, share_heaps
@@ -212,7 +212,10 @@ def _encoded(task: Task, plan: Plan, x: np.ndarray | None, first: int) -> bytes:
     own = None
     if plan.importance is not None:
         own = plan.importance[first // (task.rows // len(plan.importance))]
-    blocks = api.encode(plan.format, x, own, **plan.context)
+    try:
+        blocks = api.encode(plan.format, x, own, **plan.context)
+    except exact.UnknownBlocks as error:
+        raise InputError(f"tensor {task.tensor.name} cannot be written as {plan.format}: {error}") from None
     large = plan.as_released and max(x.max(), -x.min()) > HARMLESS
     if large and not np.isfinite(api.decode(plan.format, blocks)).all():
         raise InputError(f"tensor {task.tensor.name} has weights too large for {plan.format}")

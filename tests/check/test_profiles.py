@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import pytest
 import hifi_ref as hr
 from hifi_ref.formats import FORMATS, builds, hard_inputs
 from hifi_ref.lanes import numpy_lane
+from hifi_ref.quantize import command as quantize
 from tests.check.helpers import compare, different
 from tests.hostile import build
+from tests.sources import write_imatrix
 from tools import make_sample
 
 SAYS = {
@@ -105,3 +108,17 @@ def test_a_build_near_a_known_one_is_neither_it_nor_damaged(tmp_path: Path) -> N
     _, report, out = compare(tmp_path / "q.gguf", tmp_path / "s.gguf")
     result = report["tensors"][0]["source"]
     assert (result["meaning"], result["profile"]) == ("profile", ""), out
+
+
+def test_what_a_build_left_to_chance_is_not_judged_and_not_written(tmp_path: Path, capsys: Any) -> None:
+    """Importance of 0 for a sub-block of IQ2_S: the sentence names tensor and profile, and nothing is written."""
+    x, row = make_sample.made_weights(3, 2, 256), np.repeat(np.float32([0, 1]), [16, 240])
+    source, path, out = (tmp_path / name for name in ("s.gguf", "q.gguf", "out.gguf"))
+    source.write_bytes(build([("blk.0.ffn_up.weight", 0, (256, 2), x.tobytes())]))
+    path.write_bytes(build([("blk.0.ffn_up.weight", 22, (256, 2), hr.encode("IQ2_S", x, row).tobytes())]))
+    write_imatrix(tmp_path / "i.gguf", {"blk.0.ffn_up.weight": row})
+    flags = (f"--imatrix={tmp_path / 'i.gguf'}", "--profile=gcc-x86-fma")
+    result = compare(path, source, *flags)[1]["tensors"][0]["source"]
+    assert result["meaning"] == "format" and "profile gcc-x86-fma is not known for these weights" in result["why"]
+    assert quantize.main(["--type=IQ2_S", *flags, str(source), str(out)]) == 2 and not out.exists()
+    assert "tensor blk.0.ffn_up.weight cannot be written as IQ2_S: the build keeps chance" in capsys.readouterr().err
