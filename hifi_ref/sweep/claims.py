@@ -113,16 +113,19 @@ def _q4_0(m: Measurements) -> tuple[bool, str]:
 
 def _super_blocks(m: Measurements) -> tuple[bool, str]:
     trades = super_blocks(m)
-    least = min(trades, key=lambda trade: trade.ratio)
     slight = min((t for t in trades if t.bits <= SLIGHTLY), key=lambda trade: trade.ratio, default=None)
-    if slight is None:
-        return False, f"the best, {least.name}, loses {_percent(least.ratio)}, and none needs only 2% more bits"
-    sentence = (
-        f"the best of those with up to {SLIGHTLY - 1:.1%} more bits, {slight.name}, loses {_percent(slight.ratio)} for"
-        f" {slight.bits - 1:.1%} more bits; the best of all, {least.name}, {_percent(least.ratio)} for"
-        f" {least.bits - 1:.1%}"
-    )
-    return slight.ratio <= 0.81, sentence
+    fifth = min((t for t in trades if t.ratio <= 0.81), key=lambda trade: trade.bits, default=None)
+    found = []
+    if slight is not None:
+        found.append(
+            f"the best of those with up to {SLIGHTLY - 1:.1%} more bits, {slight.name}, loses {_percent(slight.ratio)}"
+            f" for {slight.bits - 1:.1%} more bits"
+        )
+    if fifth is not None:
+        found.append(
+            f"the first that loses {_percent(fifth.ratio)}, {fifth.name}, needs {fifth.bits - 1:.1%} more bits"
+        )
+    return slight is not None and slight.ratio <= 0.81, "; ".join(found) or "none has so few bits, or so little loss"
 
 
 def _rivals(m: Measurements, names: tuple[str, ...]) -> dict[str, tuple[float, str]]:
