@@ -154,6 +154,9 @@ def _errors(
     of_weights: tuple[int, float, float],
 ) -> Float64[np.ndarray, "configurations sums"]:
     size, blocks = q.shape
+    count, least = len(numbers), len(SCALE_TYPES)
+    # Two lengths alone, so that little is compiled.
+    numbers = numbers + numbers[-1:] * ((least if count <= least else BATCH) - count)
     scale = np.stack([pair[0] for pair in numbers])
     low = np.zeros_like(scale) if len(numbers[0]) == 1 else np.stack([pair[1] for pair in numbers])
     by_place = own.by.of_places.astype(np.float32)
@@ -173,7 +176,7 @@ def _errors(
     return np.stack([
         n * ones, found[0] / size, counted[0] * ones, found[1] / blocks, counted[1] * ones,
         found[2], squares * ones, found[3], weighted * ones,
-    ], axis=1)  # fmt: skip
+    ], axis=1)[:count]  # fmt: skip
 
 
 @functools.cache

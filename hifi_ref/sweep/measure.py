@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hifi_ref.lanes import choose
 from hifi_ref.model_files.files import InputError, write_atomically
 from hifi_ref.model_files.gguf_file import printable
 from hifi_ref.sweep import hyper, one_by_one
@@ -49,22 +48,11 @@ def measure(
     weights = sum(matrix.size for matrix in matrices)
     finished = sum(matrix.size for group in groups[:done] for matrix in group)
     advance(100 * finished / weights)
-    _announce(matrices, configurations)
     for number, group in enumerate(groups[done:], done + 1):
         share = 100 * sum(matrix.size for matrix in group) / weights
         found = _added(found, _measured(group, configurations, share, advance))
         _save(state, digest, number, found)
     return found
-
-
-def _announce(matrices: Sequence[Matrix], configurations: Sequence[Configuration]) -> None:
-    """What is going to be encoded as block formats, so that it is compiled where that is worth it."""
-    formats = [configuration.format for configuration in configurations if configuration.format is not None]
-    choose.announce(
-        (f.name, matrix.importance is not None or f.requires_weights, matrix.size)
-        for f in formats
-        for matrix in matrices
-    )
 
 
 def _groups(matrices: Sequence[Matrix]) -> Iterator[list[Matrix]]:

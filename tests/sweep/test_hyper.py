@@ -87,11 +87,12 @@ def test_cores_and_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_zeros_and_the_largest_numbers() -> None:
-    wanted = {choice: i for i, choice in enumerate(hyper.choices(double=False))}
-    found = [losses.losses(row) for row in hyper.sums(np.zeros(hyper.SPAN, np.float32), None, wanted)]
+    singles = [c for c in hyper.choices(double=False) if c.inner.block_size in (8, 32)]
+    wanted = {choice: i for i, choice in enumerate(singles)}
+    found = [losses.losses(row) for row in hyper.sums(np.zeros(X.size, np.float32), None, wanted)]
     assert {tuple(line.values()) for line in found} == {(0.0, None, None, None, None)}
     # A scale beyond binary16 is an infinity, and so is the loss; fp8 saturates.
-    found = [losses.losses(row) for row in hyper.sums(np.full(hyper.SPAN, 1e7, np.float32), None, wanted)]
+    found = [losses.losses(row) for row in hyper.sums(np.full(X.size, 1e7, np.float32), None, wanted)]
     for choice, line in zip(wanted, found, strict=True):
         if choice.inner.symmetric and choice.inner.bits < 8:
             assert (line["rmse"] is None) == (choice.scale_type == "fp16"), choice

@@ -14,7 +14,7 @@ from tests.sweep.test_command import FORMATS, run
 
 def test_page_and_drawing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     page, svg = tmp_path / "x.html", tmp_path / "x.svg"
-    call = ("gauss", "--sample=1024", "--families=llama.cpp,hyper-single", "--optimum=256", f"--html={page}")
+    call = ("gauss", "--sample=2048", "--families=llama.cpp,hyper-single", "--optimum=256", f"--html={page}")
     assert run(capsys, *call, f"--svg={svg}")[0] == 0
     text = page.read_text()
     assert not re.search(r"<(?:script|link|img|iframe)[^>]*\b(?:src|href)=", text)
