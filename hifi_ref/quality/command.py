@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _flags() -> flags.FlagValues:
     values = command_line.flags_of_all()
-    flags.DEFINE_string("base", None, "BASE.gguf: the model that was quantized", flag_values=values)
+    flags.DEFINE_string("base", None, "BASE: the model that was quantized", flag_values=values)
     flags.DEFINE_string("text", None, "FILE: the text", flag_values=values)
     flags.DEFINE_string("tokens", None, "FILE: ids in place of a text, with spaces or commas", flag_values=values)
     flags.DEFINE_integer("context", 512, "N: ids a chunk (default 512)", flag_values=values, lower_bound=4)
