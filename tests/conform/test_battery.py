@@ -8,7 +8,7 @@ from tests.conform.helpers import SUITES
 
 # Small blocks, whose bugs take a second each.
 SMALL = ("Q4_0.decode", "Q5_0.decode", "Q8_0.decode", "Q4_1.decode", "MXFP4.decode", "Q1_0.decode", "Q8_0.encode")
-SAMPLE = [planted for planted in PLANTED if planted.section in SMALL][:40]
+SAMPLE = [planted for planted in PLANTED if planted.section in SMALL][::2]
 
 
 def test_the_kernels_are_right_without_a_bug() -> None:
@@ -19,7 +19,7 @@ def test_the_kernels_are_right_without_a_bug() -> None:
 def test_planted_bugs_are_caught_and_named() -> None:
     results = [run.judged(SUITES[planted.section], planted) for planted in SAMPLE]
     outcomes = [result.outcome for result in results]
-    assert len(results) >= 40
+    assert len(results) >= 20
     assert run.MISSED not in outcomes
     wrong = [(r.planted.section, r.planted.old, r.diagnosis) for r in results if r.outcome == run.MISLEADING]
     assert not wrong
