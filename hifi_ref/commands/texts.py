@@ -1,4 +1,4 @@
-"""The ids that are to be read or scored, a text's or those of a file, and how they are cut into chunks."""
+"""The ids that are to be read or scored, a text's or those of a file, how they are cut into chunks, and their flags."""
 
 from __future__ import annotations
 
@@ -6,9 +6,35 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from absl import flags
+
+from hifi_ref.commands.command_line import UsageError
 from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import printable
-from hifi_ref.models import tokenize
+from hifi_ref.models import MODES, tokenize
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """--text, --tokens, --context and --chunks."""
+    flags.DEFINE_string("text", None, "FILE: the text", flag_values=values)
+    flags.DEFINE_string("tokens", None, "FILE: ids in place of a text, with spaces or commas", flag_values=values)
+    flags.DEFINE_integer("context", 512, "N: ids a chunk (default 512)", flag_values=values, lower_bound=4)
+    define_chunks(values)
+
+
+def define_chunks(values: flags.FlagValues) -> None:
+    flags.DEFINE_integer("chunks", None, "N: take so many chunks (default: all)", flag_values=values, lower_bound=1)
+
+
+def define_mode(values: flags.FlagValues) -> None:
+    modes = "MODE: exact, the release's bits, or fast, sums in any order (default exact)"
+    flags.DEFINE_enum("mode", "exact", MODES, modes, flag_values=values)
+
+
+def check_flags(values: flags.FlagValues) -> None:
+    """Raises UsageError unless there is a text, or ids."""
+    if (values.text is None) == (values.tokens is None):
+        raise UsageError("either --text or --tokens is needed")
 
 
 def ids_of_text(model: str, path: str) -> list[int]:

@@ -23,14 +23,14 @@ class Match(NamedTuple):
 
 
 def matches_of(cells: Sequence[Cell]) -> tuple[Match, ...]:
-    """The profiles, beside the strict one, that every answer of the encoders agrees with, at least one of them told."""
-    found = (Match(profile, _told(cells, profile)) for profile in builds.BUILDS)
+    """The profiles, beside the strict one, that all encoders' answers agree with, and one at least tells apart."""
+    found = (Match(profile, _distinct(cells, profile)) for profile in builds.BUILDS)
     return tuple(match for match in found if match.vectors)
 
 
-def _told(cells: Sequence[Cell], profile: str) -> int:
+def _distinct(cells: Sequence[Cell], profile: str) -> int:
     """How many answers are the profile's and not the strict one's; 0 where any is not the profile's."""
-    told, known = 0, builds.known_formats(profile)
+    distinct, known = 0, builds.known_formats(profile)
     for cell in cells:
         if cell.suite.operation != "encode" or cell.suite.layout.name not in known:
             continue
@@ -41,8 +41,8 @@ def _told(cells: Sequence[Cell], profile: str) -> int:
                 continue
             if verdict.observed is None or not agreement(cell.suite, verdict.observed, blocks).all():
                 return 0
-            told += not agreement(cell.suite, case.expected, blocks).all()
-    return told
+            distinct += not agreement(cell.suite, case.expected, blocks).all()
+    return distinct
 
 
 def of_profile(suites: Sequence[Suite], profile: str) -> list[Suite]:

@@ -9,16 +9,16 @@ from typing import Any
 
 from absl import flags
 
-from hifi_ref.commands import command_line, provenance, terminal
+from hifi_ref.commands import command_line, provenance, terminal, texts
 from hifi_ref.commands.command_line import FAULT, FINE, INTERRUPTED, USAGE_ERROR, UsageError
 from hifi_ref.commands.usage import Usage, help_text
 from hifi_ref.imatrix import collect, compare, mixing
 from hifi_ref.imatrix.compare import Comparison
-from hifi_ref.model_files.files import InputError, name_of, replacing
+from hifi_ref.model_files.files import InputError, name_of, replacing, unusable
 from hifi_ref.model_files.gguf_file import printable
 from hifi_ref.model_files.imatrix import Sums, read_sums
 from hifi_ref.model_files.imatrix_write import FORMATS, merged, to_dat, to_gguf
-from hifi_ref.models import MODES, setting
+from hifi_ref.models import setting
 from hifi_ref.models.run import LEAST_ROWS
 
 USAGE = Usage(
@@ -55,9 +55,8 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_enum("format", "gguf", FORMATS, written, flag_values=values)
     context = f"N: ids a chunk (default {CONTEXT}, or what merged files say)"
     flags.DEFINE_integer("context", None, context, flag_values=values, lower_bound=LEAST_ROWS)
-    flags.DEFINE_integer("chunks", None, "N: take so many chunks (default: all)", flag_values=values, lower_bound=1)
-    modes = "MODE: exact, the release's bits, or fast, sums in any order (default exact)"
-    flags.DEFINE_enum("mode", "exact", MODES, modes, flag_values=values)
+    texts.define_chunks(values)
+    texts.define_mode(values)
     flags.DEFINE_string("json", None, "FILE: write a report for programs; - shows it", flag_values=values)
     resume = "FILE: keep what is done in FILE (default: MODEL.gguf.imatrix), until all is"
     flags.DEFINE_string("resume", None, resume, flag_values=values)
@@ -77,7 +76,7 @@ def _run(arguments: list[str]) -> int:
         command_line.check_writable((values.json, values.out))
         return _merge(values) if values.merge else _collect(values, paths[0])
     except OSError as error:
-        raise InputError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
+        raise unusable(error) from None
 
 
 def _check(values: flags.FlagValues, paths: list[str]) -> None:
@@ -104,13 +103,13 @@ def _collect(values: flags.FlagValues, model: str) -> int:
     chunks = collect.chunks_of(model, parts, values.context or CONTEXT, values.chunks)
     datasets = tuple(part.path for part in parts)
     sums = collect.collected(model, list(itertools.chain(*chunks)), datasets, values.mode, state)
-    texts = [
+    shares = [
         {"text": printable(name_of(part.path)), "share": part.share, "chunks": len(of_it)}
         for part, of_it in zip(parts, chunks, strict=True)
     ]
     how = f"{provenance.RELEASE} {setting(values.mode)}"
     about = {"model": printable(name_of(model)), "mode": values.mode, "setting": setting(values.mode)}
-    _deliver(values, sums, about | {"texts": texts}, how)
+    _deliver(values, sums, about | {"texts": shares}, how)
     if os.path.exists(state):
         os.unlink(state)
     return FINE

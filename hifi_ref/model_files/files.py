@@ -21,6 +21,11 @@ class InputError(ValueError):
     """A file that cannot be used as what it was given for. The message names what and where, in one sentence."""
 
 
+def unusable(error: OSError) -> InputError:
+    """What the system says of a file, as a sentence that names it."""
+    return InputError(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+
+
 def name_of(path: str | os.PathLike[str]) -> str:
     """A file's last name, without its folders; of an address without its query."""
     text = os.fspath(path)

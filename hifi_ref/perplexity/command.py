@@ -13,9 +13,9 @@ from absl import flags
 from hifi_ref.commands import command_line, kept, provenance, terminal, texts
 from hifi_ref.commands.command_line import FAULT, FINE, INTERRUPTED, USAGE_ERROR, UsageError
 from hifi_ref.commands.usage import Usage, help_text
-from hifi_ref.model_files.files import InputError, name_of
+from hifi_ref.model_files.files import name_of, unusable
 from hifi_ref.model_files.gguf_file import printable
-from hifi_ref.models import MODES, bos_of, libm, logits, measures, setting
+from hifi_ref.models import bos_of, libm, logits, measures, setting
 from hifi_ref.models.measures import Estimate
 
 if TYPE_CHECKING:
@@ -43,12 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _flags() -> flags.FlagValues:
     values = command_line.flags_of_all()
-    flags.DEFINE_string("text", None, "FILE: the text", flag_values=values)
-    flags.DEFINE_string("tokens", None, "FILE: ids in place of a text, with spaces or commas", flag_values=values)
-    flags.DEFINE_integer("context", 512, "N: ids a chunk (default 512)", flag_values=values, lower_bound=4)
-    flags.DEFINE_integer("chunks", None, "N: take so many chunks (default: all)", flag_values=values, lower_bound=1)
-    modes = "MODE: exact, the release's bits, or fast, sums in any order (default exact)"
-    flags.DEFINE_enum("mode", "exact", MODES, modes, flag_values=values)
+    texts.define_flags(values)
+    texts.define_mode(values)
     flags.DEFINE_string("json", None, "FILE: write a report for programs; - shows it", flag_values=values)
     resume = "FILE: keep what is done in FILE (default: MODEL.gguf.perplexity), until all is"
     flags.DEFINE_string("resume", None, resume, flag_values=values)
@@ -63,15 +59,14 @@ def _run(arguments: list[str]) -> int:
         return FINE
     if len(paths) != 1:
         raise UsageError(f"one model is needed, but {len(paths)} paths are given")
-    if (values.text is None) == (values.tokens is None):
-        raise UsageError("either --text or --tokens is needed")
+    texts.check_flags(values)
     state = values.resume or f"{paths[0]}.perplexity"
     try:
         chunks, bos = _chunks(paths[0], values)
         command_line.check_writable((values.json, state))
         measured = _measured(paths[0], chunks, bos, state, values.mode)
     except OSError as error:
-        raise InputError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
+        raise unusable(error) from None
     result = measures.estimate(measured.ravel())
 
     def report() -> str:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from hifi_ref.commands import command_line
+from hifi_ref.commands import command_line, texts
 from hifi_ref.commands.command_line import FAULT, FINE, INTERRUPTED, USAGE_ERROR, UsageError
 from hifi_ref.commands.usage import Usage, help_text
-from hifi_ref.model_files.files import InputError, name_of
+from hifi_ref.model_files.files import name_of, unusable
 from hifi_ref.model_files.gguf_file import printable
-from hifi_ref.models import MODES, measures
+from hifi_ref.models import measures
 from hifi_ref.models.divergence import figures
 from hifi_ref.quality import measure, tensors
 from hifi_ref.quality.report import Quality, to_json, to_text
@@ -41,12 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _flags() -> flags.FlagValues:
     values = command_line.flags_of_all()
     flags.DEFINE_string("base", None, "BASE: the model that was quantized", flag_values=values)
-    flags.DEFINE_string("text", None, "FILE: the text", flag_values=values)
-    flags.DEFINE_string("tokens", None, "FILE: ids in place of a text, with spaces or commas", flag_values=values)
-    flags.DEFINE_integer("context", 512, "N: ids a chunk (default 512)", flag_values=values, lower_bound=4)
-    flags.DEFINE_integer("chunks", None, "N: take so many chunks (default: all)", flag_values=values, lower_bound=1)
-    modes = "MODE: exact, the release's bits, or fast, sums in any order (default exact)"
-    flags.DEFINE_enum("mode", "exact", MODES, modes, flag_values=values)
+    texts.define_flags(values)
+    texts.define_mode(values)
     flags.DEFINE_string("json", None, "FILE: write a report for programs; - shows it", flag_values=values)
     flags.DEFINE_string("html", None, "FILE: write a page with drawings; - shows it", flag_values=values)
     resume = "FILE: keep what is done in FILE (default: QUANTIZED.gguf.quality), until all is"
@@ -64,14 +60,13 @@ def _run(arguments: list[str]) -> int:
         raise UsageError(f"one quantized model is needed, but {len(paths)} paths are given")
     if not values.base:
         raise UsageError("--base is needed")
-    if (values.text is None) == (values.tokens is None):
-        raise UsageError("either --text or --tokens is needed")
+    texts.check_flags(values)
     state = values.resume or f"{paths[0]}.quality"
     try:
         command_line.check_writable((values.json, values.html, state))
         found = _quality(paths[0], values, state)
     except OSError as error:
-        raise InputError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
+        raise unusable(error) from None
     reports = [
         (values.json, lambda: command_line.json_text(to_json(found))), (values.html, lambda: to_html(found)),
     ]  # fmt: skip

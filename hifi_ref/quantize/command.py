@@ -10,7 +10,7 @@ from absl import flags
 from hifi_ref.commands import cluster, command_line, terminal
 from hifi_ref.commands.command_line import FAULT, FINE, INTERRUPTED, USAGE_ERROR, UsageError
 from hifi_ref.commands.usage import Usage, help_text
-from hifi_ref.model_files.files import InputError
+from hifi_ref.model_files.files import InputError, unusable
 from hifi_ref.quantize import budget, card, options, summary
 from hifi_ref.quantize.arguments import BARE, PLACE, Recipe, flag_values, path_for, recipes, released
 from hifi_ref.quantize.importance import Importance, check_model, read_importance
@@ -69,7 +69,7 @@ def _run(arguments: list[str]) -> int:
             return FINE
         _write(files, source, values, arguments)
     except OSError as error:
-        raise InputError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
+        raise unusable(error) from None
     return FINE
 
 

@@ -15,7 +15,7 @@ from absl import flags
 from hifi_ref.commands import command_line, terminal
 from hifi_ref.commands.command_line import FAULT, FINE, INTERRUPTED, USAGE_ERROR, UsageError
 from hifi_ref.commands.usage import Usage, help_text
-from hifi_ref.model_files.files import InputError, name_of
+from hifi_ref.model_files.files import InputError, name_of, unusable
 from hifi_ref.model_files.gguf_file import printable
 from hifi_ref.sweep import report
 from hifi_ref.sweep.configurations import FAMILIES, Configuration, configurations
@@ -93,7 +93,7 @@ def _run(arguments: list[str]) -> int:
     try:
         found = _swept(sources[0], values)
     except OSError as error:
-        raise InputError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
+        raise unusable(error) from None
     command_line.deliver(
         [
             (values.json, lambda: command_line.json_text(report.to_json(found))),

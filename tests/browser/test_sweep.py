@@ -77,11 +77,11 @@ def test_hover_tells_the_numbers(page: Chrome, made: Path, name: str) -> None:
     chain.perform()
     wanted = (name, f"{known['bits']:.5g} bits", f"loss {known['losses']['normalized']:.5g}")
 
-    def told(b: Chrome) -> bool:
+    def has_all(b: Chrome) -> bool:
         shown = "".join(each.text for each in b.find_elements(By.CSS_SELECTOR, "#loss .hovertext"))
         return all(part in shown for part in wanted)
 
-    WebDriverWait(page, 60).until(told)
+    WebDriverWait(page, 60).until(has_all)
 
 
 def test_a_family_is_hidden(page: Chrome, made: Path) -> None:
