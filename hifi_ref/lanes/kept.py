@@ -9,7 +9,6 @@ import os
 import platform
 import sys
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 
 LIST = "hifi_ref.txt"
@@ -76,6 +75,8 @@ def _ours() -> Path:
         features = next(line for line in lines if line.startswith(("flags", "Features")))
     except (OSError, StopIteration):
         features = platform.processor()
+    from importlib import metadata  # takes long to import, and most processes compile nothing
+
     kind = hashlib.sha256(f"{platform.machine()} {features}".encode()).hexdigest()[:8]
     root = Path(os.environ.get("HIFI_REF_CACHE", Path.home() / ".cache" / "hifi_ref"))
     return root / f"jax-{metadata.version('jax')}-{kind}"

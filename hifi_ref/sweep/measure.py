@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hifi_ref.model_files.files import InputError, write_atomically
+from hifi_ref.lanes.numpy_lane import each
+from hifi_ref.model_files.files import InputError, share_heaps, write_atomically
 from hifi_ref.model_files.gguf_file import printable
 from hifi_ref.sweep import hyper, one_by_one
 from hifi_ref.sweep.configurations import Configuration, choice_of
@@ -42,6 +43,7 @@ def measure(
 
     Raises InputError, OSError.
     """
+    share_heaps()
     groups = list(_groups(matrices))
     digest = _digest(matrices, configurations)
     done, found = _load(state, digest, len(configurations))
@@ -70,7 +72,7 @@ def _measured(
     group: list[Matrix], configurations: Sequence[Configuration], share: float, advance: Callable[..., object]
 ) -> Measured:
     found = np.zeros((len(configurations), len(SUMS)))
-    left_out: dict[str, str] = {}
+    reasons: dict[int, str] = {}
     wanted = {choice_of(c): i for i, c in enumerate(configurations) if c.scheme == "hyper"}
     others = [i for i, c in enumerate(configurations) if c.scheme != "hyper"]
     unit = share / (len(wanted) + COST * len(others))
@@ -81,14 +83,18 @@ def _measured(
         rows = hyper.sums(x, _importance(group), {choice: n for n, choice in enumerate(wanted)},
                           lambda part: advance(part * len(wanted) * unit, names))  # fmt: skip
         found[list(wanted.values())] = rows
-    for i in others:
+
+    def one(n: int) -> None:
+        i = others[n]
         for matrix, array in zip(group, arrays, strict=True):
             try:
                 found[i] += one_by_one.sums(array, matrix.importance, configurations[i])
             except ValueError as error:
-                left_out[configurations[i].name] = str(error).splitlines()[0]
+                reasons[i] = str(error).splitlines()[0]
         advance(COST * unit, names)
-    return Measured(found, left_out)
+
+    each(one, range(len(others)))
+    return Measured(found, {configurations[i].name: reasons[i] for i in sorted(reasons)})
 
 
 def _flat(arrays: list[np.ndarray]) -> np.ndarray:
