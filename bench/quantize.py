@@ -1,8 +1,10 @@
 """Whole files against the release, two threads each: `python -m bench.quantize [--weights=400000000] [--types=A,B]`.
 
-Nothing else may run meanwhile. A file of F16 weights is made, and quantized by llama_model_quantize and by `python -m
-hifi_ref.quantize`, in turn, each in a process of its own that was started for it; a first run of ours, which compiles,
-is not counted. Prints a table of medians: seconds, megaweights a second, the ratio, and our largest resident memory.
+A file of F16 weights is made, and quantized by llama_model_quantize and by `python -m hifi_ref.quantize`, in turn, each
+in a process of its own that was started for it; a first run of ours, which compiles, is not counted. Prints a table of
+medians: seconds, and how many times the release's time ours goes into it; the same of the processor's seconds, on which
+what else runs has less influence; megaweights a second, and our largest resident memory. For the seconds that pass
+nothing else may run meanwhile.
 """
 
 from __future__ import annotations
@@ -32,14 +34,14 @@ RELEASE = (
 )
 
 
-def run(command: list[str]) -> tuple[float, int]:
-    """Seconds, and KiB of resident memory at most."""
+def run(command: list[str]) -> tuple[float, float, int]:
+    """Seconds, the processor's seconds, and KiB of resident memory at most."""
     started = time.perf_counter()
     child = subprocess.Popen([sys.executable, *command])
     _, status, used = os.wait4(child.pid, 0)
     if status:
         raise RuntimeError(f"exit status {status}: {' '.join(command[:4])}")
-    return time.perf_counter() - started, used.ru_maxrss
+    return time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss
 
 
 def main(_: list[str]) -> None:
@@ -48,7 +50,8 @@ def main(_: list[str]) -> None:
         source, ours, theirs = (str(folder / f"{n}.gguf") for n in ("source", "ours", "theirs"))
         weights = made(Path(source), _WEIGHTS.value)
         print(f"{weights / 1e6:.0f} M weights\n")
-        print("| type | release, s | ours, s | ours, Mw/s | ratio | ours, MiB |\n|---|---|---|---|---|---|")
+        print("| type | release, s | ours, s | ratio | release, CPU s | ours, CPU s | ratio | ours, Mw/s | ours, MiB |")
+        print("|---" * 9 + "|")
         for kind in _TYPES.value:
             command = ["-m", "hifi_ref.quantize", f"--mixture={kind}", "--quiet", source, ours]
             other = ["-c", RELEASE, source, theirs, str(file_types()[kind])]
@@ -57,10 +60,13 @@ def main(_: list[str]) -> None:
             # In pieces: what this process has at its peak is counted for each that it starts.
             if not filecmp.cmp(ours, theirs, shallow=False):
                 raise RuntimeError(f"{kind}: other bytes than the release's")
-            release, own = (statistics.median(pair[i][0] for pair in pairs) for i in (0, 1))
-            memory = max(pair[1][1] for pair in pairs) / 1024
-            speed, ratio = weights / own / 1e6, release / own
-            print(f"| {kind} | {release:.1f} | {own:.1f} | {speed:.0f} | {ratio:.2f} | {memory:.0f} |", flush=True)
+            cells = []
+            for clock in (0, 1):
+                release, own = (statistics.median(pair[i][clock] for pair in pairs) for i in (0, 1))
+                cells += [f"{release:.1f}", f"{own:.1f}", f"{release / own:.2f}"]
+            speed = weights / statistics.median(pair[1][0] for pair in pairs) / 1e6
+            memory = max(pair[1][2] for pair in pairs) / 1024
+            print("|", " | ".join([kind, *cells, f"{speed:.0f}", f"{memory:.0f}"]), "|", flush=True)
 
 
 if __name__ == "__main__":
