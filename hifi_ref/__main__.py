@@ -11,7 +11,7 @@ import hifi_ref
 from hifi_ref.commands.guarded import guarded
 from hifi_ref.commands.usage import commands_text
 
-COMMANDS = ("check", "conform", "quantize", "explain", "sweep", "imatrix", "perplexity", "quality", "ground")
+COMMANDS = ("check", "conform", "quantize", "explain", "sweep", "imatrix", "perplexity", "quality", "smooth", "ground")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

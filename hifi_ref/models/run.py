@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,6 +98,14 @@ def _matrices(model: Model, name: str) -> int:
     return model.tensors[name][1].shape[2]
 
 
+def family_of(model: Model) -> ModuleType:
+    """The page of its architecture. Raises ModelError for one that is not known."""
+    if model.architecture not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise ModelError(f"{model.name}: the architecture {model.architecture} is none of those known: {known}")
+    return FAMILIES[model.architecture]
+
+
 def _arithmetic(mode: str) -> Arithmetic:
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
@@ -112,10 +121,7 @@ def observed(
 ) -> Float32[np.ndarray, "n vocab"]:
     """As logits, while the input of each product with a matrix is shown to ``observe``."""
     model = open_model(path, observe, _arithmetic(mode))
-    family = FAMILIES.get(model.architecture)
-    if family is None:
-        known = ", ".join(FAMILIES)
-        raise ModelError(f"{model.name}: the architecture {model.architecture} is none of those known: {known}")
+    family = family_of(model)
     ids = np.asarray(ids)
     if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu":
         raise ModelError(f"ids must be whole numbers [n], at least one, not {ids.dtype}{list(ids.shape)}")
