@@ -103,6 +103,8 @@ def group_errors(
 ) -> list[float]:
     """For each of the scales tried: squared errors of products, quantized as ``target`` says, by the squares of the
     products, the mean over the matrices; those that saw no row do not count. Nothing where none can be quantized so.
+
+    Rows are quantized divided as ``scalings`` says; errors are those of the source's own products.
     """
     of_each = []
     for name in group.takers:
@@ -110,10 +112,11 @@ def group_errors(
         for i, x in enumerate(seen.rows):
             if not len(x) or not products.fits(target, x.shape[1]):
                 continue
-            w = (matrix(model, name, i) / scalings[name].rows[i][:, None]).astype(np.float32)
+            w, rows = matrix(model, name, i), scalings[name].rows[i]
             true = x @ w.T
             total += _squares(true)
-            errors += [_squares(_scaled_product(target, w, x, group.columns_of(s[i % len(s)])) - true) for s in tried]
+            columns = (group.columns_of(s[i % len(s)]) for s in tried)
+            errors += [_squares(_scaled_product(target, w, x, rows, s) - true) for s in columns]
         if total:
             of_each.append(errors / total)
     return np.mean(of_each, axis=0).tolist() if of_each else []
@@ -121,9 +124,10 @@ def group_errors(
 
 def _scaled_product(
     target: str, w: Float32[np.ndarray, "rows columns"], x: Float32[np.ndarray, "n columns"],
-    s: Float64[np.ndarray, "columns"],
-) -> Float32[np.ndarray, "n rows"]:  # fmt: skip
-    return products.product(target, (w * s).astype(np.float32), (x / s).astype(np.float32))
+    rows: Float64[np.ndarray, "rows"], columns: Float64[np.ndarray, "columns"],
+) -> Float64[np.ndarray, "n rows"]:  # fmt: skip
+    scaled = (w * columns / rows[:, None]).astype(np.float32)
+    return products.product(target, scaled, (x / columns).astype(np.float32)) * rows
 
 
 def _squares(x: np.ndarray) -> float:
