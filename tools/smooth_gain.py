@@ -1,9 +1,9 @@
 """What smoothing gains for whole models: `python -m tools.smooth_gain MODEL.gguf ... --calibrate=FILE --text=FILE`.
 
 Of each model in F32, and of its smoothed ones, the mean divergence from its own logits, in nats, and the change of the
-perplexity, where all matrices are multiplied as W8A8 (hifi_ref/neighbours/dynamic_int8.py), or quantized to Q4_0. Scales
-come from one text, figures from another. Fast mode. Models with experts are refused: their routers stay floats, which
-are not told apart here.
+perplexity, where all matrices are multiplied as W8A8 (hifi_ref/neighbours/dynamic_int8.py), or quantized to Q4_0.
+Scales come from one text, figures from another. Fast mode. Models with experts are refused: their routers stay floats,
+which are not told apart here.
 """
 
 from __future__ import annotations
@@ -90,9 +90,8 @@ def cells(path: str, source: str, chunks: Sequence[list[int]], folder: str) -> l
 
 
 def main(arguments: list[str]) -> None:
-    print(
-        "| model | smoothed | W8A8: divergence | perplexity | Q4_0: divergence | perplexity |\n|---|---|---|---|---|---|"
-    )
+    kinds = "W8A8: divergence | perplexity | Q4_0: divergence | perplexity"
+    print(f"| model | smoothed | {kinds} |\n|---|---|---|---|---|---|")
     for source in arguments[1:]:
         ids = texts.ids_of_text(source, _TEXT.value)
         chunks = texts.chunks_of(ids, _CONTEXT.value, _CHUNKS.value, _TEXT.value)
