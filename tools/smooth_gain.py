@@ -23,7 +23,7 @@ from hifi_ref.models import bos_of, fast_mode, logits, measures
 from hifi_ref.models.arithmetic import Matrix
 from hifi_ref.models.divergence import Compared, compared, figures
 from hifi_ref.models.model import nobody, open_model
-from hifi_ref.models.run import family_of
+from hifi_ref.models.run import forward
 from hifi_ref.quantize import command as quantize
 from hifi_ref.smooth import command as smooth
 from hifi_ref.smooth import products
@@ -48,7 +48,7 @@ def in_eight_bits(path: str, ids: Sequence[int]) -> np.ndarray:
     model = open_model(path, nobody, fast_mode.ARITHMETIC._replace(product=product))
     if any(name.endswith("ffn_gate_inp.weight") for name in model.tensors):
         raise SystemExit(f"{model.name} has experts")
-    return np.asarray(family_of(model).forward(model, np.asarray(ids, np.int64)))
+    return forward(model, ids)
 
 
 def in_q4_0(path: str, folder: str) -> str:

@@ -49,7 +49,7 @@ def setting(mode: str) -> str:
     """What the results of a mode rest on, in words. Raises ValueError for an unknown mode."""
     if mode == "exact":
         return f"x64, flash attention off, K/V cache F32; {libm.version()}"
-    _arithmetic(mode)
+    arithmetic_of(mode)
     import jax
 
     return f"in fast mode, sums in any order; jax {jax.__version__} on {jax.default_backend()}"
@@ -106,7 +106,7 @@ def family_of(model: Model) -> ModuleType:
     return FAMILIES[model.architecture]
 
 
-def _arithmetic(mode: str) -> Arithmetic:
+def arithmetic_of(mode: str) -> Arithmetic:
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
     if mode == "exact":
@@ -120,7 +120,11 @@ def observed(
     path: str | os.PathLike[str], ids: Any, observe: Observer, mode: str = "exact"
 ) -> Float32[np.ndarray, "n vocab"]:
     """As logits, while the input of each product with a matrix is shown to ``observe``."""
-    model = open_model(path, observe, _arithmetic(mode))
+    return forward(open_model(path, observe, arithmetic_of(mode)), ids)
+
+
+def forward(model: Model, ids: Any) -> Float32[np.ndarray, "n vocab"]:
+    """The logits of an open model, by its own arithmetic. Raises ModelError as ``logits`` does."""
     family = family_of(model)
     ids = np.asarray(ids)
     if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu":
