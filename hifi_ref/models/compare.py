@@ -42,12 +42,12 @@ class Step(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A step that no node has the bits of: the nearest node, None where none is so large; how many numbers of how many
-    differ from it, and by how much at most."""
+    """A step that no node has the bits of: the nearest node, None where none is so large; how many numbers, ``differing``
+    ``of`` how many, are others than its, and by how much at most."""
 
     name: str
     node: str | None
-    count: int
+    differing: int
     of: int
     largest: float
 
@@ -164,7 +164,7 @@ def lines(ids: int, count: int, found: Sequence[Difference]) -> list[str]:
 def _of_node(d: Difference) -> str:
     if d.node is None:
         return ", which no node of the release is like"
-    return f" (node {d.node}), {d.count} of {d.of} numbers, by at most {d.largest:.3g}"
+    return f" (node {d.node}), {d.differing} of {d.of} numbers, by at most {d.largest:.3g}"
 
 
 if __name__ == "__main__":

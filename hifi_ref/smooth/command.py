@@ -71,7 +71,7 @@ def _run(arguments: list[str]) -> int:
     if not values.out:
         raise UsageError("--out is needed")
     texts.check_flags(values)
-    recipe = Recipe(_alpha(values.alpha), values.target, values["powers-of-two"].value)
+    recipe = Recipe(_alpha(values.alpha), values.target, bool(values["powers-of-two"].value))
     try:
         command_line.check_writable((values.json, values.out))
         done = _smoothed(paths[0], values, recipe)

@@ -70,25 +70,24 @@ def groups_of(model: Model) -> list[Group]:
 
 
 def _of_layer(model: Model, layer: int, s: Sizes) -> Iterator[Group]:
-    def named(*parts: str) -> tuple[str, ...]:
-        return tuple(f"blk.{layer}.{part}.weight" for part in parts)
+    def named(part: str) -> str:
+        return f"blk.{layer}.{part}.weight"
 
     def rows(name: str) -> int:
         return model.matrix(name).blocks.shape[-2]
 
-    fused = model.has(*named("attn_qkv"))
-    takers = named("attn_qkv") if fused else named("attn_q", "attn_k", "attn_v")
+    qkv = ("attn_qkv",) if model.has(named("attn_qkv")) else ("attn_q", "attn_k", "attn_v")
+    takers = tuple(map(named, qkv))
     values = s.kv_heads * s.head
-    yield Group(*named("attn_norm"), takers, s.width, layer)
+    yield Group(named("attn_norm"), takers, s.width, layer)
     first = rows(takers[-1]) - values
-    yield Group(takers[-1], named("attn_output"), values, layer, first, shared=s.heads // s.kv_heads, run=s.head)
+    shared = s.heads // s.kv_heads
+    yield Group(takers[-1], (named("attn_output"),), values, layer, first, shared=shared, run=s.head)
 
-    experts = model.has(*named("ffn_gate_inp"))
-    end = "_exps" if experts else ""
-    up, gate, down = named(f"ffn_up{end}", f"ffn_gate{end}", f"ffn_down{end}")
+    router = named("ffn_gate_inp") if model.has(named("ffn_gate_inp")) else None
+    up, gate, down = (named(f"ffn_{part}{'_exps' if router else ''}") for part in ("up", "gate", "down"))
     gated = model.has(gate)
-    router = named("ffn_gate_inp")[0] if experts else None
-    yield Group(*named("ffn_norm"), (up, gate) if gated else (up,), s.width, layer, router=router)
+    yield Group(named("ffn_norm"), (up, gate) if gated else (up,), s.width, layer, router=router)
     # Without a gate of its own the first half of ffn_up is the gate.
     hidden = rows(up) if gated else rows(up) // 2
     yield Group(up, (down,), hidden, layer, rows(up) - hidden)

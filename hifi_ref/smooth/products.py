@@ -27,7 +27,7 @@ def product(
     """ "w8a8": a step a row of both, as neighbours/dynamic_int8.py; a format: its blocks, and x in the blocks they are
     multiplied with, both decoded."""
     if target == W8A8:
-        return dynamic_int8.matmul(*dynamic_int8.quantize_rows(w), x)
+        return np.asarray(dynamic_int8.matmul(*dynamic_int8.quantize_rows(w), x))
     partner = FORMATS[target].dot_with
     assert partner is not None
     return _through(partner, x) @ _through(target, w).T

@@ -112,10 +112,8 @@ def to_json(of: Smoothed) -> dict[str, Any]:
 
 
 def _group(of: Change) -> dict[str, Any]:
-    ranges = {
-        name: _pair(tuple(each._asdict() for each in pair))
-        for name, pair in (("activations", of.activations), ("weights", of.weights))
-    }
+    both = {"activations": of.activations, "weights": of.weights}
+    ranges = {name: _pair((before._asdict(), after._asdict())) for name, (before, after) in both.items()}
     return {
         "name": of.name, "layer": of.layer, "takers": list(of.takers), "alpha": of.alpha, **ranges,
         "errors": {target: _pair(pair) for target, pair in of.errors.items()},

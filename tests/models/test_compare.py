@@ -53,7 +53,7 @@ def test_a_fault_is_found_where_it_is(
     monkeypatch.setattr(exact_mode, "ARITHMETIC", exact_mode.ARITHMETIC._replace(**{step: fault}))
     _, found = differences(llama, IDS)
     assert (found[0].name, found[0].node) == (first, node)
-    assert 0 < found[0].count <= found[0].of and found[0].largest < 1e-3
+    assert 0 < found[0].differing <= found[0].of and found[0].largest < 1e-3
     assert found[-1].name == "product with output.weight"
 
 
