@@ -42,8 +42,8 @@ class Step(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A step that no node has the bits of: the nearest node, None where none is so large; how many numbers, ``differing``
-    ``of`` how many, are others than its, and by how much at most."""
+    """A step that no node has the bits of: the nearest node, None where none is so large; ``differing`` numbers ``of``
+    how many are others than its, by so much at most."""
 
     name: str
     node: str | None
