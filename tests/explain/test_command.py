@@ -15,6 +15,7 @@ import pytest
 from hifi_ref.explain import command, page
 from hifi_ref.explain.parts import Fold, Listing, Paragraph, Table, to_html, to_markdown, to_text
 from hifi_ref.formats import FORMATS
+from tests.explain.schema import SCHEMA
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 
@@ -50,7 +51,9 @@ def test_one_explanation_three_renderings(name: str, tmp_path: Path, capsys: pyt
     code, text, err = run(capsys, name.lower(), f"--html={html}", f"--json={data}")
     assert (code, err) == (0, "") and text.startswith(f"{name}: ")
     explained = json.loads(data.read_text())
+    SCHEMA.validate(explained)
     assert explained["format"] == name and explained["schema"] == "hifi_ref.explain/1"
+    assert not SCHEMA.is_valid(explained | {"more": 1}) and not SCHEMA.is_valid(explained | {"worked": {}})
     written = html.read_text()
     checked = Closed()
     checked.feed(written)

@@ -13,13 +13,14 @@ import pytest
 import hifi_ref as hr
 from golden import places as golden_places
 from hifi_ref.explain import command
+from hifi_ref.explain.files import report
 from hifi_ref.explain.files.place import open_place
-from hifi_ref.explain.files.report import of_tensor
 from hifi_ref.explain.files.survey import survey
 from hifi_ref.explain.reading import read_blocks
 from hifi_ref.explain.steps import steps
 from hifi_ref.formats import FORMATS, LLAMA_CPP
 from hifi_ref.model_files.files import InputError
+from tests.explain.schema import SCHEMA
 from tests.paths import SAMPLE
 from tools import make_sample
 
@@ -47,6 +48,12 @@ def write(path: Path, **tensors: tuple[str, np.ndarray]) -> str:
     writer.write_tensors_to_file()
     writer.close()
     return str(path)
+
+
+def of_tensor(*arguments: str, **more: str) -> dict[str, Any]:
+    found = report.of_tensor(*arguments, **more)
+    SCHEMA.validate(json.loads(json.dumps(found)))
+    return found
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
