@@ -10,7 +10,9 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What one process compiles, the others of the same run need not compile again."""
+    """What one process compiles, the others of the same run need not compile again; and none takes another's core."""
+    if getattr(config.option, "numprocesses", None):
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     folder = tempfile.TemporaryDirectory(prefix="hifi_ref-compiled-")
