@@ -11,7 +11,7 @@ PIECE, FILES = 4000, 13
 
 
 def write_texts(text: Text, folder: Path) -> None:
-    """Write held-out.txt, and of the training text code.txt and prose.txt: some 52 kB each."""
+    """Write held-out.txt, and of some training files prose.txt, their docstrings, and code.txt, what is left."""
     spread = text.training[:: len(text.training) // FILES]
     documents = [(name, parts_of(content)) for name, content in spread]
     _write(folder / "held-out.txt", text.held_out)

@@ -125,13 +125,7 @@ def rate_at(number: int, steps: int) -> float:
 
 def trained(ids: np.ndarray, steps: int, kept: Path) -> Weights:
     """The weights after so many steps over i32[n]; says each hundredth's loss, and goes on from ``kept``."""
-    done = 0
-    zeros = {name: jnp.zeros_like(x) for name, x in first_weights().items()}
-    state = {"w": first_weights(), "first": zeros, "second": {name: jnp.zeros_like(x) for name, x in zeros.items()}}
-    if kept.exists():
-        with np.load(kept) as file:
-            done = int(file["done"])
-            state = {part: {name: jnp.asarray(file[f"{part} {name}"]) for name in zeros} for part in state}
+    done, state = begun(steps, kept)
     losses, began = [], time.monotonic()
     for number, batch in enumerate(windows(ids, steps), 1):
         if number <= done:
@@ -143,15 +137,29 @@ def trained(ids: np.ndarray, steps: int, kept: Path) -> Weights:
         if number % 100 == 0:
             mean, spent = float(np.mean(losses[-100:])), time.monotonic() - began
             print(f"step {number} of {steps}: {mean:.3f} nats an id, {spent:.0f} s", file=sys.stderr, flush=True)
-            keep(kept, number, state)
+            keep(kept, number, steps, state)
     return state["w"]
 
 
-def keep(path: Path, done: int, state: Mapping[str, Weights]) -> None:
+def begun(steps: int, kept: Path) -> tuple[int, dict[str, Weights]]:
+    """How many steps are done, and weights and moments. Raises ValueError where ``kept`` is on its way to others."""
+    parts = ("w", "first", "second")
+    if not kept.exists():
+        w = first_weights()
+        return 0, {part: w if part == "w" else {name: jnp.zeros_like(x) for name, x in w.items()} for part in parts}
+    with np.load(kept) as file:
+        if file["steps"] != steps:
+            raise ValueError(f"{kept} is of a training of {file['steps']} steps, not {steps}: remove it")
+        return int(file["done"]), {
+            part: {name: jnp.asarray(file[f"{part} {name}"]) for name in SHAPE.tensors()} for part in parts
+        }
+
+
+def keep(path: Path, done: int, steps: int, state: Mapping[str, Weights]) -> None:
     """Write the weights and moments, whole or not at all."""
     arrays = {f"{part} {name}": np.asarray(x) for part, named in state.items() for name, x in named.items()}
     part = path.with_suffix(".part.npz")
-    np.savez(part, done=done, **arrays)
+    np.savez(part, done=done, steps=steps, **arrays)
     part.replace(path)
 
 
@@ -169,19 +177,23 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=OUTPUT)
     arguments = parser.parse_args()
     try:
-        text = gather()
+        make(arguments.out, arguments.steps)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    write_texts(text, arguments.out)
+    return 0
+
+
+def make(folder: Path, steps: int) -> None:
+    """Write the model and its texts. Raises ValueError with one sentence."""
+    text, kept = gather(), folder / "training.npz"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_texts(text, folder)
     ids, tokenizer = encoded(text)
     print(f"{len(ids)} ids of {sum(len(content.encode()) for _, content in text.training)} bytes", file=sys.stderr)
-    kept = arguments.out / "training.npz"
-    weights = {name: np.asarray(x) for name, x in trained(ids, arguments.steps, kept).items()}
-    write_gguf(arguments.out / "model-F16.gguf", weights, tokenizer)
+    weights = {name: np.asarray(x) for name, x in trained(ids, steps, kept).items()}
+    write_gguf(folder / "model-F16.gguf", weights, tokenizer)
     kept.unlink(missing_ok=True)
-    return 0
 
 
 if __name__ == "__main__":

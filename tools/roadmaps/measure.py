@@ -21,6 +21,8 @@ import hifi_ref as hr
 from hifi_ref import models, neighbours
 from hifi_ref.commands import texts
 from hifi_ref.formats import FORMATS, LLAMA_CPP
+from hifi_ref.formats.hifi.importance import of_tensor
+from hifi_ref.mixtures.hifi import fork_outliers
 from hifi_ref.models import fast_mode, measures
 from hifi_ref.models.arithmetic import Matrix
 from hifi_ref.models.divergence import Compared, compared, figures
@@ -77,7 +79,7 @@ def sample(folder: Path, most: int | None) -> Sample:
     many = min(most or len(chunks), len(chunks))
     found = found._replace(chunks=[chunks[i * len(chunks) // many] for i in range(many)])
     as_it_is = _model(found, Row("type", BASE, dict.fromkeys(names, BASE)))
-    return found._replace(base=[_logits(as_it_is, chunk) for chunk in found.chunks])
+    return found._replace(base=[_logits(found, as_it_is, chunk) for chunk in found.chunks])
 
 
 def importance(of: Sample, text: str) -> dict[str, np.ndarray]:
@@ -135,15 +137,26 @@ def blocks_of(of: Sample, row: Row, name: str) -> np.ndarray:
     scheme, x = row.schemes[name], of.weights[name]
     weighted = row.importance and takes_importance(scheme)
     given = importance(of, row.importance).get(name) if weighted else None
-    count = row.outliers.get(name)
-    key = name, scheme, row.importance if given is not None else "", count
+    key = name, scheme, row.importance if given is not None else "", row.fork
     if key not in of.blocks:
         if given is None and FORMATS[scheme].requires_weights:
             given = np.ones(x.shape[1], np.float32)
-        asked = {} if count is None else {"outliers": count}
         encode = release.encode if scheme in LLAMA_CPP else functools.partial(hr.encode, lane="numpy")
-        of.blocks[key] = encode(scheme, x, given, **asked)
+        of.blocks[key] = encode(scheme, x, given, **_context(row, name, given))
     return of.blocks[key]
+
+
+def _context(row: Row, name: str, importance: np.ndarray | None) -> dict[str, Any]:
+    """What the HIFI fork gives its encoders besides, as `hifi_ref.quantize --fork` does."""
+    f = FORMATS[row.schemes[name]]
+    given: dict[str, Any] = {}
+    if row.fork is not None and f.outliers is not None:
+        own = None if importance is None else float(of_tensor(importance.reshape(1, -1))[0])
+        count = fork_outliers(name, f.name, row.fork, own)
+        given |= {} if count is None else {"outliers": count}
+    if row.fork is not None and f.by_model_size:
+        given["model_params"] = float(np.float32(row.fork.size))
+    return given
 
 
 def _matrix(of: Sample, row: Row, name: str) -> Matrix:
@@ -168,32 +181,50 @@ def _size(of: Sample, row: Row, name: str) -> float:
 
 
 def _model(of: Sample, row: Row) -> Decoded:
-    m = of.model
-    matrices = {name: _matrix(of, row, name) for name in of.weights}
+    return _decoded(of.model, {name: _matrix(of, row, name) for name in of.weights})
+
+
+def _decoded(m: Model, matrices: dict[str, Matrix]) -> Decoded:
     return Decoded(m.name, m.architecture, m.gguf, m.tensors, arithmetic=ARITHMETIC, matrices=matrices)
 
 
-def _logits(model: Model, chunk: Sequence[int]) -> np.ndarray:
+def _logits(of: Sample, model: Model, chunk: Sequence[int]) -> np.ndarray:
     """Of the positions that are scored."""
-    ids = np.array(texts.fed(chunk, None), np.int64)
+    ids = np.array(texts.fed(chunk, models.bos_of(of.path)), np.int64)
     return np.asarray(FAMILIES[model.architecture].forward(model, ids))[measures.scored(CONTEXT)]
 
 
 def measured(of: Sample, row: Row) -> dict[str, Any]:
-    """What is kept of a row: figures by the exact rule, and of each chunk the means of both likelihoods and the
-    divergence, from which two rows are compared."""
-    model, where = _model(of, row), measures.scored(CONTEXT)
-    found = []
+    """What is kept of a row."""
+    bits = sum(_size(of, row, name) for name in of.weights)
+    changed = [name for name, scheme in row.schemes.items() if scheme != BASE]
+    return _kept(of, _model(of, row), (row.family, row.name, row.importance), bits, changed)
+
+
+def measured_file(of: Sample, family: str, path: Path) -> dict[str, Any]:
+    """The same of a file that was made of the model, named as it is."""
+    m = open_model(path)
+    packed = {name: m.matrix(name, x.shape[1]) for name, x in of.weights.items()}
+    matrices = {name: each._replace(blocks=fast_mode.decoded(each)) for name, each in packed.items()}
+    bits = sum(8.0 * each.blocks.size for each in packed.values())
+    return _kept(of, _decoded(m, matrices), (family, path.stem, ""), bits, list(of.weights))
+
+
+def _kept(of: Sample, model: Model, names: tuple[str, str, str], bits: float, changed: Sequence[str]) -> dict[str, Any]:
+    """Figures by the exact rule, and of each chunk the mean likelihood and divergence, by which two rows are compared.
+
+    ``names``: family, name and importance; ``changed``: matrices, whose share of the weights is told.
+    """
+    where, found = measures.scored(CONTEXT), []
     for chunk, base in zip(of.chunks, of.base, strict=True):
         targets = np.array(chunk[where.start + 1 : where.stop + 1])
-        found.append(compared(base, _logits(model, chunk), targets, "exact", "fast"))
+        found.append(compared(base, _logits(of, model, chunk), targets, "exact", "fast"))
     all_of = figures(Compared(*(np.concatenate(parts) for parts in zip(*found, strict=True))))
-    bits = sum(_size(of, row, name) for name in of.weights)
     weights = sum(x.size for x in of.weights.values())
-    changed = sum(of.weights[name].size for name, scheme in row.schemes.items() if scheme != BASE)
+    family, name, importance = names
     return {
-        "family": row.family, "name": row.name, "importance": row.importance,
-        "bits": round(bits / weights, 4), "share": round(changed / weights, 6),
+        "family": family, "name": name, "importance": importance, "bits": round(bits / weights, 4),
+        "share": round(sum(of.weights[each].size for each in changed) / weights, 6),
         "perplexity": _rounded(all_of.perplexity.perplexity, all_of.perplexity.uncertainty),
         "change": _rounded(*all_of.change), "divergence": _rounded(*all_of.divergence),
         "quantiles": {name: _rounded(all_of.quantiles[name])[0] for name in SHOWN},

@@ -18,6 +18,7 @@ STYLES = {
     "type": ("llama.cpp's types", "#555555", "o"), "mixture": ("llama.cpp's mixtures", "#000000", "s"),
     "HIFI": ("HIFI", "#d55e00", "^"), "LITE": ("LITE", "#e69f00", "v"), "fork": ("the fork's mixtures", "#cc79a7", "D"),
     "roadmap": ("the roadmaps' mixtures", "#d00000", "*"), "neighbour": ("other systems", "#0072b2", "x"),
+    "file": ("files", "#009e73", "P"),
 }  # fmt: skip
 # Families whose rows are all named in the drawing.
 NAMED = ("HIFI", "LITE", "roadmap")
@@ -25,18 +26,21 @@ BITS, DIVERGENCES, CHANGES = (1, 9.2), (2e-5, 4), (-1, 1500)
 
 
 def write(found: Found, folder: Path) -> None:
-    """Write the tables into the page, and the drawing beside it."""
+    """Write the tables into the page, at its end where it has no place for one, and the drawing beside it."""
     path = folder / PAGE
-    text = path.read_text()
+    text = path.read_text() if path.exists() else ""
     for mark, rows in tables(found).items():
+        if f"<!-- {mark} -->" not in text:
+            text += f"## {mark}\n\n<!-- {mark} -->\n<!-- /{mark} -->\n\n"
         text = replaced(text, mark, "\n".join(lines(rows)))
     path.write_text(text)
     (folder / DRAWING).write_text(drawing(found))
 
 
 def tables(found: Found) -> dict[str, list[list[str]]]:
-    """By mark, with a head each."""
+    """By mark, with a head each; one of files where there are any."""
     rows = found["rows"]
+    files = _single(rows, "file")
     return {
         "claims": _claims(rows),
         "floors": _single(rows, "floor"),
@@ -44,8 +48,9 @@ def tables(found: Found) -> dict[str, list[list[str]]]:
         "mixtures": _pairs(rows, ("mixture",)),
         "outliers": _pairs(rows, ("HIFI", "LITE", "fork", "roadmap")),
         "neighbours": _single(rows, "neighbour"),
+        "files": _single(rows, "file"),
         "parts": _parts(rows),
-    }
+    } | ({"files": files} if len(files) > 1 else {})
 
 
 def lines(rows: Sequence[Sequence[str]]) -> Iterable[str]:

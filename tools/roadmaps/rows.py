@@ -40,13 +40,13 @@ SCHEMES = {c.name: c for c in configurations(("llama.cpp", "hifi", "neighbours")
 
 class Row(NamedTuple):
     """``schemes``: of each matrix, a name of SCHEMES; ``importance``: which one encoders are given, none where empty;
-    ``outliers``: how many of them formats that keep some keep of a matrix, where it is not the format's own number."""
+    ``fork``: the model, where the HIFI fork's rules say how many outliers are kept."""
 
     family: str
     name: str
     schemes: Mapping[str, str]
     importance: str = ""
-    outliers: Mapping[str, int] = {}
+    fork: hifi.Model | None = None
 
     @property
     def key(self) -> str:
@@ -112,9 +112,7 @@ def _fork(gguf: Gguf, matrices: list[str]) -> list[Row]:
     described, found = hifi.read(gguf), []
     for name in hifi.FORK_FILE_TYPES:
         schemes = {matrix: hifi.fork_format(name, matrix, described) for matrix in matrices}
-        counts = {m: hifi.fork_outliers(m, f, described, None) for m, f in schemes.items() if f in HIFI}
-        kept = {m: count for m, count in counts.items() if count is not None}
-        found += _both(Row("fork", name, schemes, outliers=kept))
+        found += _both(Row("fork", name, schemes, fork=described))
     return found
 
 
