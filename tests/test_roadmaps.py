@@ -37,7 +37,7 @@ def test_every_row_was_measured() -> None:
     gguf = open_gguf(FOLDER / measure.MODEL)
     matrices = [tensor.name for tensor in gguf.tensors if len(tensor.shape) > 1]
     wanted = rows(gguf, matrices)
-    assert sorted(row.key for row in wanted) == sorted(FOUND["rows"])
+    assert sorted(row.key for row in wanted) == sorted(key for key in FOUND["rows"] if not key.startswith("file: "))
     assert {name for row in wanted for name in row.schemes.values()} <= SCHEMES.keys()
     assert {c.name for c in SCHEMES.values() if c.format} <= {row.name for row in wanted}
 
@@ -49,7 +49,7 @@ def test_rows_come_out_as_they_did(sample: measure.Sample) -> None:
     by_key = {row.key: row for row in rows(of.model.gguf, list(of.weights))}
     for key in ("type: Q2_K", "mixture: Q4_K_M", "neighbour: web-rwkv.nf4"):
         now, then = measure.measured(of, by_key[key]), FOUND["rows"][key]
-        assert now["bits"] == then["bits"]
+        assert now["bits"] == then["bits"] and now["error"] == pytest.approx(then["error"], 1e-4)
         # Codes of activations flip where another machine adds in another order.
         np.testing.assert_allclose(now["kld"], then["kld"][:3], rtol=0.05)
         np.testing.assert_allclose(now["nll"], then["nll"][:3], rtol=0.005)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,15 +203,17 @@ def measured(of: Sample, row: Row) -> dict[str, Any]:
 
 
 def measured_file(of: Sample, family: str, path: Path) -> dict[str, Any]:
-    """The same of a file that was made of the model, named as it is."""
+    """The same of a file that was made of the model, named as it is; its weights may be meant to be others."""
     m = open_model(path)
     packed = {name: m.matrix(name, x.shape[1]) for name, x in of.weights.items()}
     matrices = {name: each._replace(blocks=fast_mode.decoded(each)) for name, each in packed.items()}
     bits = sum(8.0 * each.blocks.size for each in packed.values())
-    return _kept(of, _decoded(m, matrices), (family, path.stem, ""), bits, list(of.weights))
+    return _kept(of, _decoded(m, matrices), (family, path.stem, ""), bits, list(of.weights)) | {"error": None}
 
 
-def _kept(of: Sample, model: Model, names: tuple[str, str, str], bits: float, changed: Sequence[str]) -> dict[str, Any]:
+def _kept(
+    of: Sample, model: Decoded, names: tuple[str, str, str], bits: float, changed: Sequence[str]
+) -> dict[str, Any]:
     """Figures by the exact rule, and of each chunk the mean likelihood and divergence, by which two rows are compared.
 
     ``names``: family, name and importance; ``changed``: matrices, whose share of the weights is told.
@@ -224,6 +227,7 @@ def _kept(of: Sample, model: Model, names: tuple[str, str, str], bits: float, ch
     family, name, importance = names
     return {
         "family": family, "name": name, "importance": importance, "bits": round(bits / weights, 4),
+        "error": _rounded(error(of, model))[0],
         "share": round(sum(of.weights[each].size for each in changed) / weights, 6),
         "perplexity": _rounded(all_of.perplexity.perplexity, all_of.perplexity.uncertainty),
         "change": _rounded(*all_of.change), "divergence": _rounded(*all_of.divergence),
@@ -232,6 +236,16 @@ def _kept(of: Sample, model: Model, names: tuple[str, str, str], bits: float, ch
         "nll": [_rounded(float(c.nll.mean()))[0] for c in found],
         "kld": [_rounded(float(c.divergence.mean()))[0] for c in found],
     }  # fmt: skip
+
+
+def error(of: Sample, model: Decoded) -> float:
+    """The root of the mean square of the weights' errors, relative to the weights' own."""
+    square = power = 0.0
+    for name, x in of.weights.items():
+        wide = x.astype(np.float64)
+        square += float(np.square(np.asarray(model.matrices[name].blocks) - wide).sum())
+        power += float(np.square(wide).sum())
+    return math.sqrt(square / power)
 
 
 def _rounded(*values: float) -> list[float]:

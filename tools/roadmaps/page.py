@@ -63,31 +63,28 @@ def _claims(rows: Found) -> list[list[str]]:
     return [["claim", "of", "here", "figures"], *([c.text, c.source, found, said] for c, found, said in judged)]
 
 
+HEAD = ["name", "bits", "error", "perplexity", "divergence", "same first"]
+
+
 def _pairs(rows: Found, families: Sequence[str]) -> list[list[str]]:
     """By size: without importance, and with it."""
     names = {(row["family"], row["name"]): row["bits"] for row in rows.values() if row["family"] in families}
-    head = [
-        "name",
-        "bits",
-        "perplexity",
-        "divergence",
-        "same first",
-        "perplexity, importance",
-        "divergence, importance",
-    ]
     found = []
     for family, name in sorted(names, key=lambda key: (names[key], key)):
         plain, weighted = (rows.get(f"{family}: {name}{given}") for given in ("", ", importance mixed"))
-        title = name if family in ("type", "mixture", "HIFI", "LITE") else f"{family}: {name}"
-        cells = [*_cells(plain), _same(plain), *_cells(weighted)]
+        title = f"{family}: {name}" if family in ("fork", "roadmap") else name
+        cells = [_error(plain), *_cells(plain), _same(plain), *_cells(weighted)]
         found.append([title, f"{names[family, name]:.4g}", *cells])
-    return [head if len(families) == 1 else ["name", *head[1:]], *found]
+    return [[*HEAD, "perplexity, importance", "divergence, importance"], *found]
 
 
 def _single(rows: Found, family: str) -> list[list[str]]:
     own = sorted((row for row in rows.values() if row["family"] == family), key=lambda row: (row["bits"], row["name"]))
-    head = ["name", "bits", "perplexity", "divergence", "same first"]
-    return [head, *([row["name"], f"{row['bits']:.4g}", *_cells(row), _same(row)] for row in own)]
+    return [HEAD, *([row["name"], f"{row['bits']:.4g}", _error(row), *_cells(row), _same(row)] for row in own)]
+
+
+def _error(row: Found | None) -> str:
+    return "-" if row is None or row["error"] is None else f"{100 * row['error']:.2f} %"
 
 
 def _parts(rows: Found) -> list[list[str]]:
