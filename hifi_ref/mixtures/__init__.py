@@ -8,4 +8,6 @@ rows              what takes the place of a type whose blocks do not fill a row
 hifi              the rules of the HIFI fork's file types
 roadmaps          the mixes that the fork's roadmaps planned, and it did not follow
 web_rwkv          the mixture that web-rwkv's fork plans, with sizes
+assignments       what names such as balanced ask for, and rules of other programs
+knapsack          types with the least error at a size: an exact optimum with its bound
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from absl import flags
@@ -12,10 +12,15 @@ from hifi_ref.commands import command_line
 from hifi_ref.commands.command_line import UsageError
 from hifi_ref.formats import FORMATS, builds
 from hifi_ref.mixtures import llama_quantize
+from hifi_ref.mixtures.assignments import MEASURED, RULES, Assignment
 from hifi_ref.mixtures.hifi import FORK_FILE_TYPES
 from hifi_ref.mixtures.roadmaps import ROADMAP
+from hifi_ref.model_files.files import name_of
+from hifi_ref.model_files.gguf_file import printable
 from hifi_ref.model_files.models import SHARD
+from hifi_ref.quantize import assignment_file, budget
 from hifi_ref.quantize.as_released import COPY, as_released, check_source
+from hifi_ref.quantize.assigned import Job, Limit, assigned, by_rule
 from hifi_ref.quantize.choices import Choice, a_mix, as_the_fork, one_format
 from hifi_ref.quantize.importance import Importance
 from hifi_ref.quantize.in_formats import in_formats
@@ -27,6 +32,9 @@ WHAT = ("hifi", "type", "mixture", "fork", "copy", "target-size", "target-bpw")
 # Flags that only make sense where a file is made as llama-quantize makes it.
 OF_RELEASE = ("pure", "leave-output-tensor", "output-tensor-type", "token-embedding-type", "tensor-type",
               "tensor-type-file", "prune-layers", "override-kv", "keep-split")  # fmt: skip
+TARGETS = ("target-size", "target-bpw")
+# Flags of files as llama-quantize makes them that --assign does not take.
+NOT_ASSIGNED = ("pure", "prune-layers")
 PLACE = "{type}"
 # Flags that may stand without their value.
 BARE = ("--ray",)
@@ -55,6 +63,9 @@ def flag_values() -> flags.FlagValues:
         flags.DEFINE_multi_string(name, [], what, flag_values=values)
 
     _define_what(text, switch)
+    text("assign", "NAME: types by tensor, chosen for the least error at a size, or by a rule: "
+         f"{' '.join((*MEASURED, *RULES))}; or a FILE.json that says what is asked for")  # fmt: skip
+    text("errors", "FILE: keep the errors that --assign measures, and take from it those of an earlier call")
     text("imatrix", "FILE: an importance matrix, GGUF or .dat")
     several("include-weights", "PART: of the matrix only entries that have this in their names")
     several("exclude-weights", "PART: of the matrix no entries that have this in their names")
@@ -69,7 +80,7 @@ def flag_values() -> flags.FlagValues:
     switch("keep-split", "as many shards as the source has: OUT-00001-of-00002.gguf and so on")
     switch("allow-requantize", "decode tensors that are quantized already, and quantize them again")
     profile = "PROFILE: the build whose blocks are written, the x86-64 release's by default; others take much longer"
-    flags.DEFINE_enum("profile", builds.STRICT, list(builds.PROFILES), profile, flag_values=values)
+    flags.DEFINE_string("profile", builds.STRICT, profile, flag_values=values)
     switch("dry-run", "tell what would be written, and write nothing; OUT may be left out")
     text("card", "FILE: write a section of a model card about the new files")
     text("ray", "ADDRESS: encode on the nodes of a Ray cluster, or of one on this machine")
@@ -92,6 +103,13 @@ def _define_what(text: Callable[[str, str], None], switch: Callable[[str, str], 
 def recipes(values: flags.FlagValues, options: Options) -> list[Recipe]:
     """What is asked for by name; nothing where a target is given. Raises UsageError for a name that nothing has."""
     given = [name for name in WHAT if values[name].value]
+    if values.profile not in builds.PROFILES:
+        raise UsageError(f"--profile={values.profile} is no build; there are {', '.join(builds.PROFILES)}. What types"
+                         " tensors take says --assign")  # fmt: skip
+    if values.assign:
+        return [_assigned(values, options, given)]
+    if values.errors:
+        raise UsageError("--errors keeps what --assign measures, which is not asked for")
     if len(given) != 1:
         *most, last = (f"--{name}" for name in WHAT)
         raise UsageError(f"one of {', '.join(most)} and {last} is needed")
@@ -103,7 +121,7 @@ def recipes(values: flags.FlagValues, options: Options) -> list[Recipe]:
 
 
 def _names(values: flags.FlagValues, flag: str) -> list[str]:
-    if flag in ("target-size", "target-bpw"):
+    if flag in TARGETS:
         return []
     if flag in ("hifi", "copy"):
         return [flag]
@@ -152,6 +170,36 @@ def _chosen(name: str, choice: Choice, options: Options) -> Recipe:
         return [in_formats(source, out, choice, importance, options.allow_requantize)]
 
     return Recipe(name, make)
+
+
+def _assigned(values: flags.FlagValues, options: Options, given: Sequence[str]) -> Recipe:
+    """Raises OSError, UsageError, or InputError for a file that says nothing sensible."""
+    apart = [name for name in (*given, *NOT_ASSIGNED) if name not in TARGETS and values[name].value]
+    if apart:
+        raise UsageError(f"--assign does not go with --{apart[0]}")
+    if len(given) > 1:
+        raise UsageError("--target-size and --target-bpw do not go together")
+    size, bits = values["target-size"].value, values["target-bpw"].value
+    limit = Limit(budget.bytes_of(size) if size else None, budget.bits_of(bits) if bits else None)
+    asked, name = str(values.assign), str(values.assign)
+    if asked.endswith(".json"):
+        name, own = name_of(asked), assignment_file.read(asked)
+    elif asked in RULES:
+        own = Assignment()
+        if given:
+            raise UsageError(f"--{given[0]} does not go with --assign={asked}, a rule that takes no size")
+    elif asked in MEASURED:
+        own = MEASURED[asked]
+    else:
+        known = " ".join((*MEASURED, *RULES))
+        raise UsageError(f"there is no --assign={asked}; there are {known}, or a FILE.json")
+    limit = limit if given else Limit(bits=own.bits)
+
+    def make(source: Source, out: str, importance: Importance | None) -> list[NewFile]:
+        job = Job(source, out, printable(name), importance, options, values.errors)
+        return assigned(job, by_rule(job, asked) if asked in RULES else own, limit)
+
+    return Recipe(name.removesuffix(".json"), make, as_released=True)
 
 
 def path_for(out: str, source: Source, name: str) -> str:

@@ -41,6 +41,17 @@ def bytes_of(text: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
+def bits_of(text: str) -> float:
+    """ "4.8". Raises UsageError."""
+    try:
+        bits = float(text)
+    except ValueError:
+        bits = 0.0
+    if not 0 < bits < float("inf"):
+        raise UsageError(f"--target-bpw={text} is no number of bits")
+    return bits
+
+
 def fitting(
     source: Source,
     limit: float,

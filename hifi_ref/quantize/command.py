@@ -22,7 +22,7 @@ from hifi_ref.quantize.write import write
 
 USAGE = Usage(
     "quantize",
-    "(--hifi | --type=NAME | --mixture=NAME | --fork=NAME) [flags] SOURCE.gguf OUT.gguf",
+    "(--hifi | --type=NAME | --mixture=NAME | --fork=NAME | --assign=NAME) [flags] SOURCE.gguf OUT.gguf",
     "quantize a GGUF of floats",
     "Writes OUT.gguf with the weight matrices of SOURCE.gguf, whose tensors are F32, F16 or BF16, quantized. SOURCE may"
     " be any shard of a split model, or its folder. Of several NAMEs each gets a file of its own: OUT has {type} in it,"
@@ -105,8 +105,5 @@ def _fitting(values: flags.FlagValues, source: Source, importance: Importance | 
     size, bits = values["target-size"].value, values["target-bpw"].value
     if size:
         return released(budget.fitting(source, budget.bytes_of(size), budget.file_size, importance, asked), asked)
-    try:
-        limit = float(str(bits))
-    except ValueError:
-        raise UsageError(f"--target-bpw={bits} is no number of bits") from None
+    limit = budget.bits_of(bits)
     return released(budget.fitting(source, limit, budget.bits_per_weight, importance, asked), asked)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +55,7 @@ class NewFile(NamedTuple):
     """A file to be written: all that stands before the data, then tensors, each at its place; the last is the end.
 
     ``lacking``: names and types of tensors that llama-quantize refuses, since there is no importance for them.
+    ``errors``: of tensors whose types were chosen by them; ``notes``: lines about how they were chosen.
     """
 
     path: str
@@ -61,6 +64,8 @@ class NewFile(NamedTuple):
     plans: list[Plan]
     starts: list[int]
     lacking: list[tuple[str, str]]
+    errors: Mapping[str, float] = MappingProxyType({})
+    notes: str = ""
 
     @property
     def size(self) -> int:

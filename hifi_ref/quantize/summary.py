@@ -14,19 +14,22 @@ from hifi_ref.quantize.write import kind_of, work_of
 
 def written(file: NewFile) -> str:
     """After a file was written."""
-    return f"{''.join(map(_line, file.plans))}wrote {printable(file.path)}: {file.size} bytes\n"
+    lines = "".join(_line(plan, file) for plan in file.plans)
+    return f"{lines}{file.notes}wrote {printable(file.path)}: {file.size} bytes\n"
 
 
 def planned(file: NewFile, quiet: bool = False) -> str:
     """Before a file is written: sizes by tensor, unless ``quiet``, and in all, in bytes."""
-    lines = "" if quiet else "".join(_line(plan, sizes=True) for plan in file.plans)
+    lines = "" if quiet else "".join(_line(plan, file, sizes=True) for plan in file.plans)
     before = sum(plan.tensor.known_nbytes for plan in file.plans)
     after = sum(plan.nbytes for plan in file.plans)
     bits = 8 * after / max(1, sum(plan.tensor.elements for plan in file.plans))
     names = ", ".join(name for name, _ in file.lacking[:3])
     need = f"needs importance for {len(file.lacking)} tensors: {names}\n" if file.lacking else ""
     total = f"would write {printable(file.path)}, {file.name}: {file.size} bytes"
-    return f"{lines}{total}, tensors of {after} bytes in place of {before}, {bits:.2f} bits a weight\n{need}"
+    return (
+        f"{lines}{file.notes}{total}, tensors of {after} bytes in place of {before}, {bits:.2f} bits a weight\n{need}"
+    )
 
 
 def time_expected(files: Sequence[NewFile]) -> str:
@@ -45,8 +48,9 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
-def _line(plan: Plan, sizes: bool = False) -> str:
+def _line(plan: Plan, file: NewFile, sizes: bool = False) -> str:
     said = {key: value if isinstance(value, str) else f"{value:g}" for key, value in plan.context.items()}
     context = "".join(f", {key} {value}" for key, value in said.items())
+    error = f", error {file.errors[plan.tensor.name]:.3g}" if plan.tensor.name in file.errors else ""
     size = f", {plan.tensor.known_nbytes} -> {plan.nbytes} bytes" if sizes else ""
-    return f"{plan.tensor.name}: {plan.tensor.type_name} -> {plan.format}{context}{size}\n"
+    return f"{plan.tensor.name}: {plan.tensor.type_name} -> {plan.format}{context}{error}{size}\n"
