@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from absl import flags
@@ -21,7 +21,7 @@ from hifi_ref.model_files.models import SHARD
 from hifi_ref.quantize import assignment_file, budget
 from hifi_ref.quantize.as_released import COPY, as_released, check_source
 from hifi_ref.quantize.assigned import Job, Limit, assigned, by_rule
-from hifi_ref.quantize.choices import Choice, a_mix, as_the_fork, one_format
+from hifi_ref.quantize.choices import Choice, a_mix, as_the_fork, but, one_format
 from hifi_ref.quantize.importance import Importance
 from hifi_ref.quantize.in_formats import in_formats
 from hifi_ref.quantize.options import NOT_WRITTEN, Options
@@ -37,9 +37,10 @@ TARGETS = ("target-size", "target-bpw")
 NOT_ASSIGNED = ("pure", "prune-layers")
 PLACE = "{type}"
 # Flags that may stand without their value.
-BARE = ("--ray",)
+BARE = ("--ray", "--protect-super-weights")
 
-Make = Callable[[Source, str, Importance | None], list[NewFile]]
+# The last are types of some tensors, whatever else they would have.
+Make = Callable[[Source, str, Importance | None, Mapping[str, str]], list[NewFile]]
 
 
 class Recipe(NamedTuple):
@@ -66,6 +67,10 @@ def flag_values() -> flags.FlagValues:
     text("assign", "NAME: types by tensor, chosen for the least error at a size, or by a rule: "
          f"{' '.join((*MEASURED, *RULES))}; or a FILE.json that says what is asked for")  # fmt: skip
     text("errors", "FILE: keep the errors that --assign measures, and take from it those of an earlier call")
+    protect = (
+        "FILE: tensors that lose a super weight get a higher type; FILE is of quality --super-weights --json, else a"
+    )
+    text("protect-super-weights", f"{protect} pass of SOURCE finds them")
     text("imatrix", "FILE: an importance matrix, GGUF or .dat")
     several("include-weights", "PART: of the matrix only entries that have this in their names")
     several("exclude-weights", "PART: of the matrix no entries that have this in their names")
@@ -158,16 +163,16 @@ def _recipe(flag: str, name: str, options: Options) -> Recipe:
 def released(file_type: str, options: Options) -> Recipe:
     """The recipe of llama-quantize's own files."""
 
-    def make(source: Source, out: str, importance: Importance | None) -> list[NewFile]:
+    def make(source: Source, out: str, importance: Importance | None, types: Mapping[str, str]) -> list[NewFile]:
         check_source(source)
-        return as_released(source, out, file_type, importance, options)
+        return as_released(source, out, file_type, importance, options.with_types(types))
 
     return Recipe(file_type, make, as_released=True)
 
 
 def _chosen(name: str, choice: Choice, options: Options) -> Recipe:
-    def make(source: Source, out: str, importance: Importance | None) -> list[NewFile]:
-        return [in_formats(source, out, choice, importance, options.allow_requantize)]
+    def make(source: Source, out: str, importance: Importance | None, types: Mapping[str, str]) -> list[NewFile]:
+        return [in_formats(source, out, but(choice, types), importance, options.allow_requantize)]
 
     return Recipe(name, make)
 
@@ -195,8 +200,8 @@ def _assigned(values: flags.FlagValues, options: Options, given: Sequence[str]) 
         raise UsageError(f"there is no --assign={asked}; there are {known}, or a FILE.json")
     limit = limit if given else Limit(bits=own.bits)
 
-    def make(source: Source, out: str, importance: Importance | None) -> list[NewFile]:
-        job = Job(source, out, printable(name), importance, options, values.errors)
+    def make(source: Source, out: str, importance: Importance | None, types: Mapping[str, str]) -> list[NewFile]:
+        job = Job(source, out, printable(name), importance, options.with_types(types), values.errors)
         return assigned(job, by_rule(job, asked) if asked in RULES else own, limit)
 
     return Recipe(name.removesuffix(".json"), make, as_released=True)

@@ -30,7 +30,7 @@ from hifi_ref.quantize.budget import file_size
 from hifi_ref.quantize.choices import Chosen, size_of
 from hifi_ref.quantize.importance import Importance
 from hifi_ref.quantize.in_formats import in_formats
-from hifi_ref.quantize.options import Options
+from hifi_ref.quantize.options import NO_OPTIONS, Options
 from hifi_ref.quantize.plan import NewFile, Plan
 from hifi_ref.quantize.source import Source
 
@@ -62,7 +62,7 @@ class Limit(NamedTuple):
 def assigned(job: Job, asked: Assignment, limit: Limit) -> list[NewFile]:
     """The files; where something is left to choose, the best that the limit allows. Raises OSError, InputError."""
     tensors = quantized(job.source, job.options)
-    _check_patterns(job, asked, tensors)
+    _check_patterns(job, asked)
     fixed = {name: kind for name in tensors if (kind := asked.type_of(name)) is not None}
     foreign = any(FORMATS[kind].dialect == "hifi" for kind in (*fixed.values(), *asked.candidates))
     make = _as_hifi(job) if foreign else _as_llama(job)
@@ -117,7 +117,8 @@ def by_rule(job: Job, name: str) -> Assignment:
     return Assignment(types=tuple((f"^{re.escape(name)}$", kind) for name, kind in fitting.items()))
 
 
-def _check_patterns(job: Job, asked: Assignment, tensors: Mapping[str, Tensor]) -> None:
+def _check_patterns(job: Job, asked: Assignment) -> None:
+    tensors = quantized(job.source, NO_OPTIONS)
     for pattern, _ in (*asked.types, *asked.weights):
         if not any(re.search(pattern, name) for name in tensors):
             raise InputError(f"{job.name}: no tensor that is quantized has a name that matches {pattern}")
@@ -195,9 +196,7 @@ def _as_llama(job: Job) -> Make:
     check_source(job.source)
 
     def make(types: Types) -> list[NewFile]:
-        own = tuple((f"^{re.escape(name)}$", kind) for name, kind in types.items())
-        overrides = job.options.types.overrides + own
-        options = job.options._replace(types=job.options.types._replace(overrides=overrides))
+        options = job.options.with_types(types)
         return as_released(job.source, job.out, _file_type(job, types), job.importance, options)
 
     return make

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,6 +47,16 @@ def as_the_fork(name: str) -> Choice:
         return Chosen(f"fork {name}", lambda tensor: hifi.fork_format(name, tensor.name, described), metadata)
 
     return choice
+
+
+def but(choice: Choice, types: Mapping[str, str]) -> Choice:
+    """The same choice, but for tensors of these names."""
+
+    def chosen(gguf: Gguf) -> Chosen:
+        own = choice(gguf)
+        return own._replace(format_of=lambda tensor: types.get(tensor.name) or own.format_of(tensor))
+
+    return chosen if types else choice
 
 
 def size_of(gguf: Gguf) -> float:

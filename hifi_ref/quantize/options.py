@@ -46,6 +46,11 @@ class Options(NamedTuple):
         numbers = {key: value for key, value in reversed(self.keys) if isinstance(value, int | str)}
         return {key: value for key, value in numbers.items() if not isinstance(value, bool)}
 
+    def with_types(self, types: Mapping[str, str]) -> Options:
+        """The same, where each of these tensors has this type."""
+        own = tuple((f"^{re.escape(name)}$", kind) for name, kind in types.items())
+        return self._replace(types=self.types._replace(overrides=own + self.types.overrides))
+
 
 NO_OPTIONS = Options()
 
