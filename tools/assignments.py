@@ -1,10 +1,11 @@
 """llama.cpp's mixtures, the neighbours' rules, and the assignments of least error, at equal sizes, on one model.
 
-    python -m tools.assignments MODEL.gguf --text=FILE [--imatrix=FILE] [--weights=FILE.json] [--chunks=8]
+    python -m tools.assignments MODEL.gguf --text=FILE [--imatrix=FILE] [--by=FILE] [--errors=FILE] [--chunks=8]
 
-Each mixture and each rule is written, and then, for the bytes of its file, the assignment of least error; each is read
-over the text beside the model it was made from, by `hifi_ref.models` in its fast mode. It prints a table in Markdown:
-bits a weight, the sum of the tensors' errors, and the divergence, each of the file and of the assignment of its size.
+Each mixture and each rule is written, and then, for the bytes of its file, the assignment of least error: of errors as
+they are, and, with --by, as they count by the model's answers on that other text. Each file is read over the first text
+beside the model it was made from, by `hifi_ref.models` in its fast mode, chunks of 256. It prints a table in Markdown:
+bits a weight, the sum of the tensors' errors, and the divergence, in thousandths of a nat.
 """
 
 from __future__ import annotations
@@ -19,10 +20,9 @@ from typing import NamedTuple
 import numpy as np
 
 from hifi_ref.commands import texts
-from hifi_ref.mixtures.assignments import MEASURED, RULES, Assignment
+from hifi_ref.mixtures.assignments import RULES, Assignment
 from hifi_ref.models import bos_of, logits, measures
 from hifi_ref.models.divergence import compared
-from hifi_ref.quantize import assignment_file
 from hifi_ref.quantize.as_released import as_released
 from hifi_ref.quantize.assigned import Job, Limit, assigned, by_rule, quantized
 from hifi_ref.quantize.budget import bits_per_weight, file_size
@@ -33,6 +33,7 @@ from hifi_ref.quantize.source import Source, open_model
 from hifi_ref.quantize.tensor_errors import measured
 from hifi_ref.quantize.write import write
 
+CONTEXT = 256
 MIXTURES = ("Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "IQ4_XS", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K")
 GUIDED = ("IQ3_M", "IQ3_XXS", "IQ2_M", "IQ2_XS")
 
@@ -78,22 +79,21 @@ def judged(files: list[NewFile], source: Source, importance: Importance | None, 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    for flag, default in (("text", None), ("imatrix", None), ("chunks", 8), ("context", 256), ("weights", None)):
-        parser.add_argument(f"--{flag}", default=default, type=type(default) if default else str)
+    for flag in ("text", "imatrix", "by", "errors"):
+        parser.add_argument(f"--{flag}", required=flag == "text")
+    parser.add_argument("--chunks", default=8, type=int)
     given = parser.parse_args()
     source = open_model(given.model)
     importance = read_importance(given.imatrix) if given.imatrix else None
-    reading = read(given.model, given.text, given.context, given.chunks)
-    aims = {"least error": Assignment(), "attention-high": MEASURED["attention-high"]}
-    if given.weights:
-        aims["by weights"] = assignment_file.read(given.weights)
+    reading = read(given.model, given.text, CONTEXT, given.chunks)
+    aims = {"least error": None} | ({"by answers": given.by} if given.by else {})
     print(f"| file | bits | error | divergence | {' | '.join(f'{aim}: error | divergence' for aim in aims)} |")
     print(f"|---|---|---|---|{'---|---|' * len(aims)}")
     with tempfile.TemporaryDirectory() as folder:
-        out, kept = str(Path(folder) / "made.gguf"), str(Path(folder) / "errors")
+        out, kept = str(Path(folder) / "made.gguf"), given.errors or str(Path(folder) / "errors")
 
-        def job(name: str) -> Job:
-            return Job(source, out, name, importance, NO_OPTIONS, kept)
+        def job(name: str, text: str | None = None) -> Job:
+            return Job(source, out, name, importance, NO_OPTIONS, kept, text)
 
         guided = importance is not None
         for name in (*MIXTURES, *(GUIDED if guided else ()), *(n for n in RULES if guided or n != "by-score")):
@@ -102,10 +102,12 @@ def main() -> int:
             else:
                 files = as_released(source, out, name, importance)
             cells = [judged(files, source, importance, kept, reading)]
-            for aim, asked in aims.items():
-                made = assigned(job(aim), asked, Limit(size=file_size(files)))
+            for aim, text in aims.items():
+                made = assigned(job(aim, text), Assignment(), Limit(size=file_size(files)))
                 cells.append(judged(made, source, importance, kept, reading))
-            first, *others = ([f"{j.error:.4g}", f"{j.divergence:.4f} ± {j.uncertainty:.4f}"] for j in cells)
+            first, *others = (
+                [f"{j.error:.3g}", f"{1000 * j.divergence:.2f} ± {1000 * j.uncertainty:.2f}"] for j in cells
+            )
             row = [name, f"{cells[0].bits:.2f}", *first, *(cell for other in others for cell in other)]
             print(f"| {' | '.join(row)} |", flush=True)
     print(json.dumps({"positions": len(reading.chunks) * len(reading.of_base[0])}), file=sys.stderr)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,7 +32,7 @@ def nobody(name: str, x: np.ndarray, chosen: np.ndarray | None) -> None:
 class Model:
     """``tensors`` maps a name to the shard that holds it and its entry; ``used`` are the names that were asked for.
 
-    ``arithmetic``: how a mode computes.
+    ``arithmetic``: how a mode computes. ``replaced``: matrices that stand in for the file's own.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Model:
     tensors: dict[str, tuple[Gguf, Tensor]]
     observe: Observer = nobody
     arithmetic: Arithmetic = exact_mode.ARITHMETIC
+    replaced: Mapping[str, Matrix] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
 
     def number(self, key: str, default: float | None = None) -> float:
@@ -74,6 +75,8 @@ class Model:
         n = tensor.shape[0]
         if columns is not None and n != columns:
             raise ModelError(f"{self.name}: a row of {name} has {n} weights, where {columns} are needed")
+        if name in self.replaced:
+            return self.replaced[name]
         blocks = gguf.blocks(tensor).reshape(*tensor.shape[:0:-1], -1)
         return Matrix(tensor.type_name, blocks, n)
 

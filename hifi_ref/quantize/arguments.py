@@ -71,6 +71,7 @@ def flag_values() -> flags.FlagValues:
         "FILE: tensors that lose a super weight get a higher type; FILE is of quality --super-weights --json, else a"
     )
     text("protect-super-weights", f"{protect} pass of SOURCE finds them")
+    text("text", "FILE: errors count for --assign by what they do to the model's answers on this text")
     text("imatrix", "FILE: an importance matrix, GGUF or .dat")
     several("include-weights", "PART: of the matrix only entries that have this in their names")
     several("exclude-weights", "PART: of the matrix no entries that have this in their names")
@@ -113,8 +114,9 @@ def recipes(values: flags.FlagValues, options: Options) -> list[Recipe]:
                          " tensors take says --assign")  # fmt: skip
     if values.assign:
         return [_assigned(values, options, given)]
-    if values.errors:
-        raise UsageError("--errors keeps what --assign measures, which is not asked for")
+    if values.errors or values.text:
+        flag = "errors" if values.errors else "text"
+        raise UsageError(f"--{flag} goes with --assign, which is not asked for")
     if len(given) != 1:
         *most, last = (f"--{name}" for name in WHAT)
         raise UsageError(f"one of {', '.join(most)} and {last} is needed")
@@ -191,8 +193,11 @@ def _assigned(values: flags.FlagValues, options: Options, given: Sequence[str]) 
         name, own = name_of(asked), assignment_file.read(asked)
     elif asked in RULES:
         own = Assignment()
-        if given:
-            raise UsageError(f"--{given[0]} does not go with --assign={asked}, a rule that takes no size")
+        if given or values.text or values.errors:
+            flag = (*given, *(name for name in ("text", "errors") if values[name].value))[0]
+            raise UsageError(
+                f"--{flag} does not go with --assign={asked}, a rule that measures nothing and takes no size"
+            )
     elif asked in MEASURED:
         own = MEASURED[asked]
     else:
@@ -201,7 +206,7 @@ def _assigned(values: flags.FlagValues, options: Options, given: Sequence[str]) 
     limit = limit if given else Limit(bits=own.bits)
 
     def make(source: Source, out: str, importance: Importance | None, types: Mapping[str, str]) -> list[NewFile]:
-        job = Job(source, out, printable(name), importance, options.with_types(types), values.errors)
+        job = Job(source, out, printable(name), importance, options.with_types(types), values.errors, values.text)
         return assigned(job, by_rule(job, asked) if asked in RULES else own, limit)
 
     return Recipe(name.removesuffix(".json"), make, as_released=True)

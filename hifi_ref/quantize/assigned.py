@@ -24,7 +24,7 @@ from hifi_ref.mixtures.rows import that_fits
 from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import Tensor
 from hifi_ref.model_files.gguf_model import padded
-from hifi_ref.quantize import tensor_errors
+from hifi_ref.quantize import answers, tensor_errors
 from hifi_ref.quantize.as_released import as_released, check_source
 from hifi_ref.quantize.budget import file_size
 from hifi_ref.quantize.choices import Chosen, size_of
@@ -42,7 +42,10 @@ Make = Callable[[Types], list[NewFile]]
 
 
 class Job(NamedTuple):
-    """A source, where its file goes, and what decides on it. ``errors``: a file that keeps measured errors."""
+    """A source, where its file goes, and what decides on it.
+
+    ``errors``: a file that keeps measured errors; ``text``: one by which errors count.
+    """
 
     source: Source
     out: str
@@ -50,6 +53,7 @@ class Job(NamedTuple):
     importance: Importance | None
     options: Options
     errors: str | None = None
+    text: str | None = None
 
 
 class Limit(NamedTuple):
@@ -77,7 +81,12 @@ def assigned(job: Job, asked: Assignment, limit: Limit) -> list[NewFile]:
     errors = tensor_errors.measured(plans, job.source, job.importance, job.errors)
     plain = {name: own[-1].format for name, own in plans.items()}
     base, sizes, budget = _budget(job, make(fixed | plain), plans, limit)
-    weighed = [np.array([asked.weight_of(n) * errors[n, p.format] for p in own]) for n, own in plans.items()]
+    weights = {name: asked.weight_of(name) for name in plans}
+    if job.text is not None:
+        effects = answers.effects(job.source, {n: own[0].tensor for n, own in plans.items()}, job.importance, job.text,
+                                  job.errors)  # fmt: skip
+        weights = {name: weight * effects[name] for name, weight in weights.items()}
+    weighed = [np.array([weights[n] * errors[n, p.format] for p in own]) for n, own in plans.items()]
     found = least_error(sizes, weighed, budget)
     if found is None:
         least = base + sum(int(own.min()) for own in sizes)
@@ -238,5 +247,6 @@ def _weights(job: Job) -> int:
 
 def _verdict(job: Job, found: Optimum) -> str:
     gap = (found.error - found.bound) / found.error if found.error else 0.0
+    what = "error" if job.text is None else "expected divergence, nats:"
     best = "no assignment of this size has less" if found.is_least else "whether another has less is not known"
-    return f"{job.name}: error {found.error:.6g}, at least {found.bound:.6g} (gap {gap:.2%}); {best}\n"
+    return f"{job.name}: {what} {found.error:.6g}, at least {found.bound:.6g} (gap {gap:.2%}); {best}\n"
