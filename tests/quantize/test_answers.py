@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 
 import hifi_ref as hr
 from hifi_ref.model_files.gguf_file import open_gguf
+from hifi_ref.models import model as models
 from hifi_ref.models.model import ModelError, nobody
-from hifi_ref.models.run import observed
+from hifi_ref.models.run import forward, observed
 from hifi_ref.quantize import answers, tensor_errors
 from hifi_ref.quantize import command as quantize
 from hifi_ref.quantize.source import open_model
@@ -117,6 +119,8 @@ def test_what_stands_in_has_the_shape(folder: Path) -> None:
     path, ids = folder / "model.gguf", [1, 5, 6]
     tensor = next(t for t in open_gguf(path).tensors if t.name == TRIED[1])
     own = answers.Matrix("F32", open_gguf(path).blocks(tensor).reshape(256, -1), 256)
-    assert np.array_equal(observed(path, ids, nobody, replaced={TRIED[1]: own}), observed(path, ids, nobody))
+    model = models.open_model(path)
+    changed = replace(model, replaced={TRIED[1]: own})
+    assert np.array_equal(forward(changed, ids), forward(model, ids))
     with pytest.raises(ModelError, match="does not fit the model's other sizes"):
-        observed(path, ids, nobody, replaced={TRIED[1]: own._replace(blocks=own.blocks[:7])})
+        forward(replace(model, replaced={TRIED[1]: own._replace(blocks=own.blocks[:7])}), ids)
