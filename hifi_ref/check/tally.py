@@ -37,7 +37,6 @@ class Tally:
         # Of each differing block that is kept: number, the file's error squared, the reference's, bytes changed.
         self.changes: list[np.ndarray] = []
         self.square = self.error = self.reference_error = 0.0
-        self.largest = 0.0
         self.worst = (0.0, -1)
         self.map = np.zeros((4, CELLS))
         self.histogram = np.zeros(BARS, np.int64)
@@ -63,6 +62,15 @@ class Tally:
                 reference[differs] = _squares(_values(self.kind, expected[differs]) - x[differs])
             self._note(numbers[differs], observed[differs], expected[differs], error[differs], reference[differs])
         self._measure(numbers, differs, error, reference, _squares(x))
+
+    def plus(self, other: Tally) -> Tally:
+        """The sums of both, of which ``other`` alone has blocks that differ, or neither."""
+        total = Tally(self.kind, self.blocks)
+        for name in ("judged", "differing", "not_finite", "square", "error", "reference_error", "map", "histogram"):
+            setattr(total, name, getattr(self, name) + getattr(other, name))
+        total.first, total.fields, total.changes = other.first, other.fields, other.changes
+        total.worst = max(self.worst, other.worst, key=lambda worst: (worst[0], -worst[1]))
+        return total
 
     def _note(
         self, numbers: np.ndarray, observed: np.ndarray, expected: np.ndarray, error: np.ndarray, reference: np.ndarray

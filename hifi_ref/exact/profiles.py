@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hifi_ref.exact.bit_patterns import SMALLEST_NORMAL
+
 if TYPE_CHECKING:
     from jaxtyping import Float32, Float64
 
@@ -137,19 +139,28 @@ def fused(
 ) -> Float32[np.ndarray, "*n"]:
     """a*b + c, rounded once.
 
-    The product is exact in binary64. The sum is rounded there to odd: to the neighbour whose last bit is 1, unless it
-    is exact. Such a result decides every later rounding as the exact one would, subnormal results' too.
+    The product is exact in binary64, and so that the sum rounds there first matters only where it then lies midway
+    between two neighbours in binary32, or where these are subnormal.
     """
     product = np.multiply(a, b, dtype=np.float64)
-    c = np.asarray(c, np.float64)
-    total = np.atleast_1d(product + c)
+    total = np.asarray(product + c)
+    result = np.asarray(total.astype(np.float32))
+    doubtful = total.view(np.int64) & 0x1FFFFFFF == 0x10000000
+    faint = np.abs(result) <= SMALLEST_NORMAL
+    if faint.any():
+        doubtful |= faint & (total != 0)
+    if doubtful.any():
+        there = (np.broadcast_to(term, total.shape)[doubtful] for term in (product, np.asarray(c, np.float64)))
+        result[doubtful] = _to_odd(*there).astype(np.float32)
+    return result
+
+
+def _to_odd(a: Float64[np.ndarray, " n"], b: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """a + b, rounded to the neighbour whose last bit is 1 unless it is exact: so it rounds later as the sum would."""
+    total = a + b
     # What the sum lost, exact: Knuth's two-sum
-    part = total - product
-    lost = (product - (total - part)) + (c - part)
-    return _to_odd(total, lost).reshape(np.shape(product + c)).astype(np.float32)
-
-
-def _to_odd(total: Float64[np.ndarray, "*n"], lost: Float64[np.ndarray, "*n"]) -> Float64[np.ndarray, "*n"]:
+    part = total - a
+    lost = (a - (total - part)) + (b - part)
     u = total.view(np.int64)
     even = np.isfinite(total) & (lost != 0) & (u & 1 == 0)
     return (u + np.where(even, np.where((lost > 0) == (total > 0), 1, -1), 0)).view(np.float64)
