@@ -116,7 +116,7 @@ def quantize(
     # The lists must outlive the call.
     lists = (
         _listed(ImportanceRow, entries), _listed(TypeOverride, [(pattern.encode(), t) for pattern, t in overrides]),
-        _listed(KeyOverride, [_key(key, value) for key, value in (keys or {}).items()]),
+        _listed(KeyOverride, [key_override(key, value) for key, value in (keys or {}).items()]),
     )  # fmt: skip
     p.imatrix, p.tt_overrides, p.kv_overrides = lists
     if prune:
@@ -140,12 +140,13 @@ def chosen_types(questions: Iterable[Question]) -> list[Answer]:
     return [Answer(*answer) for answer in json.loads(done.stdout)]
 
 
-def _listed(kind: type[C.Structure], entries: list[tuple[Any, ...]]) -> Any:
+def _listed(kind: type[C.Structure], entries: Sequence[Any]) -> Any:
     """A list as the release takes it, ended by zeros; None where it is empty."""
     return (kind * (len(entries) + 1))(*entries) if entries else None
 
 
-def _key(key: str, value: int | float | str) -> tuple[Any, ...]:
+def key_override(key: str, value: int | float | str) -> KeyOverride:
+    """Metadata to set, as the release takes it."""
     held = KeyOverride._Value()
     if isinstance(value, str):
         tag, held.text = _STRING, value.encode()
@@ -155,7 +156,7 @@ def _key(key: str, value: int | float | str) -> tuple[Any, ...]:
         tag, held.float = _FLOAT, value
     else:
         tag, held.integer = _INTEGER, value
-    return (tag, key.encode(), held)
+    return KeyOverride(tag, key.encode(), held)
 
 
 _LOG = C.CFUNCTYPE(None, C.c_int, C.c_char_p, C.c_void_p)

@@ -1,8 +1,8 @@
 """Blocks that are not what the strict profile writes: which other build writes them?
 
 Only these blocks are encoded again, once for each profile, by the slower text of the fused builds: many at a time,
-since it is slow to begin with. A profile that does not explain half of the first of them, or fewer than another profile, is not
-asked again.
+since it is slow to begin with. A profile that does not explain half of the first of them, or fewer than another
+profile, is not asked again.
 """
 
 from __future__ import annotations
