@@ -19,7 +19,7 @@ from hifi_ref.formats import FORMATS, builds
 # Differing blocks that decide whether a profile is asked about the others.
 FIRST = 64
 # Weights of differing blocks that are encoded in one go.
-AT_A_TIME = 1 << 18
+AT_A_TIME = 1 << 19
 
 
 class Differing(NamedTuple):

@@ -143,16 +143,22 @@ def fused(
     between two neighbours in binary32, or where these are subnormal.
     """
     product = np.multiply(a, b, dtype=np.float64)
-    total = np.asarray(product + c)
-    result = np.asarray(total.astype(np.float32))
+    shape = np.broadcast_shapes(product.shape, np.shape(c))
+    total = np.atleast_1d(product + c)
+    result = total.astype(np.float32)
     doubtful = total.view(np.int64) & 0x1FFFFFFF == 0x10000000
     faint = np.abs(result) <= SMALLEST_NORMAL
     if faint.any():
         doubtful |= faint & (total != 0)
-    if doubtful.any():
-        there = (np.broadcast_to(term, total.shape)[doubtful] for term in (product, np.asarray(c, np.float64)))
-        result[doubtful] = _to_odd(*there).astype(np.float32)
-    return result
+    there = np.nonzero(doubtful)
+    if there[0].size:
+        terms = (_spread(term, total.shape)[there] for term in (product, np.asarray(c, np.float64)))
+        result[there] = _to_odd(*terms).astype(np.float32)
+    return result.reshape(shape)
+
+
+def _spread(term: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return term if term.shape == shape else np.broadcast_to(term, shape)
 
 
 def _to_odd(a: Float64[np.ndarray, " n"], b: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:

@@ -19,6 +19,8 @@ from hifi_ref.formats import Format
 
 # Weights a chunk. Searches keep about twenty temporaries of one sub-block row each; decoding streams.
 ENCODE_CHUNK = 1 << 17
+# The text of a fused build is slow to begin with: a chunk costs half as much a weight as one of a quarter of its size.
+FUSED_CHUNK = 1 << 19
 DECODE_CHUNK = 1 << 18
 DOT_CHUNK = 1 << 20
 
@@ -27,12 +29,13 @@ def encode(f: Format, x: np.ndarray, weights: np.ndarray | None, build: exact.Fu
     """f32[..., n] -> uint8[rows, row bytes], as the x86-64 release or another build writes them."""
     assert f.encode is not None
     work, n = _as_built(f.encode, build), x.shape[-1]
+    chunk = ENCODE_CHUNK if build is None else FUSED_CHUNK
     x = np.ascontiguousarray(x).reshape(-1, n // f.block_size, f.block_size)
     if weights is None:
         # Blocks know nothing of their row, so one long row will do.
         x = x.reshape(1, -1, f.block_size)
         out = np.empty((1, x.shape[1], f.type_size), np.uint8)
-        step = max(1, ENCODE_CHUNK // f.block_size)
+        step = max(1, chunk // f.block_size)
 
         def part(i: int) -> None:
             out[:, i : i + step] = work(x[:, i : i + step], None)
@@ -41,7 +44,7 @@ def encode(f: Format, x: np.ndarray, weights: np.ndarray | None, build: exact.Fu
         return out
     weights = np.ascontiguousarray(weights).reshape(-1, f.block_size)
     out = np.empty((*x.shape[:2], f.type_size), np.uint8)
-    step = max(1, ENCODE_CHUNK // n)
+    step = max(1, chunk // n)
 
     def rows(i: int) -> None:
         out[i : i + step] = work(x[i : i + step], weights)
