@@ -2,7 +2,8 @@
 
 Activations are encoded as the release encodes them, and decoded again; each matrix is decoded where it is met, and one
 float32 GEMM multiplies both. What differs from the release is the order of additions, and codes that this flips.
-Matrices stay packed in the file: in memory there is one decoded at a time.
+Matrices stay packed in the file: in memory there is one decoded at a time. Where JAX has several devices each decodes
+and multiplies its share of a matrix's rows.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 from jax import numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hifi_ref.formats import FORMATS, Format
 from hifi_ref.models import exact_mode, rope
@@ -34,7 +36,23 @@ def product(weight: Matrix, x: Float32[jax.Array, "tokens columns"]) -> Float32[
     partner = FORMATS[weight.kind].dot_with or "F32"
     if partner != "F32":
         x = _rounded(FORMATS[partner], x)
-    return _multiplied(FORMATS[weight.kind], weight.blocks, x)[:tokens]
+    return _multiplied(FORMATS[weight.kind], _split(weight.blocks), x)[:tokens]
+
+
+@functools.cache
+def _mesh() -> Mesh | None:
+    """All devices in a line; None where there is one."""
+    devices = jax.devices()
+    return Mesh(np.array(devices), ("rows",)) if len(devices) > 1 else None
+
+
+def _split(blocks: UInt8[Array, "rows row_bytes"]) -> UInt8[Array, "rows row_bytes"]:
+    """Rows over all devices; whole on each where they do not share them evenly."""
+    mesh = _mesh()
+    if mesh is None:
+        return blocks
+    even = len(blocks) % mesh.size == 0
+    return jax.device_put(blocks, NamedSharding(mesh, PartitionSpec("rows" if even else None)))
 
 
 def _padded(tokens: int) -> int:
@@ -51,7 +69,9 @@ def _rounded(f: Format, x: Float32[jax.Array, "tokens columns"]) -> Float32[jax.
 
 @functools.partial(jax.jit, static_argnums=0)
 def _multiplied(f: Format, w: UInt8[jax.Array, "rows row_bytes"], x: Float32[jax.Array, "tokens columns"]) -> jax.Array:
-    return jax.lax.dot_general(x, _decoded(f, w, len(w)), (((1,), (1,)), ((), ())), precision=PRECISION)
+    out = jax.lax.dot_general(x, _decoded(f, w, len(w)), (((1,), (1,)), ((), ())), precision=PRECISION)
+    mesh = _mesh()
+    return out if mesh is None else jax.lax.with_sharding_constraint(out, NamedSharding(mesh, PartitionSpec()))
 
 
 def _decoded(f: Format, blocks: Array, rows: int) -> Float32[jax.Array, "rows columns"]:
