@@ -16,12 +16,8 @@ from reference import refusals, release
 
 Found = Iterator[tuple[str, dict[str, Any]]]
 
+TIE_ROWS = Path(__file__).resolve().parent / "tie_rows.json"
 WRAPPED_SCALE = Path(__file__).resolve().parent.parent / "tests" / "data" / "wrapped_scale.npz"
-# The largest magnitude, or range, below which C's arithmetic without importance leaves what the language defines.
-UNDEFINED_BELOW = {
-    "Q4_0": 8, "Q5_0": 16, "Q8_0": 127, "Q8_1": 127, "Q8_K": 127, "Q4_1": 15, "Q5_1": 31, "Q2_0": 1.01, "TQ1_0": 1.01,
-    "TQ2_0": 1.01, "MXFP4": 8,
-}  # fmt: skip
 
 
 def encode_tests(f: Format, rng: np.random.Generator) -> Found:
@@ -33,10 +29,7 @@ def encode_tests(f: Format, rng: np.random.Generator) -> Found:
         blocks, accepted = refusals.encode_or_refuse(f.name, x.reshape(rows, -1), importance)
         if not accepted.all():
             return
-        least = UNDEFINED_BELOW.get(f.name, 0) * 2.0**-128
-        by_block = x.astype(np.float64).reshape(-1, max(f.block_size, 1))
-        sizes = np.ptp(by_block, axis=1) if f.name in ("Q4_1", "Q5_1") else abs(by_block).max(axis=1)
-        undefined = ((sizes > 0) & (sizes < least)).any() or (f.name in ("Q4_1", "Q5_1") and sizes.max() > 2.0**128)
+        undefined = weights.undefined_in_c(f, x.reshape(1, -1))[0]
         found = test_of(
             [*flags, *(["InfiniteInverse"] if undefined else [])], "undefined-in-c" if undefined else "valid",
             weights=hexed(x), importance=None if importance is None else hexed(importance), expected=hexed(blocks),
@@ -80,10 +73,10 @@ def encode_tests(f: Format, rng: np.random.Generator) -> Found:
         yield from test("representable weights", x, ones, "Representable")
     for x in of_subnormal_scale(f, rng, ones, n):
         yield from test("subnormal scale", x, ones, "SubnormalScale")
-    if f.name in UNDEFINED_BELOW:
+    if f.name in weights.UNDEFINED_BELOW:
         # Just above, where some weights of a block are subnormal
-        x = rng.uniform(-1, 1, n) * 2.0**-128 * UNDEFINED_BELOW[f.name] * 1.5
-        x[5::32] = 2.0**-128 * UNDEFINED_BELOW[f.name] * 1.5
+        x = rng.uniform(-1, 1, n) * 2.0**-128 * weights.UNDEFINED_BELOW[f.name] * 1.5
+        x[5::32] = 2.0**-128 * weights.UNDEFINED_BELOW[f.name] * 1.5
         x[6::32] = -(2.0**-126.5)
         yield from test("smallest defined scale", x.astype(np.float32), ones, "Subnormal")
     for kind, flags in (("lognormal", ["Importance"]), ("sparse", ["Importance", "ZeroImportance"])):
@@ -102,10 +95,13 @@ def encode_tests(f: Format, rng: np.random.Generator) -> Found:
         yield from test("quotients and products with the inverse", x, ones, "QuotientTie")
     if f.block_size > 1:
         yield from several(f, rng, test)
-    for recipe in near_misses.recipes(f):
+    found = [("near misses", "NearMiss", recipe) for recipe in near_misses.recipes(f)]
+    found += [("ties of the definition", "Tie", recipe) for recipe in near_misses.recipes(f, TIE_ROWS)]
+    for group, flag, recipe in found:
         x, importance = near_misses.row(f, recipe)
         flags = [] if importance is None or f.requires_weights else ["Importance"]
-        yield from test("near misses", x, importance, "NearMiss", *flags)
+        flags += ["SeveralBlocks"] if recipe.blocks > 1 else []
+        yield from test(group, x, importance, flag, *flags)
 
 
 def several(f: Format, rng: np.random.Generator, test: Callable[..., Found]) -> Found:

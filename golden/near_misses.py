@@ -1,50 +1,112 @@
 """Weights that tell bugs from the reference which no other vector tells: found by search, kept as recipes.
 
-`python -m golden.near_misses FORMAT` tries hard weights, batch after batch, on every derived bug that survives; it adds
-the rows that kill to near_misses.json. A recipe is [family, seed, importance, seed of the importance]: few numbers, and
-the same row each time. Then `python -m golden.generate` makes vectors of them.
+`python -m golden.near_misses FORMAT [--seconds=N]` tries hard weights, batch after batch, on every derived bug of the
+encoder that survives; it adds the rows that kill to near_misses.json. Half of the rows lie at thresholds of the encoder
+(thresholds.py). Then `python -m golden.generate` makes vectors of them. With --equivalent it tries the bugs that are
+called equivalent, keeps nothing, and prints what tells one of them all the same.
+
+A recipe is [family, seed, importance, seed of the importance], then, where a weight is moved to a threshold, its number
+and its value, and behind these the number of blocks if there are several: the same row each time.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from golden import derived
+from golden import derived, thresholds
+from golden.weights import UNDEFINED_BELOW, undefined_in_c
 from hifi_ref import api
+from hifi_ref.conform import judge
+from hifi_ref.conform.cases import Case, Suite
 from hifi_ref.formats import LLAMA_CPP, Format
 from hifi_ref.formats import hard_inputs as inputs
 from hifi_ref.known_bugs.derived import Derived
+from reference import refusals
 
 FILE = Path(__file__).resolve().parent / "near_misses.json"
-Recipe = tuple[str, int, str, int]
 FAMILIES = (
     "halves", "whole numbers", "gauss", "near ties", "mixed scales", "ties", "heavy tails", "one magnitude", "sparse",
     "ternary", "positive", "powers of two", "sorted", "faint runs", "edge of subnormal", "gauss 1e-08", "gauss 1e-20",
-    "gauss 1e+12", "overflow",
+    "gauss 1e+12", "overflow", "signed zeros", "least magnitudes", "least scales",
+    "constant", "huge runs", "one alone",
 )  # fmt: skip
+# Magnitudes that searches compare with: groups below them count as zero, errors below them as none.
+LEAST = (1e-15, 1e-15, 1e-14, 1e-8)
 SECONDS = 120
+# Rows of a batch, about: more weights at a time cost little more.
+WEIGHTS = 1 << 15
+# How far a weight is moved at most, of the largest of its row.
+DISTANCES = (1.0, 0.3, 0.1, 0.01, 0.001)
+
+
+class Recipe(NamedTuple):
+    family: str
+    seed: int
+    importance: str
+    importance_seed: int
+    at: int = -1  # which weight is moved; -1 for none
+    value: float = 0.0
+    blocks: int = 1
+
+
+class Batch(NamedTuple):
+    """Rows of one importance that the release encodes, and that all builds of it encode alike."""
+
+    recipes: list[Recipe]
+    x: np.ndarray
+    importance: np.ndarray | None
+    blocks: np.ndarray  # by the pinned release
 
 
 def row(f: Format, recipe: Recipe) -> tuple[np.ndarray, np.ndarray | None]:
     """float32[n] weights, and their importance or None."""
-    family, seed, kind, importance_seed = recipe
-    n = max(f.block_size, 32)
-    rng = np.random.default_rng([seed, len(family)])
-    if family == "whole numbers":
-        x = rng.integers(-(2 ** rng.integers(1, 6)), 2 ** rng.integers(1, 6), n).astype(np.float32)
-    elif family == "halves":
-        x = between_codes(f, rng, n)
-    else:
-        x = inputs.weights(family, rng, 1, n)[0]
+    n = recipe.blocks * max(f.block_size, 32)
+    x = _family(f, recipe.family, np.random.default_rng([recipe.seed, len(recipe.family)]), n)
+    if recipe.at >= 0:
+        x[recipe.at] = recipe.value
+    return x, _importance(recipe.importance, recipe.importance_seed, n)
+
+
+def _importance(kind: str, seed: int, n: int) -> np.ndarray | None:
     if kind == "even":
-        return x, np.ones(n, np.float32)
-    return x, inputs.importance(kind, importance_seed, n)
+        return np.ones(n, np.float32)
+    if kind not in ("gaps", "faint"):
+        return inputs.importance(kind, seed, n)
+    drawn = inputs.importance("lognormal", seed, n)
+    assert drawn is not None
+    # Whole runs without any; or so little that products with it underflow
+    return (drawn * (np.arange(n) // 32 % 2 if kind == "gaps" else 1e-32)).astype(np.float32)
+
+
+def _family(f: Format, family: str, rng: np.random.Generator, n: int) -> np.ndarray:
+    if family == "whole numbers":
+        return rng.integers(-(2 ** rng.integers(1, 6)), 2 ** rng.integers(1, 6), n).astype(np.float32)
+    if family == "halves":
+        return between_codes(f, rng, n)
+    if family == "huge runs":
+        return (rng.uniform(-1, 1, n) * np.repeat(10.0 ** rng.uniform(30, 38.5, (n + 15) // 16), 16)).astype(np.float32)
+    if family == "one alone":
+        # Its scale is a power of two less than it
+        least = np.float32(rng.choice(LEAST)) * rng.choice([-1, 1]) * 2.0 ** rng.integers(0, 9)
+        return np.where(np.arange(n) == rng.integers(0, n), least, 0).astype(np.float32)
+    if family in ("least magnitudes", "least scales"):
+        x = rng.uniform(-1, 1, n)
+        x[rng.integers(0, n)] = rng.choice([-1, 1])
+        # The largest is one that is compared with, or a neighbour; or its scale may be; or has just a finite inverse
+        least = np.float32(rng.choice(LEAST)) * (1 + rng.integers(-1, 2) * 2.0**-23)
+        least *= rng.choice([1, 2.0 ** rng.uniform(0, 8)])
+        if family == "least scales":
+            least = UNDEFINED_BELOW.get(f.name, 1) * 2.0**-128 * rng.uniform(1, 4)
+        return (x * least).astype(np.float32)
+    return inputs.weights(family, rng, 1, n)[0]
 
 
 def between_codes(f: Format, rng: np.random.Generator, n: int) -> np.ndarray:
@@ -60,62 +122,130 @@ def between_codes(f: Format, rng: np.random.Generator, n: int) -> np.ndarray:
     return np.where(np.isfinite(x), x, np.float32(0))
 
 
-def recipes(f: Format) -> list[Recipe]:
+def recipes(f: Format, file: Path = FILE) -> list[Recipe]:
     """What was found for a format."""
-    kept = json.loads(FILE.read_text()) if FILE.exists() else {}
-    return [tuple(recipe) for recipe in kept.get(f.name, [])]
+    kept = json.loads(file.read_text()) if file.exists() else {}
+    return [Recipe(*recipe) for recipe in kept.get(f.name, [])]
 
 
-def batches(f: Format) -> Iterator[list[Recipe]]:
-    """Rows that share an importance, of every family."""
+def batches(f: Format, first: int = 0) -> Iterator[Batch]:
+    """Rows of every family and rows at thresholds, one importance after the other."""
     kinds = (("even", 0),) if f.requires_weights else (("none", 0),)
-    others = (("lognormal", 1), ("even", 0), ("sparse", 2), ("steep", 3))
-    for seed in range(10_000):
-        for kind, importance_seed in (*kinds, others[seed % 4]):
-            yield [(family, 2 * seed + i, kind, importance_seed) for i in (0, 1) for family in FAMILIES]
+    others = (("lognormal", 1), ("even", 0), ("sparse", 2), ("steep", 3), ("gaps", 4), ("faint", 5))
+    each = max(1, WEIGHTS // (max(f.block_size, 32) * 3 * len(FAMILIES)))
+    for seed in range(first, 10_000):
+        # The mean square of a row is divided by its length, exactly where that is a power of two
+        blocks = 3 if seed % 3 == 2 and f.row_scoped else 1
+        for kind, importance_seed in (*kinds, others[seed % len(others)]):
+            seeds = range(each * seed, each * (seed + 1))
+            drawn = [Recipe(name, s, kind, importance_seed, blocks=blocks) for s in seeds for name in FAMILIES]
+            yield _batch(f, [*drawn, *_moved(f, drawn, np.random.default_rng([seed, f.type_id or 0]))])
 
 
-def search(f: Format, survivors: Iterable[Derived], seconds: float = SECONDS) -> Iterator[tuple[Recipe, int]]:
-    """Rows that kill survivors, each with how many it kills; until none survives or the time is over."""
-    left, until = list(survivors), time.monotonic() + seconds
-    for batch in batches(f):
-        if not left or time.monotonic() > until:
-            break
-        given = [row(f, recipe) for recipe in batch]
-        x, importance = np.stack([x for x, _ in given]), given[0][1]
-        right = api.encode(f.name, x, importance, lane="numpy")
-        told = {bug.name: (answer(bug, x, importance, right) != right).any(axis=1) for bug in left}
+def _moved(f: Format, drawn: list[Recipe], rng: np.random.Generator) -> list[Recipe]:
+    """Two recipes a row: a weight just before and just behind a threshold."""
+    given = [row(f, recipe) for recipe in drawn]
+    x, importance = np.stack([x for x, _ in given]), given[0][1]
+    at = np.where(rng.random(len(x)) < 0.3, abs(x).argmax(axis=1), rng.integers(0, x.shape[1], len(x)))
+    far = rng.uniform(-1, 1, len(x)) * rng.choice(DISTANCES, len(x)) * abs(x).max(axis=1)
+    to = np.clip(x[np.arange(len(x)), at] + far, -inputs.LARGEST, inputs.LARGEST).astype(np.float32)
+    found, values = thresholds.thresholds(f, x, importance, at, to)
+    return [
+        drawn[i]._replace(at=int(at[i]), value=float(str(value)))
+        for i, both in zip(found, values, strict=True)
+        for value in both
+    ]
+
+
+def _batch(f: Format, found: list[Recipe]) -> Batch:
+    given = [row(f, recipe) for recipe in found]
+    x, importance = np.stack([x for x, _ in given]), given[0][1]
+    blocks, accepted = refusals.encode_or_refuse(f.name, x, importance)
+    # Where other builds of the release write other blocks, conform accepts what is as close
+    elsewhere = api.encode(f.name, x, importance, lane="numpy", profile="clang-arm64")
+    alike = judge.agreement(Suite(f.layout, "encode", ()), elsewhere.reshape(-1), blocks.reshape(-1))
+    kept = accepted & ~undefined_in_c(f, x) & alike.reshape(blocks.shape).all(axis=1)
+    return Batch([recipe for recipe, one in zip(found, kept, strict=True) if one], x[kept], importance, blocks[kept])
+
+
+def search(
+    f: Format, survivors: Iterable[Derived], seconds: float = SECONDS, first: int = 0
+) -> Iterator[tuple[Recipe, list[str]]]:
+    """Rows that kill survivors, each with the names of those; until none survives or the time is over."""
+    left, until = list(survivors), time.process_time() + seconds
+    for batch in batches(f, first):
+        told: dict[str, np.ndarray] = {}
+        for bug in left:
+            if time.process_time() > until:
+                break
+            told[bug.name] = _told(f, bug, batch)
         while any(rows.any() for rows in told.values()):
             best = int(np.argmax(np.sum(list(told.values()), axis=0)))
             killed = [name for name, rows in told.items() if rows[best]]
-            yield batch[best], len(killed)
+            yield batch.recipes[best], killed
             told = {name: rows for name, rows in told.items() if name not in killed}
-        left = [bug for bug in left if bug.name in told]
+            left = [bug for bug in left if bug.name not in killed]
+        if not left or time.process_time() > until:
+            break
 
 
-def answer(bug: Derived, x: np.ndarray, importance: np.ndarray | None, right: np.ndarray) -> np.ndarray:
+def _told(f: Format, bug: Derived, batch: Batch) -> np.ndarray:
+    """bool[rows]: where conform fails the bug."""
+    found = answer(bug, batch)
+    told = (found != batch.blocks).any(axis=1)
+    suite = Suite(f.layout, "encode", ())
+    for i in np.flatnonzero(told):
+        given = {"weights": batch.x[i], "importance": batch.importance}
+        case = Case("", "", (), "valid", given, batch.blocks[i])
+        told[i] = judge.compare(suite, case, found[i]).outcome in judge.FAILED
+    return told
+
+
+def answer(bug: Derived, batch: Batch) -> np.ndarray:
     try:
-        found = bug.run(x, importance)
+        found = bug.run(batch.x, batch.importance)
     except derived.ERRORS:
-        return right
-    return found if found.shape == right.shape else right
+        return batch.blocks
+    return found if found.shape == batch.blocks.shape else batch.blocks
 
 
-def main(names: list[str]) -> int:
-    for name in names:
-        f = LLAMA_CPP[name]
-        survivors = [found.bug for found in derived.run(name, "encode") if found.outcome == derived.SURVIVES]
-        save(f, [recipe for recipe, _ in search(f, survivors)])
-    return 0
-
-
-def save(f: Format, found: list[Recipe]) -> None:
-    kept = json.loads(FILE.read_text()) if FILE.exists() else {}
-    kept[f.name] = [*kept.get(f.name, []), *found]
+def save(f: Format, found: list[Recipe], file: Path = FILE) -> None:
+    kept = json.loads(file.read_text()) if file.exists() else {}
+    kept[f.name] = [*kept.get(f.name, []), *map(_short, found)]
     lines = [
         f" {json.dumps(name)}: [\n  " + ",\n  ".join(map(json.dumps, of)) + "\n ]" for name, of in kept.items() if of
     ]
-    FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    file.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def _short(recipe: Recipe) -> list:
+    if recipe.blocks > 1:
+        return list(recipe)
+    return list(recipe[:6] if recipe.at >= 0 else recipe[:4])
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m golden.near_misses", description=__doc__.splitlines()[0])
+    parser.add_argument("formats", nargs="+", choices=LLAMA_CPP, metavar="FORMAT")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="how long to search for each format, in time of this process"
+    )
+    parser.add_argument("--equivalent", action="store_true", help="try the bugs that are called equivalent")
+    args = parser.parse_args(argv)
+    wanted = (derived.EQUIVALENT,) if args.equivalent else (derived.SURVIVES, derived.ACCEPTED)
+    refuted = 0
+    for name in args.formats:
+        f = LLAMA_CPP[name]
+        bugs = [found.bug for found in derived.run(name, "encode") if found.outcome in wanted]
+        found = list(search(f, bugs, args.seconds))
+        killed = [bug for _, names in found for bug in names]
+        print(f"{name}: {len(killed)} of {len(bugs)} told by {len(found)} rows", flush=True)
+        if not args.equivalent:
+            save(f, [recipe for recipe, _ in found])
+        elif killed:
+            refuted += len(killed)
+            print("\n".join(killed))
+    return 1 if refuted else 0
 
 
 if __name__ == "__main__":

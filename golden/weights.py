@@ -17,6 +17,20 @@ PEAK = {
 # The middles of the steps of a 4-bit float.
 FP4_TIES = (0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0)
 TOP = {"Q4_1": 15, "Q5_1": 31}
+# The largest magnitude, or range, below which C's arithmetic without importance leaves what the language defines.
+UNDEFINED_BELOW = {
+    "Q4_0": 8, "Q5_0": 16, "Q8_0": 127, "Q8_1": 127, "Q8_K": 127, "Q4_1": 15, "Q5_1": 31, "Q2_0": 1.01, "TQ1_0": 1.01,
+    "TQ2_0": 1.01, "MXFP4": 8,
+}  # fmt: skip
+
+
+def undefined_in_c(f: Format, x: np.ndarray) -> np.ndarray:
+    """bool[rows] of f32[rows, n]: some block's scale has an infinite inverse, or its range overflows."""
+    blocks = x.astype(np.float64).reshape(len(x), -1, f.block_size)
+    sizes = np.ptp(blocks, axis=-1) if f.name in TOP else abs(blocks).max(axis=-1)
+    least = UNDEFINED_BELOW.get(f.name, 0) * 2.0**-128
+    overflow = sizes > 2.0**128 if f.name in TOP else np.zeros(sizes.shape, bool)
+    return (((sizes > 0) & (sizes < least)) | overflow).any(axis=-1)
 
 
 def around(ties: np.ndarray) -> np.ndarray:

@@ -27,6 +27,8 @@ EXAMPLES = GOLDEN / "examples"
 INDEX = json.loads((GOLDEN / "index.json").read_text())
 # Rows that tests.test_formats encodes at a time: the same shapes, so that nothing is compiled anew.
 ENCODED = len(FAMILIES) * ROWS
+# Rows with importance where the rest of a row counts, so that all batches of one width are compiled once.
+WEIGHED = 48
 # Weights of the longest rows of a dot product: twelve super-blocks.
 DOT_N = 12 * 256
 each_file = pytest.mark.parametrize(
@@ -70,7 +72,7 @@ def jax_lane(name: str, operation: str) -> Callable:
             return hr.encode(name, padded, lane="jax")[:rows]
         if f.row_scoped:
             # The rest of a row counts, so that only rows can be added.
-            padded = np.zeros((max(rows, 3), n), np.float32)
+            padded = np.zeros((max(rows, WEIGHED), n), np.float32)
             padded[:rows] = x
             return hr.encode(name, padded, importance, lane="jax")[:rows]
         padded, weights = np.zeros((ENCODED, N), np.float32), np.ones(N, np.float32)

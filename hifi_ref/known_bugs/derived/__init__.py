@@ -95,10 +95,10 @@ def _short(text: str) -> str:
 
 
 def _runner(format: str, operation: str, function: Function, place: Place, change: Change) -> Callable:
-    code = functools.cache(lambda: compiled(function, place, change.node))
+    code = functools.cache(lambda: {function.function: compiled(function, [(place, lambda _: change.node)])})
 
     def run(first: np.ndarray, second: np.ndarray | None = None) -> np.ndarray:
-        with exchanged(function.function, code()), np.errstate(all="ignore"):
+        with exchanged(code()), np.errstate(all="ignore"):
             return np.asarray(functions.run(format, operation, first, second))
 
     return run
@@ -106,19 +106,24 @@ def _runner(format: str, operation: str, function: Function, place: Place, chang
 
 def _changes(function: Function, operation: str) -> Iterator[tuple[Place, Change]]:
     seen = set()
-    for place, role in _places(function.tree, "number"):
-        node = place.node
-        if role in ("shape", "guard") and not isinstance(node, ast.Call):
-            continue
-        if node.lineno not in function.lines and getattr(node, "end_lineno", 0) not in function.lines:
-            continue
-        for change in _of_node(node, role, function):
+    for place, role in places(function):
+        for change in _of_node(place.node, role, function):
             if operation != "dot" and change.kind in ONLY_IN_DOT:
                 continue
             text = (id(place.parent), place.field, place.index, ast.dump(change.node))
             if text not in seen:
                 seen.add(text)
                 yield place, change
+
+
+def places(function: Function) -> Iterator[tuple[Place, str]]:
+    """Every expression that the operation runs, from the outermost in, with what it is about."""
+    for place, role in _places(function.tree, "number"):
+        node = place.node
+        if role in ("shape", "guard") and not isinstance(node, ast.Call):
+            continue
+        if node.lineno in function.lines or getattr(node, "end_lineno", 0) in function.lines:
+            yield place, role
 
 
 def _of_node(node: ast.AST, role: str, function: Function) -> Iterator[Change]:

@@ -13,7 +13,7 @@ import __future__
 
 import ast
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
@@ -42,26 +42,31 @@ class Place(NamedTuple):
             getattr(self.parent, self.field)[self.index] = node
 
 
-def compiled(function: Function, place: Place, other: ast.AST) -> CodeType:
-    """The function's code with another node at that place."""
-    right = place.node
-    place.put(ast.fix_missing_locations(ast.copy_location(other, right)))
+def compiled(function: Function, changes: Sequence[tuple[Place, Callable[[Any], ast.AST]]]) -> CodeType:
+    """The function's code with other nodes at those places, one after the other made from what stands there."""
+    right = []
+    for place, other in changes:
+        right.append((place, place.node))
+        place.put(ast.fix_missing_locations(ast.copy_location(other(place.node), place.node)))
     try:
         module = ast.Module([function.tree], [])
         flags = __future__.annotations.compiler_flag
         code = compile(module, function.function.__code__.co_filename, "exec", flags, dont_inherit=True)
     finally:
-        place.put(right)
+        for place, node in reversed(right):
+            place.put(node)
     return next(one for one in code.co_consts if isinstance(one, CodeType) and one.co_name == function.tree.name)
 
 
 @contextmanager
-def exchanged(function: FunctionType, code: CodeType) -> Iterator[None]:
-    """Within it the function has that code."""
+def exchanged(codes: Mapping[FunctionType, CodeType]) -> Iterator[None]:
+    """Within it the functions have these codes."""
     with _lock:
-        right = function.__code__
-        function.__code__ = code
+        right = {function: function.__code__ for function in codes}
         try:
+            for function, code in codes.items():
+                function.__code__ = code
             yield
         finally:
-            function.__code__ = right
+            for function, code in right.items():
+                function.__code__ = code
