@@ -85,7 +85,7 @@ def test_a_property_that_only_failing_vectors_have_is_named() -> None:
     class Odd(Reference):
         def encode(self, name: str, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
             blocks = super().encode(name, x, weights)
-            blocks[..., 0] ^= 0 if weights is None else 0x55
+            blocks[..., -1] ^= 0 if weights is None else 0x55
             return blocks
 
     assert reported(Odd(), "Q4_0.encode").diagnosis.kind in ("Importance", "importance")
