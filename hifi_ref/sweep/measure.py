@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hifi_ref.lanes.numpy_lane import each
-from hifi_ref.model_files.files import InputError, share_heaps, write_atomically
+from hifi_ref.model_files.files import InputError, give_back, share_heaps, write_atomically
 from hifi_ref.model_files.gguf_file import printable
 from hifi_ref.sweep import hyper, one_by_one
 from hifi_ref.sweep.configurations import Configuration, choice_of
@@ -54,6 +54,8 @@ def measure(
         share = 100 * sum(matrix.size for matrix in group) / weights
         found = _added(found, _measured(group, configurations, share, advance))
         _save(state, digest, number, found)
+        # Rows of another length are compiled anew, which takes memory for a while.
+        give_back()
     return found
 
 
