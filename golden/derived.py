@@ -66,11 +66,14 @@ def _outcome(content: dict[str, Any], suite: cases.Suite, bug: Derived, batches:
                 return Outcome(bug, KILLED, tests[i]["id"])
             if verdict.outcome != conform.EXACT and excused in ("", conform.OPEN):
                 excused = verdict.deviation or verdict.outcome
+    # Whatever a rule says: other bits were seen
+    if excused not in ("", conform.OPEN):
+        return Outcome(bug, ACCEPTED, excused)
     if reason := equivalent.reason(bug):
         return Outcome(bug, EQUIVALENT, reason)
-    if excused == conform.OPEN:
+    if excused:
         return Outcome(bug, EQUIVALENT, "It differs only where C leaves the result undefined.")
-    return Outcome(bug, ACCEPTED if excused else SURVIVES, excused)
+    return Outcome(bug, SURVIVES, "")
 
 
 def main(formats: list[str], kind: str | None) -> int:

@@ -129,7 +129,7 @@ def _bits(x: np.ndarray) -> np.ndarray:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 all bits are the same, 1 some differ, 2 what cannot be compared."""
+    """Exit codes: 0 each step has the bits of a node, 1 some have not, 2 what cannot be compared."""
     values = flags.FlagValues()
     flags.DEFINE_string("text", None, "FILE: what is read", flag_values=values)
     flags.DEFINE_integer("ids", 32, "N: so many ids of it", flag_values=values, lower_bound=1)
@@ -156,7 +156,7 @@ def _refused(message: str) -> int:
 def lines(ids: int, count: int, found: Sequence[Difference]) -> list[str]:
     """The first difference, and the others below."""
     if not found:
-        return [f"{ids} ids, {count} steps: every bit is the release's"]
+        return [f"{ids} ids, {count} steps: each has the bits of a node of the release"]
     first, *others = (f"{d.name}{_of_node(d)}" for d in found)
     return [f"{ids} ids, {count} steps: the first that differs is {first}", *(f"  then {other}" for other in others)]
 

@@ -41,8 +41,8 @@ def product(weight: Matrix, x: Float32[jax.Array, "tokens columns"]) -> Float32[
 
 @functools.cache
 def _mesh() -> Mesh | None:
-    """All devices in a line; None where there is one."""
-    devices = jax.devices()
+    """All devices of this process in a line; None where there is one."""
+    devices = jax.local_devices()
     return Mesh(np.array(devices), ("rows",)) if len(devices) > 1 else None
 
 

@@ -144,7 +144,7 @@ def _of_matrix(
         products = x[token] * w[row]
         column = int(np.argmax(np.abs(products)))
         peak, value, whole = (float(v) for v in (x[token, column], w[row, column], out[token, row]))
-        times, share = abs(whole) / usual, float(products[column]) / whole
+        times, share = abs(whole) / usual, float(products[column]) / whole if whole else 0.0
         if times < SPIKE or share < SHARE or abs(value) < LARGE * size:
             break
         found.append(SuperWeight(name, matrix, int(row), column, value, peak, whole, times, share))

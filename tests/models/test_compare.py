@@ -61,7 +61,7 @@ def test_the_command(llama: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
     (tmp_path / "text.txt").write_text(small.TEXT)
     text = f"--text={tmp_path}/text.txt"
     assert main([llama, text, "--ids=8"]) == 0
-    assert capsys.readouterr().out == "8 ids, 29 steps: every bit is the release's\n"
+    assert capsys.readouterr().out == "8 ids, 29 steps: each has the bits of a node of the release\n"
     assert main([llama, text, "--ids=8", "--mode=fast"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("8 ids, 29 steps: the first that differs is ") and lines[1].startswith("  then ")
