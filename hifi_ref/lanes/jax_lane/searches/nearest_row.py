@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 FEW = {"IQ1_S": 16, "IQ2_XXS": 24, "IQ2_XS": 24, "IQ2_S": 16, "IQ3_XXS": 8, "IQ3_S": 8}
 # Lanes that are gathered at a time
 BATCH = 1024
+# What is left to judge for a lane after its first few rows
+NOTHING, SHORT_LIST, FULL_LIST = np.arange(3, dtype=np.uint8)
 
 
 def nearest_rows(
@@ -81,8 +83,8 @@ def _nearest_rows(book, shelf, target, scales, digits):
     first, long = jnp.asarray(shelf.first.reshape(-1)), jnp.asarray(shelf.long)
 
     def trial(k, state):
-        """The first few rows of each lane's short list."""
-        found, is_open = state
+        """The first few rows of each lane's short list, and what is left to judge."""
+        found, left = state
         own = digits(k)
         point, number = wall(book.pack(own), _number(book, own))
         errors = wall(target.errors(scales[k], book.top))
@@ -92,20 +94,20 @@ def _nearest_rows(book, shelf, target, scales, digits):
             return _judge(book, errors, lax.dynamic_slice_in_dim(codes, 8 * j, 8), best)
 
         best = lax.fori_loop(0, few // 8, eight, _none(codes[0]))
-        unfinished = _look(long, number) | ~_short_list_will_do(book, errors, point)
-        return found.at[k].set(_as_one(best, point)), is_open.at[k].set(unfinished)
+        rest = jnp.where(_short_list_will_do(book, errors, point), _look(long, number).astype(np.uint8), FULL_LIST)
+        return found.at[k].set(_as_one(best, point)), left.at[k].set(rest)
 
-    state = jnp.zeros((trials, n), np.uint32), jnp.zeros((trials, n), bool)
-    found, is_open = lax.fori_loop(0, trials, trial, state)
-    found = _finish(book, shelf, target, scales, found, is_open)
+    state = jnp.zeros((trials, n), np.uint32), jnp.zeros((trials, n), np.uint8)
+    found, left = lax.fori_loop(0, trials, trial, state)
+    found = _finish(book, shelf, target, scales, found, left)
     return (found & np.uint32(0xFFFF)).astype(np.int32), (found >> np.uint32(16)).astype(np.int32)
 
 
-def _finish(book, shelf, target, scales, found, is_open):
+def _finish(book, shelf, target, scales, found, left):
     """The open lanes of all trials, side by side: the whole short list, or where it will not do the full one."""
     n, size = scales.shape[1], found.size
     batch = min(BATCH, size)
-    items, total = _places(is_open.reshape(-1), batch)
+    items, total = _places(left.reshape(-1) != NOTHING, batch)
     rows, start, count = (jnp.asarray(a.reshape(-1)) for a in (shelf.rows, shelf.start, shelf.length))
     # A lane's numbers next to each other, so that they are read at one go
     offset = jnp.broadcast_to(target.offset, (1, n))
@@ -121,7 +123,7 @@ def _finish(book, shelf, target, scales, found, is_open):
         errors = wall(near.errors(wall(_look(flat_scales, item)), book.top))
         point = wall((_look(found, item) >> np.uint32(16)).astype(np.int32))
         number = _number(book, book.digits(point))
-        number = number + jnp.where(_short_list_will_do(book, errors, point), np.int32(len(shelf.long)), 0)
+        number = number + jnp.where(_look(left.reshape(-1), item) == FULL_LIST, 0, np.int32(len(shelf.long)))
         begin, length = wall(_look(start, number), jnp.where(live, _look(count, number), 0))
 
         def eight(state):
@@ -185,11 +187,13 @@ def _judge(book, errors, codes, best, length=None):
     """best, after eight more rows were looked at; only the first ``length`` of them count."""
     least, row = unpair(best)
     codes = [code.astype(np.int32) for code in codes]
+    # Taken apart once: what is traced for each of the eight rows, XLA works through eight times
+    costs = [[errors[i][step] for step in range(book.top + 1)] for i in range(book.width)]
     totals = []
     for code in codes:
-        total = _pick(book, errors[0], 0, code)
+        total = _pick(book, costs[0], 0, code)
         for i in range(1, book.width):
-            total = total + _pick(book, errors[i], i, code)
+            total = total + _pick(book, costs[i], i, code)
         totals.append(total)
     for j, (code, total) in enumerate(zip(codes, totals, strict=True)):
         better = total < least if length is None else (total < least) & (j < length)
@@ -198,14 +202,13 @@ def _judge(book, errors, codes, best, length=None):
     return pair(least, row)
 
 
-def _pick(book, errors, i, code):
-    """errors[digit i of the code], by the bits of the digit."""
-    choices = [errors[step] for step in range(book.top + 1)]
+def _pick(book, choices, i, code):
+    """choices[digit i of the code], by the bits of the digit."""
     for bit in range(book.bits):
         is_set = code & np.int32(1 << (book.bits * i + bit)) != 0
         # Of three steps the last one has no partner
         choices = [
-            jnp.where(is_set, choices[k + 1], choices[k]) if k + 1 < len(choices) else choices[k]
+            lax.select(is_set, choices[k + 1], choices[k]) if k + 1 < len(choices) else choices[k]
             for k in range(0, len(choices), 2)
         ]
     return choices[0]
