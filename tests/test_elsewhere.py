@@ -198,7 +198,7 @@ def test_what_is_traced_may_run_on_any_back_end_that_is_here() -> None:
 @pytest.mark.parametrize("weighted", [False, True])
 def test_pieces_on_a_device(weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last piece begins within the one before; blocks that are marked are put back."""
-    monkeypatch.setattr(encoding, "ENCODE_CHUNK", 4 * 96)
+    monkeypatch.setattr(encoding, "LARGE_CHUNK", 4 * 96)
     f = FORMATS["Q4_0"]
     x = np.random.default_rng(3).standard_normal((10, 96)).astype(np.float32)
     x[4, :32] *= np.float32(2.0**-130)

@@ -21,12 +21,12 @@ from hifi_ref.lanes.jax_lane import watched
 from hifi_ref.lanes.jax_lane.compiling import CPU_OPTIONS, opaque
 from hifi_ref.lanes.speeds import ENCODED_PIECE
 
-# Weights a call, at most: the arrays of a search then stay in a CPU's second-level cache,
+# Weights a call on a CPU, where there are many: the arrays of a search stay in its second-level cache.
 ENCODE_CHUNK = ENCODED_PIECE
-# and elsewhere in a small part of the memory, while all cores have work.
-LARGE_CHUNK = 1 << 24
-# And at least: what is smaller is filled up.
-SMALLEST_CHUNK = 1 << 12
+# Where there are few. No third size, for each is compiled anew, which takes ten seconds for some searches.
+SMALL_CHUNK = 1 << 16
+# Elsewhere, at most: a small part of the memory, while all cores have work. And at least: what is smaller is filled up.
+LARGE_CHUNK, SMALLEST_CHUNK = 1 << 24, 1 << 12
 
 
 @functools.cache
@@ -43,7 +43,7 @@ def encode(f: Format, x: Any, weights: Any, shape: tuple[int, ...]) -> Any:
     if exact.is_jax(x) and platform != "cpu" and x.size:
         return _encode_on_device(f, x, weights, platform).reshape(shape)
     weights = None if weights is None else np.asarray(weights)
-    chunk = _chunk(x.size, ENCODE_CHUNK if platform == "cpu" else LARGE_CHUNK)
+    chunk = _chunk(x.size, platform)
     result = _encode_chunks(f, np.asarray(x), weights, platform, chunk).reshape(shape)
     return jnp.asarray(result) if exact.is_jax(x) else result
 
@@ -55,13 +55,15 @@ def encode_in_pieces(
 
     Row-scoped formats with importance need whole rows, and so one compilation for each length of rows.
     """
-    chunk = ENCODE_CHUNK if platform == "cpu" else _chunk(x.size, LARGE_CHUNK)
+    chunk = ENCODE_CHUNK if platform == "cpu" else _chunk(x.size, platform)
     return _encode_chunks(f, x, weights, platform, chunk).reshape(shape)
 
 
-def _chunk(size: int, most: int) -> int:
-    """The next power of two, so that few shapes are compiled."""
-    return min(most, max(SMALLEST_CHUNK, 1 << (size - 1).bit_length()))
+def _chunk(size: int, platform: str) -> int:
+    """On a CPU one of two sizes, elsewhere the next power of two, so that few shapes are compiled."""
+    if platform == "cpu":
+        return min(ENCODE_CHUNK, SMALL_CHUNK) if size <= 4 * SMALL_CHUNK else ENCODE_CHUNK
+    return min(LARGE_CHUNK, max(SMALLEST_CHUNK, 1 << (size - 1).bit_length()))
 
 
 def _encode_for(f: Format, is_cpu: bool) -> Callable[..., Any]:
