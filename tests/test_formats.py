@@ -265,6 +265,8 @@ def test_dot_any_bytes(name: str, data: st.DataObject) -> None:
 
 # Encoders that take XLA ten seconds, and stay outside; their searches are those of IQ3_S.
 NOT_ENCODED = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS")
+# Encoders that take it seconds, and meet constants alone, which are the harder part: a seal may be seen through.
+CONSTANTS_ALONE = ("Q2_K", "Q3_K", "Q5_K", "Q6_K", "IQ4_XS", "IQ3_S")
 
 
 @each_format
@@ -286,15 +288,17 @@ def test_inside_jit(name: str) -> None:
         w, a = w.reshape(DOT_ROWS, -1), a.reshape(-1)
         calls["dot"] = (lambda w, a: hr.dot(name, w, a), (w, a), release.dot(name, w, a))
 
-    def run(operands: dict[str, tuple]) -> dict[str, list]:
-        results = {}
+    def run(operands: dict[str, tuple]) -> dict[str, dict]:
+        results: dict[str, dict] = {}
         for kind, (function, arguments, _) in calls.items():
-            results[kind] = [function(*operands[kind]), function(*map(jnp.asarray, arguments))]
+            results[kind] = {"constants": function(*map(jnp.asarray, arguments))}
+            if kind != "encode" or name not in CONSTANTS_ALONE:
+                results[kind]["arguments"] = function(*operands[kind])
         return results
 
     results = jax.jit(run)({k: arguments for k, (_, arguments, _) in calls.items()})
     for operation, (_, _, expected) in calls.items():
-        for place, observed in zip(("arguments", "constants"), results[operation], strict=True):
+        for place, observed in results[operation].items():
             observed = np.asarray(observed).reshape(expected.shape)
             same = observed == expected if operation == "encode" else same_floats(observed, expected)
             assert same.all(), f"{operation} of {place}: {(~same).sum()} of {same.size} differ"
