@@ -18,7 +18,7 @@ from hifi_ref.conform.cases import Suite
 from hifi_ref.conform.judge import EXACT, Cell, Verdict, bound_of, same
 from hifi_ref.formats import FORMATS, LLAMA_CPP, Format
 from hifi_ref.known_bugs import Bug, bugs_of
-from hifi_ref.known_bugs.derived import Derived, derived_bugs
+from hifi_ref.known_bugs.derived import Derived, derived_bugs, functions
 
 ERRORS = (TypeError, ValueError, ArithmeticError, LookupError, NameError, AttributeError)
 # Relative to the sum of magnitudes, what binary32 sums of a row may be off.
@@ -45,7 +45,11 @@ def reproduced(cell: Cell, wrong: Sequence[Verdict]) -> Found | None:
         return _by_decoders(cell, smallest_first) if everywhere is None else Found(everywhere)
     places = wrong_places(cell.suite, wrong)
     somewhere: Found | None = None
+    run = _functions_run(cell.suite, smallest_first[0])
     for bug in candidates:
+        # What is not run there changes nothing, and the answer is wrong
+        if isinstance(bug, Derived) and bug.function not in run:
+            continue
         kind = _explains(bug, cell.suite, verdicts, places, somewhere is None)
         if kind == "everywhere":
             return Found(bug)
@@ -68,15 +72,23 @@ def _explains(bug: Bug | Derived, suite: Suite, verdicts: Iterable[Verdict], pla
     return "everywhere" if everywhere else "somewhere"
 
 
+def _functions_run(suite: Suite, verdict: Verdict) -> frozenset[str]:
+    return functions.names_run(suite.layout.name, suite.operation, *_given(suite, verdict))
+
+
+def _given(suite: Suite, verdict: Verdict) -> tuple[np.ndarray | None, ...]:
+    """What the case gives, in the shapes that a bug takes."""
+    first, *others = (None if a is None else a.copy() for a in verdict.case.given.values())
+    assert first is not None
+    shape = (-1, suite.layout.type_size) if suite.operation == "decode" else (verdict.case.rows, -1)
+    return first.reshape(shape), *others
+
+
 def answer(bug: Bug | Derived, suite: Suite, verdict: Verdict) -> np.ndarray:
     """What a bug answers to a case, of one axis; nothing where it cannot answer."""
-    case = verdict.case
-    first, *others = (None if a is None else a.copy() for a in case.given.values())
-    assert first is not None
     try:
         with np.errstate(all="ignore"):
-            shape = (-1, suite.layout.type_size) if suite.operation == "decode" else (case.rows, -1)
-            found = bug.run(first.reshape(shape), *others)
+            found = bug.run(*_given(suite, verdict))
         return np.ascontiguousarray(found, verdict.answer.dtype).reshape(-1)
     except ERRORS:
         return np.empty(0, verdict.answer.dtype)

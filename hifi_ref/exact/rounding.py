@@ -37,7 +37,7 @@ def rounded_code(x: Float32[Array, "*n"], low: int, high: int) -> Float32[Array,
     or NaN can occur the caller must not count the block as clear.
     """
     if not is_jax(x):
-        return f32(np.clip(nearest_int(x), low, high))
+        return f32(np.minimum(np.maximum(nearest_int(x), low), high))
     lib = library(x)
     whole = lib.round(x)
     whole = lib.where(np.float32(low) > whole, np.float32(low), whole)

@@ -16,11 +16,15 @@ from hifi_ref.exact.bit_patterns import f32, from_bits, hidden_zero, i16, i32
 from hifi_ref.exact.corrections import is_by_hand
 from hifi_ref.exact.lanes import is_jax, library
 from hifi_ref.exact.loops import fold, pair, unmarked_fold, unpair, wall
+from hifi_ref.exact.profiles import fusing_now
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Int32, Integer
 
     from hifi_ref.exact.lanes import Array
+
+# Up to so many terms NumPy is done sooner with all of them at once than with one element after the other.
+FEW = 1 << 13
 
 
 def zeros_to_add_to(x: Float32[Array, "*n"]) -> Float32[Array, "*n"]:
@@ -49,15 +53,21 @@ def sum_of_rows(terms: Float32[Array, "rows blocks *n"]) -> Float32[Array, "rows
     return fold(terms.shape[1], add_block, zeros_to_add_to(terms[:, 0, 0]))
 
 
-def running_sums(n: int, terms: Callable[[Any], tuple[Array, ...]], unroll: int = 8) -> tuple[Array, ...]:
+def running_sums(
+    n: int, terms: Callable[[Any], tuple[Array, ...]], unroll: int = 8, at_once: bool = False
+) -> tuple[Array, ...]:
     """Several ordered float32 sums at once: the j-th is ((0 + terms(0)[j]) + terms(1)[j]) + ... + terms(n-1)[j].
 
     They are carried as pairs, so put next to each other those that share most. In the JAX lane the first sum is NaN
     where a product in the terms is to be marked, so that the mark needs no array of its own in the loop.
+    ``at_once``: terms(slice(None)) gives those of all elements, which the NumPy lane asks for where they are few.
     """
     with watch.gathering():
         zeros = tuple(zeros_to_add_to(first) for first in terms(0))
     if not is_jax(zeros[0]):
+        if at_once and n * zeros[0].size <= FEW and fusing_now() is None:
+            whole = terms(slice(None))
+            return tuple(_in_order(v, (n, *z.shape)) for v, z in zip(whole, zeros, strict=True))
         return fold(n, lambda i, total: tuple(t + v for t, v in zip(total, terms(i), strict=True)), zeros)
     marked: list[bool] = []
 
@@ -78,6 +88,13 @@ def running_sums(n: int, terms: Callable[[Any], tuple[Array, ...]], unroll: int 
     if marked:
         watch.mark(sums[0] != sums[0])
     return sums
+
+
+def _in_order(terms: Float32[np.ndarray, "..."], shape: tuple[int, ...]) -> Float32[np.ndarray, "*n"]:
+    """sum_in_order of NumPy terms of that shape, or one for all that do not differ."""
+    terms = terms if terms.shape == shape else np.broadcast_to(terms, shape)
+    # Adding 0 last is adding to 0 first: only a sum of nothing but -0 shows it.
+    return np.add.accumulate(terms, axis=0)[-1] + np.float32(0)
 
 
 def int_dot(

@@ -59,7 +59,7 @@ def fit_with_mins(
 
     # SUB-BLOCKS
     if weights is None and not thorough:
-        (squares,) = exact.running_sums(sub, lambda i: (mul(columns[i], columns[i], "mean square"),))
+        (squares,) = exact.running_sums(sub, lambda i: (mul(columns[i], columns[i], "mean square"),), at_once=True)
         rms = exact.sqrt(div(squares, np.float32(sub)))
 
         def weight(i: Any) -> Array:
@@ -118,7 +118,7 @@ def _share_of_largest(values: Float32[Array, "subs n"], top: int) -> tuple[Float
 def super_block_mean_square(x: Float32[Array, "rows blocks 256"], times: int) -> Float32[Array, "n"]:
     """The mean of x^2 in each super-block, first to last, some times over: multiplied first, since it can overflow."""
     whole = exact.columns(x, 256)
-    (total,) = exact.running_sums(256, lambda i: (mul(whole[i], whole[i], "mean square"),))
+    (total,) = exact.running_sums(256, lambda i: (mul(whole[i], whole[i], "mean square"),), at_once=True)
     return div(mul(total, np.float32(times)), np.float32(256))
 
 

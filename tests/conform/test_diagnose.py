@@ -9,6 +9,7 @@ import pytest
 
 from hifi_ref import api, exact, known_bugs
 from hifi_ref.conform import bulk, cases, diagnose, judge, report
+from hifi_ref.known_bugs.derived import functions
 from tests.conform.helpers import SUITES, InProcess, Reference, reported
 
 
@@ -89,6 +90,26 @@ def test_a_property_that_only_failing_vectors_have_is_named() -> None:
             return blocks
 
     assert reported(Odd(), "Q4_0.encode").diagnosis.kind in ("Importance", "importance")
+
+
+def test_functions_that_a_case_does_not_run_are_known() -> None:
+    """Those of the search with importance, in an encoding without: bugs in them cannot be what went wrong there."""
+    x, importance = np.linspace(-1, 1, 256, dtype=np.float32)[None], np.ones(256, np.float32)
+    without, weighed = (functions.names_run("Q4_K", "encode", x, weights) for weights in (None, importance))
+    searches = {"single_steps.improve_by_single_steps", "row_importance.importance"}
+    assert searches <= weighed - without and "scale_and_min_search._least_error_with_min" in without & weighed
+    assert weighed <= {function.name for function in functions.functions_of("Q4_K", "encode")}
+
+
+def test_cases_that_are_answered_together_are_answered_as_alone() -> None:
+    suite = SUITES["IQ4_NL.encode"]
+    bug = next(bug for bug in known_bugs.bugs_of("IQ4_NL", "encode") if not bug.spans)
+    together = diagnose.bug_answers(bug, suite)
+    for case in suite.cases:
+        weights, importance = case.given.values()
+        with np.errstate(all="ignore"):
+            alone = bug.run(case.array("weights").reshape(case.rows, -1), importance)
+        assert weights is not None and np.array_equal(together[case.id], alone.reshape(-1)), case.id
 
 
 def bytes_of(answer: np.ndarray) -> np.ndarray:

@@ -46,6 +46,19 @@ def test_sums_run_from_first_to_last(lane: Callable, n: int) -> None:
     assert not np.signbit(np.asarray(lane(exact.sum_in_order, zeros))).any()
 
 
+@pytest.mark.parametrize("subs", [1, 3, 2000])
+def test_the_terms_of_all_elements_at_once_give_the_same_sums(subs: int) -> None:
+    x = np.random.default_rng(subs).standard_normal((33, subs)).astype(f4)
+    x[:, 0] = -0.0
+
+    def terms(i: Any) -> tuple[np.ndarray, ...]:
+        return x[i], exact.mul(x[i], x[0]), x[1]
+
+    one_by_one, at_once = (exact.running_sums(33, terms, at_once=at_once) for at_once in (False, True))
+    for observed, expected in zip(at_once, one_by_one, strict=True):
+        assert np.array_equal(bit_list(observed), bit_list(expected))
+
+
 @each_lane
 def test_fold_goes_in_order_and_carries_tuples(lane: Callable) -> None:
     x = np.arange(1, 6, dtype=np.int32)

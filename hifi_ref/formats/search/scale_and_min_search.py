@@ -81,7 +81,7 @@ def _least_error_with_min(
             diff = product(scale, code, f"{which} difference") + minimum - x[i]
             return (mul(w(i), abs(diff) if absolute else mul(diff, diff), f"{which} error"),)
 
-        return running_sums(n, terms)[0]
+        return running_sums(n, terms, at_once=True)[0]
 
     inverse = div(np.float32(top), span)
     scale = div(np.float32(1), inverse)
@@ -101,7 +101,7 @@ def _least_error_with_min(
             wl = product(w(i), code, "sum of w l")
             return product(wl, code, "sum of w l l"), mul(x[i], wl, "sum of w l x"), wl
 
-        l2, xl, l1 = running_sums(n, terms)
+        l2, xl, l1 = running_sums(n, terms, at_once=True)
         det = mul(sum_w, l2, "determinant") - mul(l1, l1, "determinant, right")
         solvable = det > 0
         safe_det = lib.where(solvable, det, np.float32(1))

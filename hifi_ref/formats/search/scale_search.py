@@ -70,7 +70,7 @@ def least_weighted_square_error(x: Float32[Array, "n subs"], w: Weight, top: int
             code, wi = rounded_code(product(x[i], inverse), -top, top - 1), w(i)
             return product(mul(x[i], wi), code, f"{which} w x l"), product(product(wi, code), code, f"{which} w l l")
 
-        return running_sums(x.shape[0], terms)
+        return running_sums(x.shape[0], terms, at_once=True)
 
     inverse = div(np.float32(-top), peak)
     xl, l2 = sums(inverse, "first")

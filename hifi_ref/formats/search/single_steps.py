@@ -63,7 +63,7 @@ def least_weighted_square_error_from_zero(
             diff = x[i] - product(scale, f32(code), f"{which} step difference")
             return (mul(mul(w[i], diff), diff, f"{which} step error"),)
 
-        return running_sums(n, terms)[0]
+        return running_sums(n, terms, at_once=True)[0]
 
     inverse = div(np.float32(top), peak)
     best = error_of(inverse, bound=False)
@@ -113,7 +113,7 @@ def improve_by_single_steps(
         code = f32(counted[i])
         return mul(mul(w[i], x[i]), code, "start w x l"), mul(mul(w[i], code), code, "start w l l")
 
-    xl, l2 = running_sums(n, terms)
+    xl, l2 = running_sums(n, terms, at_once=True)
 
     def passes(most: int, x: Array, w: Array, codes: Array, xl: Array, l2: Array) -> tuple[Array, Array, Array]:
         moved = np.zeros(xl.shape, bool)

@@ -90,7 +90,7 @@ def sums_of(
         weighted = mul(w[i], q[i])
         return mul(weighted, x[i], "sum of w q x"), mul(weighted, q[i], "sum of w q q")
 
-    qx, q2 = running_sums(x.shape[0], terms)
+    qx, q2 = running_sums(x.shape[0], terms, at_once=True)
     return qx, q2
 
 

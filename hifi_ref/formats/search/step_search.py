@@ -59,7 +59,7 @@ def _scale_of_least_error(x: Float32[Array, "n subs"], w: Float32[Array, "n subs
             weighted = product(w[i], q)
             return mul(weighted, x[i], f"{which} w q x"), product(weighted, q, f"{which} w q q")
 
-        return running_sums(x.shape[0], terms, unroll=4)
+        return running_sums(x.shape[0], terms, unroll=4, at_once=True)
 
     qx, q2 = sums(div(np.float32(1), div(-peak, values[0])), "first")
     some = (q2 > 0) | exact.is_unguarded()

@@ -37,7 +37,7 @@ __all__ = ["Derived", "derived_bugs"]
 ABOUT_SHAPES = {"reshape", "moveaxis", "zeros", "full", "astype", "range", "arange", "view", "split", "mark", "is_jax"}
 SHAPED_FIRST = {"broadcast_to", "repeat", "columns", "stack", "concatenate", "argsort", "take_along_axis"}
 # What is passed by name and is no number of the definition.
-ABOUT_RUNNING = {"axis", "unroll", "kind", "mode", "dtype", "shape"}
+ABOUT_RUNNING = {"axis", "unroll", "at_once", "kind", "mode", "dtype", "shape"}
 
 
 # Encoders and decoders have no integer sums that could fill 16 bits.
@@ -58,6 +58,11 @@ class Derived(NamedTuple):
     site: str  # module.function: the text that stands there
     change: str  # the text, and what stands in its place
     spans: bool = False
+
+    @property
+    def function(self) -> str:
+        """module.function in which it was derived."""
+        return self.site.partition(":")[0]
 
 
 @functools.lru_cache(maxsize=128)

@@ -10,7 +10,7 @@ import ast
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType
 from typing import Any, NamedTuple
@@ -54,17 +54,26 @@ def run(format: str, operation: str, first: np.ndarray, second: np.ndarray | Non
 @functools.cache
 def functions_of(format: str, operation: str) -> tuple[Function, ...]:
     """In the order of their files and lines."""
-    lines = _lines_run(format, operation)
+    lines = _lines_run(format, operation, list(_inputs(format, operation)))
     found = []
     for (file, name), numbers in lines.items():
         function = _function(file, name)
         if function is not None:
-            module = function.__module__.rpartition(".")[2]
-            found.append(Function(f"{module}.{name}", function, _tree(function), frozenset(numbers)))
+            found.append(Function(_named(function), function, _tree(function), frozenset(numbers)))
     return tuple(sorted(found, key=lambda one: (one.function.__module__, one.tree.lineno)))
 
 
-def _lines_run(format: str, operation: str) -> dict[tuple[str, str], set[int]]:
+def names_run(format: str, operation: str, *given: np.ndarray | None) -> frozenset[str]:
+    """The names of the functions that the operation runs on what is given."""
+    functions = (_function(*of) for of in _lines_run(format, operation, [given]))
+    return frozenset(_named(function) for function in functions if function is not None)
+
+
+def _named(function: FunctionType) -> str:
+    return f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
+
+
+def _lines_run(format: str, operation: str, cases: Sequence[tuple[Any, ...]]) -> dict[tuple[str, str], set[int]]:
     """(file, qualified name of a function) -> the lines run, also those of the functions inside it."""
     lines: dict[tuple[str, str], set[int]] = {}
 
@@ -76,7 +85,6 @@ def _lines_run(format: str, operation: str) -> dict[tuple[str, str], set[int]]:
         lines.setdefault((code.co_filename, outermost), set()).add(frame.f_lineno)
         return trace
 
-    cases = list(_inputs(format, operation))
     before = sys.gettrace()
     sys.settrace(trace)
     try:

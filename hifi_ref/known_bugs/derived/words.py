@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 
 WORDS = {
     "d": "the scale", "dw": "the scale", "da": "the scale of the activations", "dmin": "the scale of the mins",
@@ -44,19 +45,25 @@ def thing(node: ast.AST) -> str:
 
 def subject(module: str, tree: ast.FunctionDef, node: ast.AST) -> str:
     """ ", in the codes", or nothing: the innermost assignment or function that the node stands in, if it has a word."""
-    found = FUNCTIONS.get(module, FUNCTIONS.get(tree.name, ""))
-    for statement in ast.walk(tree):
-        if not _holds(statement, node):
-            continue
-        if isinstance(statement, ast.Assign):
-            names = [one.id for one in ast.walk(statement.targets[0]) if isinstance(one, ast.Name)]
-            known = [WORDS[name] for name in names if name in WORDS]
-            if known:
-                found = " and ".join(dict.fromkeys(known[:2]))
-        elif isinstance(statement, ast.FunctionDef) and statement is not tree:
-            found = WORDS.get(statement.name, found)
+    found = _subjects(tree).get(node) or FUNCTIONS.get(module, FUNCTIONS.get(tree.name, ""))
     return f", in {found}" if found else ""
 
 
-def _holds(statement: ast.AST, node: ast.AST) -> bool:
-    return isinstance(statement, ast.Assign | ast.FunctionDef) and any(one is node for one in ast.walk(statement))
+@functools.cache
+def _subjects(tree: ast.FunctionDef) -> dict[ast.AST, str]:
+    """What each node below a function is about, by the assignments and functions inside it; else an empty text."""
+    found: dict[ast.AST, str] = {}
+
+    def go(node: ast.AST, word: str) -> None:
+        if isinstance(node, ast.Assign):
+            names = [one.id for one in ast.walk(node.targets[0]) if isinstance(one, ast.Name)]
+            known = [WORDS[name] for name in names if name in WORDS]
+            word = " and ".join(dict.fromkeys(known[:2])) or word
+        elif isinstance(node, ast.FunctionDef) and node is not tree:
+            word = WORDS.get(node.name, word)
+        found[node] = word
+        for child in ast.iter_child_nodes(node):
+            go(child, word)
+
+    go(tree, "")
+    return found

@@ -237,7 +237,7 @@ def rows_by(way: str, terms: np.ndarray) -> np.ndarray:
     return _ways[way](np.ascontiguousarray(flat.T))
 
 
-def running_by(way: str, n: int, terms: Any, unroll: int = 8) -> tuple[np.ndarray, ...]:
+def running_by(way: str, n: int, terms: Any, unroll: int = 8, at_once: bool = False) -> tuple[np.ndarray, ...]:
     """running_sums in another of these ways."""
     parts = [terms(i) for i in range(n)]
     return tuple(_ways[way](np.stack(part)).astype(np.float32) for part in zip(*parts, strict=True))
