@@ -1,14 +1,16 @@
-"""`python -m tools.profiles [PROFILE ...] [--formats=Q4_K,...] [--blocks=100000]` holds each profile of
-hifi_ref/formats/builds.py against the build that it is named after, over all families of formats.hard_inputs and every
-kind of importance, and prints the lines of the table in docs/profiles.md. Exits with 1 where a block differs.
+"""`python -m tools.profiles [PROFILE ...] [--formats=Q4_K,...] [--blocks=100000] [--results=FILE]` holds profiles of
+hifi_ref/formats/builds.py against the builds that they are named after, over all families of formats.hard_inputs and
+every kind of importance, and prints the lines of the table in docs/profiles.md. Exits with 1 where a block differs.
 
 The builds are fetched from npm into build/; that for arm64 runs under qemu-aarch64 (see tools/conformance.py). They are
-asked through a small driver, tools/profiles_driver.c, which survives the rows that a build refuses.
+asked through a small driver, tools/profiles_driver.c, which survives the rows that a build refuses. Each turn over all
+families is written to a file as it is done, and what that file has is not done again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -79,34 +81,43 @@ def _write(questions: IO[bytes], question: bytes) -> None:
     questions.flush()
 
 
-def compared(process: subprocess.Popen[bytes], profile: str, name: str, blocks: int) -> Iterator[tuple[int, int, int]]:
-    """(blocks, those other than strict, those other than the build's), family by family."""
+def compared(process: subprocess.Popen[bytes], profile: str, name: str, turn: int) -> Iterator[tuple[int, int, int]]:
+    """(blocks, those other than strict, those other than the build's), family by family; other weights each turn."""
     f = FORMATS[name]
     kinds = inputs.importance_kinds(f)
-    done = turn = 0
-    while done < blocks:
-        rng = np.random.default_rng(1000 * turn + (f.type_id or 0))
-        turn += 1
-        for i, family in enumerate(inputs.FAMILIES):
-            kind = kinds[(turn + i) % len(kinds)]
-            x, weights = inputs.weights(family, rng, ROWS, N), inputs.importance(kind, 100 * turn + i, N)
-            expected, accepted = ask(process, name, x, weights)
-            strict = hr.encode(name, x, weights, lane="numpy")
-            observed, known = encoded(profile, name, x, weights)
-            accepted &= known
-            others = [
-                (blocks != expected)[accepted].reshape(-1, f.type_size).any(axis=1) for blocks in (strict, observed)
-            ]
-            if others[1].any():
-                print(f"  {profile} {name} {kind} {family!r}: {int(others[1].sum())} differ", file=sys.stderr)
-            done += others[0].size
-            yield others[0].size, int(others[0].sum()), int(others[1].sum())
+    rng = np.random.default_rng(1000 * turn + (f.type_id or 0))
+    for i, family in enumerate(inputs.FAMILIES):
+        kind = kinds[(turn + 1 + i) % len(kinds)]
+        x, weights = inputs.weights(family, rng, ROWS, N), inputs.importance(kind, 100 * (turn + 1) + i, N)
+        expected, accepted = ask(process, name, x, weights)
+        strict = hr.encode(name, x, weights, lane="numpy")
+        observed, known = encoded(profile, name, x, weights)
+        accepted &= known
+        others = [(blocks != expected)[accepted].reshape(-1, f.type_size).any(axis=1) for blocks in (strict, observed)]
+        if others[1].any():
+            print(f"  {profile} {name} {kind} {family!r}: {int(others[1].sum())} differ", file=sys.stderr)
+        yield others[0].size, int(others[0].sum()), int(others[1].sum())
+
+
+def totals(
+    process: subprocess.Popen[bytes], profile: str, name: str, blocks: int, results: Path
+) -> tuple[int, int, int]:
+    """Turns until there are so many blocks, but for those that the file of results has; to which others are added."""
+    done = results.read_text().splitlines() if results.exists() else []
+    turns = [one["counts"] for one in map(json.loads, done) if (one["profile"], one["format"]) == (profile, name)]
+    while sum(counts[0] for counts in turns) < blocks:
+        families = zip(*compared(process, profile, name, len(turns)), strict=True)
+        turns.append([sum(column) for column in families])
+        with results.open("a") as file:
+            file.write(json.dumps({"profile": profile, "format": name, "counts": turns[-1]}) + "\n")
+    found = [sum(column) for column in zip(*turns, strict=True)]
+    return found[0], found[1], found[2]
 
 
 def encoded(profile: str, name: str, x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, ...]:
     """uint8[rows, row bytes], and bool[rows]: the rows of which it is known what the build writes."""
     try:
-        return hr.encode(name, x, weights, profile=profile), np.ones(len(x), bool)
+        return hr.encode(name, x, weights, lane="numpy", profile=profile), np.ones(len(x), bool)
     except exact.UnknownBlocks:
         if len(x) == 1:
             return np.zeros((1, x.shape[1] // FORMATS[name].block_size * FORMATS[name].type_size), np.uint8), np.zeros(
@@ -121,15 +132,16 @@ def main() -> int:
     parser.add_argument("profiles", nargs="*", default=list(builds.BUILDS))
     parser.add_argument("--formats", default="")
     parser.add_argument("--blocks", type=int, default=100_000)
+    parser.add_argument("--results", type=Path, default=Path("build/profiles.jsonl"))
     options = parser.parse_args()
     differing = 0
     print(HEADING)
     for profile in options.profiles:
         process = start(build_of(profile))
         for name in options.formats.split(",") if options.formats else searched(profile):
-            totals = [sum(column) for column in zip(*compared(process, profile, name, options.blocks), strict=True)]
-            print(f"| {profile} | {name} | {' | '.join(f'{n:,}' for n in totals)} |".replace("_", r"\_"), flush=True)
-            differing += totals[2]
+            found = totals(process, profile, name, options.blocks, options.results)
+            print(f"| {profile} | {name} | {' | '.join(f'{n:,}' for n in found)} |".replace("_", r"\_"), flush=True)
+            differing += found[2]
         process.kill()
     return 1 if differing else 0
 
