@@ -1,9 +1,9 @@
-"""What it costs to name the build of a file: `python -m bench.profiles [--formats=Q4_K,Q6_K,IQ4_XS] [--repeat=3]`.
+"""What it costs to name the build of a file: `python -m bench.profiles [--formats=Q4_K,Q4_K_M,...] [--repeat=3]`.
 
 Five tensors of eight million F16 weights each, of two million that are drawn, in a format, as each profile's build
-writes them. `python -m hifi_ref.check --source` of each file, in turn, in a process of its own: seconds of the
-processor's time, user's and system's, the median, and how often that is the strict file's. What it needs stands in
-tools/conformance.py.
+writes them; under Q4_K_M one of them in Q6_K. `python -m hifi_ref.check --source` of each file, in turn, in a process of
+its own: seconds of the processor's time, user's and system's, the median, and how often that is the strict file's.
+Before that each is run once, since what is compiled then is kept. What it needs stands in tools/conformance.py.
 """
 
 from __future__ import annotations
@@ -23,26 +23,31 @@ from hifi_ref.formats import FORMATS, builds
 from tests.hostile import build
 from tools import profiles
 
-_FORMATS = flags.DEFINE_list("formats", ["Q4_K", "Q6_K", "IQ4_XS"], "Formats.")
+_FORMATS = flags.DEFINE_list("formats", ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q4_K_M", "IQ4_XS"], "Formats.")
 _REPEAT = flags.DEFINE_integer("repeat", 3, "How often.", lower_bound=1)
 
-TENSORS, TIMES, ROWS, N = 5, 4, 512, 4096
+TIMES, ROWS, N = 4, 512, 4096
+MIXTURES = {"Q4_K_M": ("Q4_K", "Q4_K", "Q4_K", "Q4_K", "Q6_K")}
 
 
-def written(folder: Path, name: str, x: np.ndarray, profile: str) -> tuple[Path, float]:
+def written(folder: Path, kind: str, x: np.ndarray, profile: str) -> tuple[Path, float]:
     """A file of the build's blocks, and which part of them the strict profile writes otherwise."""
-    f, strict = FORMATS[name], hr.encode(name, x)
-    blocks = strict
-    if profile != builds.STRICT:
-        process = profiles.start(profiles.build_of(profile))
-        blocks, _ = profiles.ask(process, name, x, None)
-        process.kill()
-    other = (blocks != strict).reshape(-1, f.type_size).any(axis=1).mean()
-    return file_of(folder / f"{profile}.gguf", f.type_id or 0, blocks), float(other)
+    names, made, other = MIXTURES.get(kind, (kind,) * 5), {}, {}
+    for name in dict.fromkeys(names):
+        made[name] = strict = hr.encode(name, x)
+        if profile != builds.STRICT:
+            process = profiles.start(profiles.build_of(profile))
+            made[name], _ = profiles.ask(process, name, x, None)
+            process.kill()
+        other[name] = (made[name] != strict).reshape(-1, FORMATS[name].type_size).any(axis=1).mean()
+    path = file_of(folder / f"{profile}.gguf", [(FORMATS[name].type_id or 0, made[name]) for name in names])
+    return path, float(np.mean([other[name] for name in names]))
 
 
-def file_of(path: Path, type_id: int, rows: np.ndarray) -> Path:
-    path.write_bytes(build([(f"t{i}", type_id, (N, TIMES * ROWS), rows.tobytes() * TIMES) for i in range(TENSORS)]))
+def file_of(path: Path, tensors: list[tuple[int, np.ndarray]]) -> Path:
+    """Each tensor's type and rows."""
+    parts = [(f"t{i}", kind, (N, TIMES * ROWS), rows.tobytes() * TIMES) for i, (kind, rows) in enumerate(tensors)]
+    path.write_bytes(build(parts))
     return path
 
 
@@ -60,11 +65,11 @@ def main(_: list[str]) -> None:
     x = (np.random.default_rng(0).standard_t(5, (ROWS, N)) * 0.02).astype(np.float16)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source = file_of(folder / "source.gguf", 1, x)
+        source = file_of(folder / "source.gguf", [(1, x)] * 5)
         print("| format | profile | blocks other than strict | seconds | times strict |\n|---|---|---|---|---|")
         for kind in _FORMATS.value:
             files = {p: written(folder, kind, x.astype(np.float32), p) for p in builds.PROFILES}
-            runs = [{p: cost(path, source) for p, (path, _) in files.items()} for _ in range(_REPEAT.value)]
+            runs = [{p: cost(path, source) for p, (path, _) in files.items()} for _ in range(_REPEAT.value + 1)][1:]
             for profile, (_, other) in files.items():
                 seconds = statistics.median(run[profile] for run in runs)
                 ratio = statistics.median(run[profile] / run[builds.STRICT] for run in runs)

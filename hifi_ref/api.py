@@ -49,7 +49,7 @@ def encode(
         lane: "auto", "numpy" or "jax".
         outliers: how many outliers a block keeps, or None for what the format does by itself. HIFI formats only.
         model_params: the model's size in billions of parameters, which some HIFI formats take counts from.
-        profile: "strict" for the x86-64 release, or another build of formats/builds.py. The NumPy lane alone has these.
+        profile: "strict" for the x86-64 release, or another build of formats/builds.py. lane="jax" has the first alone.
 
     Returns:
         uint8[..., n // block_size * type_size], of x's array library.
@@ -76,15 +76,15 @@ def encode(
     build = builds.arithmetic(profile, name, weights is not None)
     if build is not None:
         if lane == "jax":
-            raise ValueError(f"the JAX lane computes strictly: profile {profile} needs lane='numpy'")
-        lane = "numpy"
+            raise ValueError(f"lane='jax' computes strictly: profile {profile} needs lane='numpy' or 'auto'")
+        lane = "numpy" if is_jax(x) else lane
     given: Any = weights if is_traced(weights) else x
-    if _lane(lane, given, Kind("encode", name, weights is not None), x.size) == "jax":
+    if _lane(lane, given, Kind("encode", name, weights is not None, profile=profile), x.size) == "jax":
         from hifi_ref.lanes import jax_lane
 
         if _in_memory(lane, given):
-            own = None if weights is None else _numpy(weights)
-            return _like(x, jax_lane.encode_in_pieces(f, _numpy(x), own, shape, choose.platform()))
+            own, where = None if weights is None else _numpy(weights), HERE if build else choose.platform()
+            return _like(x, jax_lane.encode_in_pieces(f, _numpy(x), own, shape, where, build))
         return jax_lane.encode(f, x, weights, shape)
     own = None if weights is None else _numpy(weights)
     return _like(x, numpy_lane.encode(f, _numpy(x), own, build).reshape(shape))

@@ -112,7 +112,7 @@ assert "jax" not in sys.modules
 def test_one_compilation_serves_all_shapes(name: str, weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "ENCODE_CHUNK", encoding.SMALL_CHUNK)
     f, rng = hr.FORMATS[name], np.random.default_rng(0)
-    encoder = encoding._encoder(f, "cpu")
+    encoder = encoding._encoder(f, "cpu", None)
     encoder.clear_cache()
     for shape in ((1, 256), (5, 768), (3, 22, 1024), (0, 256)):
         x = rng.standard_normal(shape).astype(np.float32)
@@ -157,9 +157,9 @@ def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(choose, "_device", lambda: {"gpu": "cuda:0"}.get(choose.platform(), "cpu"))
     whole = encoding._encode_chunks
 
-    def chunks(f, x, weights, platform, chunk):
+    def chunks(f, x, weights, platform, chunk, build):
         given.append(platform)
-        return whole(f, x, weights, "cpu", chunk)
+        return whole(f, x, weights, "cpu", chunk, build)
 
     monkeypatch.setattr(encoding, "_encode_chunks", chunks)
     return given

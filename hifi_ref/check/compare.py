@@ -121,7 +121,7 @@ def _compare_with(
     work = _work(plans, options.sample)
     report_done = start_progress(sum(weights for _, _, weights in work))
     if elsewhere is None:
-        choose.announce(work)
+        choose.announce(work, options.profile)
         results_of = _compared_here(gguf, plans, options, report_done)
     else:
         results_of = _reported(elsewhere.compared(list(files), gguf, plans, options, work), report_done)

@@ -91,7 +91,7 @@ def _open(job: Job) -> _Opened:
     report = check_model(ModelFiles(list(job.paths)), dialect=job.dialect, payload=False)
     source = open_source(job.options.source, report.gguf)
     imatrix = read_imatrix(job.options.imatrix) if job.options.imatrix else Imatrix({})
-    choose.announce(job.work)
+    choose.announce(job.work, job.options.profile)
     holders = {tensor.name: part.gguf for part in report.parts for tensor in part.gguf.tensors}
     return _Opened(report.gguf, holders, source, imatrix)
 

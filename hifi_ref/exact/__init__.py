@@ -43,6 +43,7 @@ from hifi_ref.exact.conversions import (  # fmt: skip
     widen_f16,
     widen_ue4m3_half,
 )
+from hifi_ref.exact.fusing import Fusing, UnknownBlocks, fusing, is_arm64, is_unguarded
 from hifi_ref.exact.lanes import (  # fmt: skip
     Array,
     Operand,
@@ -55,7 +56,7 @@ from hifi_ref.exact.lanes import (  # fmt: skip
     made_for,
 )
 from hifi_ref.exact.loops import columns, fold, held, pair, rows, unmarked_fold, unpair, wall, with_row
-from hifi_ref.exact.profiles import Fusing, UnknownBlocks, fusing, is_arm64, is_unguarded, rounded
+from hifi_ref.exact.profiles import rounded
 from hifi_ref.exact.rounding import as_int8, at_most, low_of_long, nearest_int, round_half_away, rounded_code, truncate
 from hifi_ref.exact.sums import float_dot, int_dot, running_sums, sum_in_order, sum_of_rows, zeros_to_add_to
 from hifi_ref.exact.watch import (  # fmt: skip

@@ -11,8 +11,9 @@ import numpy as np
 from hifi_ref.exact import long_arithmetic
 from hifi_ref.exact.bit_patterns import SMALLEST_NORMAL, bits, f32, from_bits, hidden_zero, i32, seal
 from hifi_ref.exact.corrections import is_by_hand
+from hifi_ref.exact.fusing import fusing_now
 from hifi_ref.exact.lanes import is_jax, is_traced, library
-from hifi_ref.exact.profiles import fusing_now, known
+from hifi_ref.exact.profiles import known, rounded
 from hifi_ref.exact.watch import mark_faint
 
 if TYPE_CHECKING:
@@ -33,15 +34,17 @@ def mul(a: Operand, b: Operand, site: str = "") -> Float32[Array, "..."]:
 
     It is never part of a fused multiply-add but within ``fusing``, and there not at the sites that are rounded.
     """
+    a, b = rounded(a), rounded(b)
     result: Any = a * b
     if is_jax(a) or is_jax(b):
         mark_faint(result, a, b)
-        return seal(result, _witness(a, b))
+        result = seal(result, _witness(a, b))
     return result if fusing_now() is None else known(result, a, b, site)
 
 
 def score(a: Operand, b: Operand) -> Float32[Array, "..."]:
     """``mul`` for a number that is only compared and multiplied, never added: watched down to 2^-126, not to 2^-103."""
+    a, b = rounded(a), rounded(b)
     result: Any = a * b
     if is_jax(a) or is_jax(b):
         mark_faint(result, a, b, floor=SMALLEST_NORMAL)
@@ -55,9 +58,10 @@ def product(a: Operand, b: Operand, site: str = "") -> Float32[Array, "..."]:
     It cannot where a factor is a whole number, or where both are numbers that were binary16; it may where all that is
     done with it is to round it to a whole number, or to add it to one. tests/unsealed.py proves which it is.
     """
+    a, b = rounded(a), rounded(b)
     result: Any = a * b
     if is_jax(a) or is_jax(b):
-        return seal(result, _witness(a, b))
+        result = seal(result, _witness(a, b))
     return result if fusing_now() is None else known(result, a, b, site)
 
 
@@ -65,8 +69,10 @@ def sealed_by(
     x: Float32[Array, "*n"],
 ) -> tuple[Callable[..., Array], Callable[..., Array]]:
     """``mul`` and ``product`` for loops: sealed with one hidden zero, taken from finite x once, not per operand."""
+    if fusing_now() is not None:
+        return mul, product
     if not is_jax(x):
-        return (_multiply, _multiply) if fusing_now() is None else (mul, product)
+        return _multiply, _multiply
     zero = hidden_zero(x)
 
     def watched(a: Operand, b: Operand, site: str = "") -> Array:
@@ -103,6 +109,7 @@ def madd(a: Operand, b: Operand, c: Operand, site: str = "") -> Float32[Array, "
 
 def div(a: Operand, b: Operand) -> Float32[Array, "..."]:
     """a/b, correctly rounded, and watched. a or b may be a Python number, not both."""
+    a, b = rounded(a), rounded(b)
     if not is_jax(a) and not is_jax(b):
         return np.divide(a, b, dtype=np.float32)
     quotient = _div(a, b)
@@ -112,6 +119,7 @@ def div(a: Operand, b: Operand) -> Float32[Array, "..."]:
 
 def ratio(a: Operand, b: Operand) -> Float32[Array, "..."]:
     """``div``, not watched: for a quotient that is only rounded to a whole number. tests/unsealed.py proves it."""
+    a, b = rounded(a), rounded(b)
     return _div(a, b) if is_jax(a) or is_jax(b) else np.divide(a, b, dtype=np.float32)
 
 
@@ -122,7 +130,8 @@ def _div(a: Operand, b: Operand) -> Float32[Array, "..."]:
     if is_traced(b) and not is_traced(a) and np.ndim(a):
         # A table of constants hides no zero, and that of a broadcast is known once for many quotients.
         a, b = sys.modules["jax"].lax.optimization_barrier((library(b).asarray(a, np.float32), b))
-    witness = _witness(a, b)
+    # One number of a table, which a loop goes through, hides none either
+    witness: Any = b if is_traced(b) and not np.ndim(a) else _witness(a, b)
     numpy_like = library(witness)
     zero = hidden_zero(witness)
     shape = np.broadcast_shapes(np.shape(a), np.shape(b))
@@ -132,6 +141,7 @@ def _div(a: Operand, b: Operand) -> Float32[Array, "..."]:
 
 def sqrt(x: Float32[Array, "*n"]) -> Float32[Array, "*n"]:
     """Square root, correctly rounded; sealed so that 1/sqrt(x) stays two operations."""
+    x = rounded(x)
     if is_jax(x) and is_by_hand("square root"):
         return long_arithmetic.sqrt(x)
     if is_jax(x):
@@ -141,5 +151,6 @@ def sqrt(x: Float32[Array, "*n"]) -> Float32[Array, "*n"]:
 
 def reciprocal_or_zero(d: Float32[Array, "*n"]) -> Float32[Array, "*n"]:
     """1/d, and 0 where d is 0."""
+    d = rounded(d)
     lib = library(d)
     return lib.where(d != 0, div(np.float32(1), lib.where(d != 0, d, np.float32(1))), np.float32(0))

@@ -10,8 +10,8 @@ import numpy as np
 from hifi_ref.exact import long_arithmetic
 from hifi_ref.exact.bit_patterns import bits, f32, from_bits
 from hifi_ref.exact.corrections import is_by_hand
+from hifi_ref.exact.fusing import is_arm64
 from hifi_ref.exact.lanes import is_jax, library
-from hifi_ref.exact.profiles import is_arm64
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, UInt8, UInt16, UInt32

@@ -9,14 +9,15 @@ text gives to a product that is added; formats/builds.py lists at which sites a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hifi_ref.exact.bit_patterns import SMALLEST_NORMAL
+from hifi_ref.exact.fusing import fusing_now
+from hifi_ref.exact.lanes import is_jax
+from hifi_ref.exact.traced_products import TracedProduct
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Float64
@@ -24,61 +25,21 @@ if TYPE_CHECKING:
     from hifi_ref.exact.lanes import Array, Operand
 
 
-class UnknownBlocks(ValueError):
-    """Of these weights it is not known what the build writes: in its source that depends on more than them."""
-
-
-class Fusing(NamedTuple):
-    """How a build that fuses computes: which sites it rounds before it adds, and where it differs beyond that.
-
-    ``arm64``: its processor's conversions to integers saturate, where those of x86-64 give -2^31, and its own NaN is
-    positive. ``unguarded``: its source is from before b6133, and divides a sum by another that may be 0 or no number.
-    """
-
-    rounded: frozenset[str]
-    arm64: bool = False
-    unguarded: bool = False
-
-
-_fusing: ContextVar[Fusing | None] = ContextVar("fusing", default=None)
-
-
-@contextmanager
-def fusing(build: Fusing | None) -> Iterator[None]:
-    """Within it, on this thread, NumPy arrays are computed with as that build does; None: strictly."""
-    token = _fusing.set(build)
-    try:
-        yield
-    finally:
-        _fusing.reset(token)
-
-
-fusing_now = _fusing.get
-
-
-def is_arm64() -> bool:
-    build = fusing_now()
-    return build is not None and build.arm64
-
-
-def is_unguarded() -> bool:
-    build = fusing_now()
-    return build is not None and build.unguarded
-
-
-def rounded(value: Float32[Array, "*n"], site: str = "") -> Float32[Array, "*n"]:
+def rounded(value: Any, site: str = "") -> Any:
     """The value, rounded if it is a product that the build rounds at that site, or, without a site, that all do."""
-    if isinstance(value, Product):
+    if isinstance(value, Product | TracedProduct):
         build = fusing_now()
         if not site or build is None or site in build.rounded:
-            return np.asarray(value)
+            return np.asarray(value) if isinstance(value, Product) else value.value
     return value
 
 
-def known(result: Float32[np.ndarray, "*n"], a: Operand, b: Operand, site: str) -> Float32[np.ndarray, "*n"]:
+def known(result: Float32[Array, "*n"], a: Operand, b: Operand, site: str) -> Any:
     """a*b, rounded; within ``fusing`` a Product, but at the sites that are rounded."""
     build = fusing_now()
-    return result if build is None or site in build.rounded else product_of(result, a, b)
+    if build is None or site in build.rounded:
+        return result
+    return TracedProduct(result, a, b) if is_jax(result) else product_of(np.asarray(result), a, b)
 
 
 class Product(np.ndarray):

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hifi_ref.exact.bit_patterns import bits, f32, i32
+from hifi_ref.exact.fusing import is_arm64
 from hifi_ref.exact.lanes import is_for_cpu, is_jax, library
-from hifi_ref.exact.profiles import is_arm64, rounded
+from hifi_ref.exact.profiles import rounded
+from hifi_ref.exact.traced_products import TracedProduct
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Int32
@@ -36,10 +38,14 @@ def rounded_code(x: Float32[Array, "*n"], low: int, high: int) -> Float32[Array,
     The JAX lane rounds and clamps in float, which is cheaper and the same for abs(x) <= 2^22 - 1; where larger values
     or NaN can occur the caller must not count the block as clear.
     """
-    if not is_jax(x):
+    x = rounded(x, "nearest integer")
+    if isinstance(x, TracedProduct):
+        whole = x.nearest_whole()
+    elif is_jax(x):
+        whole = library(x).round(x)
+    else:
         return f32(np.minimum(np.maximum(nearest_int(x), low), high))
-    lib = library(x)
-    whole = lib.round(x)
+    lib = library(whole)
     whole = lib.where(np.float32(low) > whole, np.float32(low), whole)
     return lib.where(np.float32(high) < whole, np.float32(high), whole)
 

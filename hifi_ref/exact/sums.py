@@ -14,9 +14,10 @@ from hifi_ref.exact import clean_thread, watch
 from hifi_ref.exact.arithmetic import product
 from hifi_ref.exact.bit_patterns import f32, from_bits, hidden_zero, i16, i32
 from hifi_ref.exact.corrections import is_by_hand
+from hifi_ref.exact.fusing import fusing_now
 from hifi_ref.exact.lanes import is_jax, library
 from hifi_ref.exact.loops import fold, pair, unmarked_fold, unpair, wall
-from hifi_ref.exact.profiles import fusing_now
+from hifi_ref.exact.profiles import rounded
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Int32, Integer
@@ -63,7 +64,7 @@ def running_sums(
     ``at_once``: terms(slice(None)) gives those of all elements, which the NumPy lane asks for where they are few.
     """
     with watch.gathering():
-        zeros = tuple(zeros_to_add_to(first) for first in terms(0))
+        zeros = tuple(zeros_to_add_to(rounded(first)) for first in terms(0))
     if not is_jax(zeros[0]):
         if at_once and n * zeros[0].size <= FEW and fusing_now() is None:
             whole = terms(slice(None))
@@ -75,16 +76,18 @@ def running_sums(
         rest = values[len(values) // 2 * 2 :]
         return (*(pair(values[j], values[j + 1]) for j in range(0, len(values) - 1, 2)), *rest)
 
+    def apart(values: tuple[Any, ...]) -> tuple[Array, ...]:
+        return tuple(part for v in values for part in (unpair(v) if library(v).iscomplexobj(v) else (v,)))
+
     def add(i: Any, total: Any) -> Any:
         with watch.gathering() as found:
-            first, *rest = terms(i)
+            first, *rest = (t + v for t, v in zip(apart(total), terms(i), strict=True))
         if found:
             first = library(first).where(watch.any_of(found, first.shape), np.float32(np.nan), first)
             marked[:] = [True]
-        return tuple(t + v for t, v in zip(total, paired((first, *rest)), strict=True))
+        return paired((first, *rest))
 
-    totals = unmarked_fold(n, add, paired(zeros), unroll)
-    sums = tuple(part for t in totals for part in (unpair(t) if library(t).iscomplexobj(t) else (t,)))
+    sums = apart(unmarked_fold(n, add, paired(zeros), unroll))
     if marked:
         watch.mark(sums[0] != sums[0])
     return sums

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hifi_ref.exact.bit_patterns import bits
+from hifi_ref.exact.fusing import fusing_now
 from hifi_ref.exact.lanes import is_jax, library
 
 if TYPE_CHECKING:
@@ -65,7 +66,13 @@ def gathering() -> Iterator[list[Array]]:
 
 @contextmanager
 def unwatched() -> Iterator[None]:
-    """Within it products and quotients do not mark themselves: for text that marks by a proof of its own."""
+    """Within it products and quotients do not mark themselves: for text that marks by a proof of its own.
+
+    That proof is of products that round: within ``fusing`` they do.
+    """
+    if fusing_now() is not None:
+        yield
+        return
     token = _by_itself.set(False)
     jax = sys.modules.get("jax")
     try:

@@ -119,6 +119,7 @@ def nearest_step_iq4(x: Float32[Array, "*n"]) -> UInt8[Array, "*n"]:
     Counting the midpoints that x is not below gives what comparing the two distances gives: next to a midpoint both
     differences are exact, since no midpoint has a smaller exponent than its distance to the steps.
     """
+    x = exact.rounded(x)
     midpoints = (STEPS_IQ4[:-1].astype(np.float32) + STEPS_IQ4[1:].astype(np.float32)) / np.float32(2)
     code = (~(x < midpoints[0])).astype(np.uint8)
     for midpoint in midpoints[1:]:

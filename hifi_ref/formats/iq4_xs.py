@@ -72,7 +72,7 @@ def encode(
 
     # SCALES OF THE SCALES: the one of largest magnitude, sign kept, becomes -32
     peak = scale_search.extreme(sub_scales, axis=-1)
-    d = exact.mul(-peak, np.float32(1 / 32))
+    d = exact.rounded(exact.mul(-peak, np.float32(1 / 32)))
     shares = exact.product(sub_scales, exact.reciprocal_or_zero(d)[..., None])
     scales = lib.clip(exact.nearest_int(shares), -32, 31)
 

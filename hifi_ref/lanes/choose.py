@@ -20,8 +20,9 @@ import warnings
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from hifi_ref.formats.builds import STRICT
 from hifi_ref.lanes import kept
-from hifi_ref.lanes.speeds import DECODED_PIECE, ENCODED_PIECE, JAX_START, LOAD, MATMUL, Speed, of_format
+from hifi_ref.lanes.speeds import DECODED_PIECE, ENCODED_PIECE, JAX_START, LOAD, MATMUL, Speed, as_built, of_format
 
 # From so many weights on it is a tensor of a model, and after the second one so many more are expected.
 TENSOR = 1 << 20
@@ -43,9 +44,12 @@ class Kind(NamedTuple):
     """Whether an encoder takes importance."""
     shape: tuple[int | str, ...] = ()
     """What else the compiled code is made for, where it does not serve all shapes."""
+    profile: str = STRICT
+    """As which build an encoder computes."""
 
     def __str__(self) -> str:
-        return f"{self.operation} {self.name}{' with importance' if self.weighted else ''}"
+        build = "" if self.profile == STRICT else f" as {self.profile}"
+        return f"{self.operation} {self.name}{' with importance' if self.weighted else ''}{build}"
 
 
 _lock = threading.Lock()
@@ -108,18 +112,19 @@ def _lane(kind: Kind, n: int) -> str:
     return "jax"
 
 
-def announce(work: Iterable[tuple[str, bool, int]]) -> float:
+def announce(work: Iterable[tuple[str, bool, int]], profile: str = STRICT) -> float:
     """Tell what is going to be encoded, so that what is worth it is compiled at once; keep what is compiled on disk.
 
     Args:
         work: format's name, whether with importance, weights; once a tensor.
+        profile: as which build.
 
     Returns:
         How many seconds everything may take.
     """
     global _platform, _refused
     kept.keep()
-    better, in_numpy, seconds = _shared_out(work)
+    better, in_numpy, seconds = _shared_out(work, profile)
     with _lock:
         _announced.update(in_numpy)
         _worked.clear()
@@ -128,7 +133,7 @@ def announce(work: Iterable[tuple[str, bool, int]]) -> float:
         return seconds
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        _platform = _exact_default()
+        _platform = _exact_default() if profile == STRICT else HERE
         _refused = _platform == HERE and not jax_is_exact_or_warn()
     if _refused:
         return sum(in_numpy.values())
@@ -144,11 +149,13 @@ def expected(work: Iterable[tuple[str, bool, int]]) -> float:
     return _shared_out(work)[2]
 
 
-def _shared_out(work: Iterable[tuple[str, bool, int]]) -> tuple[set[Kind], dict[Kind, float], float]:
+def _shared_out(
+    work: Iterable[tuple[str, bool, int]], profile: str = STRICT
+) -> tuple[set[Kind], dict[Kind, float], float]:
     """The kinds that are better in JAX, all kinds with their seconds in NumPy, and the seconds that all would take."""
     totals: dict[Kind, int] = {}
     for name, weighted, n in work:
-        kind = Kind("encode", name, weighted)
+        kind = Kind("encode", name, weighted, profile=profile)
         totals[kind] = totals.get(kind, 0) + n
     both = {kind: _seconds(kind, n) for kind, n in totals.items()}
     in_numpy = {kind: seconds for kind, (seconds, _) in both.items()}
@@ -195,7 +202,8 @@ def _seconds(kind: Kind, n: int) -> tuple[float, float]:
 
 def _speed(kind: Kind) -> Speed:
     if kind.operation != "matmul":
-        return of_format(f"{kind.operation}{' with importance' if kind.weighted else ''}", kind.name)
+        speed = of_format if kind.profile == STRICT else as_built
+        return speed(f"{kind.operation}{' with importance' if kind.weighted else ''}", kind.name)
     return MATMUL._replace(numpy=of_format("dot", kind.name).numpy)
 
 

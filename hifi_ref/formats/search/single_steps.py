@@ -31,7 +31,7 @@ def least_square_error_by_single_steps(x: Float32[Array, "n subs"], top: int) ->
     nothing = lib.abs(peak) < NOTHING
     inverse = div(np.float32(-top), lib.where(nothing, np.float32(1), peak))
     codes = exact.i32(rounded_code(product(x, inverse), -top, top - 1))
-    codes, xl, l2 = improve_by_single_steps(x, mul(x, x), codes, codes, -top, top - 1)
+    codes, xl, l2 = improve_by_single_steps(x, exact.rounded(mul(x, x)), codes, codes, -top, top - 1)
     some = (l2 > 0) & ~nothing
     scale = lib.where(some, div(xl, lib.where(some, l2, np.float32(1))), np.float32(0))
     return Fit(scale, lib.where(nothing, 0, codes + top))

@@ -35,7 +35,7 @@ def scales_of_least_error(
         w = mul(columns, columns)
     else:
         whole = x.reshape(-1, n).T
-        mean_square = mul(exact.sum_in_order(mul(whole, whole, "mean square")), np.float32(2 / n))
+        mean_square = exact.rounded(mul(exact.sum_in_order(mul(whole, whole, "mean square")), np.float32(2 / n)))
         spread_qw = lib.broadcast_to(qw, x.shape).reshape(-1, 32).T
         w = importance(columns, spread_qw, lib.repeat(mean_square, n // 32))
     return _scale_of_least_error(columns, w).reshape(*x.shape[:-1], n // 32)

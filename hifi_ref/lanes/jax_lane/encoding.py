@@ -30,8 +30,8 @@ LARGE_CHUNK, SMALLEST_CHUNK = 1 << 24, 1 << 12
 
 
 @functools.cache
-def _encoder(f: Format, platform: str) -> Callable[..., Any]:
-    encode = tracing(_encode_for(f, platform == "cpu"), corrections(platform), platform)
+def _encoder(f: Format, platform: str, build: exact.Fusing | None) -> Callable[..., Any]:
+    encode = tracing(_encode_for(f, platform == "cpu", build), corrections(platform), platform)
     return jax.jit(encode, compiler_options=CPU_OPTIONS if platform == "cpu" else None)
 
 
@@ -49,14 +49,20 @@ def encode(f: Format, x: Any, weights: Any, shape: tuple[int, ...]) -> Any:
 
 
 def encode_in_pieces(
-    f: Format, x: np.ndarray, weights: np.ndarray | None, shape: tuple[int, ...], platform: str = "cpu"
+    f: Format,
+    x: np.ndarray,
+    weights: np.ndarray | None,
+    shape: tuple[int, ...],
+    platform: str = "cpu",
+    build: exact.Fusing | None = None,
 ) -> np.ndarray:
     """The same on one back end, on a CPU in calls of one shape: one compilation serves tensors of all shapes.
 
-    Row-scoped formats with importance need whole rows, and so one compilation for each length of rows.
+    Row-scoped formats with importance need whole rows, and so one compilation for each length of rows. ``build``: as
+    which other build it is encoded.
     """
     chunk = ENCODE_CHUNK if platform == "cpu" else _chunk(x.size, platform)
-    return _encode_chunks(f, x, weights, platform, chunk).reshape(shape)
+    return _encode_chunks(f, x, weights, platform, chunk, build).reshape(shape)
 
 
 def _chunk(size: int, platform: str) -> int:
@@ -66,15 +72,17 @@ def _chunk(size: int, platform: str) -> int:
     return min(LARGE_CHUNK, max(SMALLEST_CHUNK, 1 << (size - 1).bit_length()))
 
 
-def _encode_for(f: Format, is_cpu: bool) -> Callable[..., Any]:
+def _encode_for(f: Format, is_cpu: bool, build: exact.Fusing | None = None) -> Callable[..., Any]:
     """(x, weights) -> the blocks, and which of them are marked.
 
-    Elsewhere than on a CPU also those that store a NaN: the sign of one that overflow made is x86's own.
+    Elsewhere than on a CPU also those that store a NaN: the sign of one that overflow made is x86's own. Those of
+    another build have theirs by other operations.
     """
 
     def encode(x: Any, weights: Any = None) -> tuple[Any, Any]:
-        blocks, marked = watched.encode(f, x, weights)
-        return blocks, marked if is_cpu else marked | stores_nan(f, blocks)
+        with exact.fusing(build):
+            blocks, marked = watched.encode(f, x, weights)
+        return blocks, marked if is_cpu and build is None else marked | stores_nan(f, blocks)
 
     return encode
 
@@ -105,7 +113,7 @@ def _cut(f: Format, x: Any, weights: Any) -> tuple[int, int]:
 
 def _encode_on_device(f: Format, x: jax.Array, weights: Any, platform: str) -> jax.Array:
     """Equal pieces, the last of which may begin within the one before; only what is marked leaves the device."""
-    run = _encoder(f, platform)
+    run = _encoder(f, platform, None)
     x, weights = _blocked(f, x, weights)
     axis, step = _cut(f, x, weights)
     length, parts = x.shape[axis], []
@@ -121,9 +129,16 @@ def _encode_on_device(f: Format, x: jax.Array, weights: Any, platform: str) -> j
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=axis)
 
 
-def _encode_chunks(f: Format, x: np.ndarray, weights: np.ndarray | None, platform: str, chunk: int) -> np.ndarray:
+def _encode_chunks(
+    f: Format,
+    x: np.ndarray,
+    weights: np.ndarray | None,
+    platform: str,
+    chunk: int,
+    build: exact.Fusing | None = None,
+) -> np.ndarray:
     """Chunks of one shape, the last one filled with zeros; two in flight, since copying overlaps computing."""
-    run = _encoder(f, platform)
+    run = _encoder(f, platform, build)
     device = jax.local_devices(backend=platform)[0]
     x, weights = _blocked(f, np.ascontiguousarray(x), weights)
     by_rows = weights is not None and f.row_scoped
@@ -147,7 +162,7 @@ def _encode_chunks(f: Format, x: np.ndarray, weights: np.ndarray | None, platfor
             blocks, marked = (np.asarray(r) for r in run(piece, own))
         keep = step - missing
         blocks, marked = (r[:keep] if by_rows else r[:, :keep] for r in (blocks, marked))
-        out[at] = _repair(f, x[at], own, blocks, marked)
+        out[at] = _repair(f, x[at], own, blocks, marked, build)
 
     starts = range(0, x.shape[axis], step) if x.size else range(0)
     if len(starts) == 1:
@@ -159,19 +174,26 @@ def _encode_chunks(f: Format, x: np.ndarray, weights: np.ndarray | None, platfor
     return out
 
 
-def _repair(f: Format, x: np.ndarray, weights: np.ndarray | None, blocks: np.ndarray, marked: np.ndarray) -> np.ndarray:
+def _repair(
+    f: Format,
+    x: np.ndarray,
+    weights: np.ndarray | None,
+    blocks: np.ndarray,
+    marked: np.ndarray,
+    build: exact.Fusing | None = None,
+) -> np.ndarray:
     """The blocks, with those that are marked encoded by the definition."""
     if not marked.any():
         return blocks
     blocks = blocks.copy()
     if weights is not None and f.row_scoped:
         rows = marked.any(axis=1)
-        blocks[rows] = numpy_lane.encode(f, x[rows].reshape(rows.sum(), -1), weights.reshape(-1))
+        blocks[rows] = numpy_lane.encode(f, x[rows].reshape(rows.sum(), -1), weights.reshape(-1), build)
         return blocks
     at = np.nonzero(marked)
     # As one row, each block beside its own importance.
     own = None if weights is None else weights[at[1]].reshape(-1)
-    blocks[at] = numpy_lane.encode(f, x[at].reshape(1, -1), own)[0]
+    blocks[at] = numpy_lane.encode(f, x[at].reshape(1, -1), own, build)[0]
     return blocks
 
 

@@ -33,19 +33,21 @@ def improve_by_single_steps(
 
     def terms(i):
         code = f32(counted[i])
-        return product(mul(w[i], x[i]), code), product(product(w[i], code), code)
+        return product(mul(w[i], x[i]), code, "start w x l"), product(product(w[i], code), code, "start w l l")
 
     def move(x, w, old, sums):
         xl, l2 = unpair(sums)
         with exact.watching() as in_sums:
             wx = mul(w, x)
-            rest_xl, rest_l2 = xl - product(wx, old), l2 - product(product(w, old), old)
+            rest_xl = xl - product(wx, old, "without w x l")
+            rest_l2 = l2 - product(product(w, old), old, "without w l l")
             possible = rest_xl > 0
             if above_zero:
                 possible = possible & (rest_l2 > 0)
             best = ratio(score(x, rest_l2), jnp.where(possible, rest_xl, np.float32(1)))
-        new = f32(jnp.clip(nearest_int(best), low, high))
-        new_xl, new_l2 = rest_xl + product(wx, new), rest_l2 + product(product(w, new), new)
+            new = f32(jnp.clip(nearest_int(best), low, high))
+            new_xl = rest_xl + product(wx, new, "with w x l")
+            new_l2 = rest_l2 + product(product(w, new), new, "with w l l")
         tried = possible & (new != old) & (new_l2 > 0)
         with exact.watching() as in_scores:
             gain, bar = score(score(new_xl, new_xl), l2), score(score(xl, xl), new_l2)
