@@ -1,8 +1,8 @@
 """What it costs to name the build of a file: `python -m bench.profiles [--formats=Q4_K,Q4_K_M,...] [--repeat=3]`.
 
 Five tensors of eight million F16 weights each, of two million that are drawn, in a format, as each profile's build
-writes them; under Q4_K_M one of them in Q6_K. `python -m hifi_ref.check --source` of each file, in turn, in a process of
-its own: seconds of the processor's time, user's and system's, the median, and how often that is the strict file's.
+writes them; under Q4_K_M one of them in Q6_K. `python -m hifi_ref.check --source` of each file, in turn, in a process
+of its own: seconds of the processor's time, user's and system's, the median, and how often that is the strict file's.
 Before that each is run once, since what is compiled then is kept. What it needs stands in tools/conformance.py.
 """
 

@@ -1,10 +1,11 @@
-"""`python -m tools.profiles [PROFILE ...] [--formats=Q4_K,...] [--blocks=100000] [--results=FILE]` holds profiles of
-hifi_ref/formats/builds.py against the builds that they are named after, over all families of formats.hard_inputs and
-every kind of importance, and prints the lines of the table in docs/profiles.md. Exits with 1 where a block differs.
+"""`python -m tools.profiles [PROFILE ...] [--formats=Q4_K,...] [--blocks=100000] [--weights=FILE] [--results=FILE]`
+holds profiles of hifi_ref/formats/builds.py against the builds that they are named after, over all families of
+formats.hard_inputs and every kind of importance, or on the weights of a safetensors file, and prints the lines of the
+tables in docs/profiles.md. Exits with 1 where a block differs.
 
 The builds are fetched from npm into build/; that for arm64 runs under qemu-aarch64 (see tools/conformance.py). They are
-asked through a small driver, tools/profiles_driver.c, which survives the rows that a build refuses. Each turn over all
-families is written to a file as it is done, and what that file has is not done again.
+asked through a small driver, tools/profiles_driver.c, which survives the rows that a build refuses. Turns are kept in a
+file as they are done, and what that file has is not done again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -23,12 +24,14 @@ import numpy as np
 
 import hifi_ref as hr
 from hifi_ref import exact
-from hifi_ref.formats import FORMATS, builds
+from hifi_ref.formats import FORMATS, Format, builds
 from hifi_ref.formats import hard_inputs as inputs
+from hifi_ref.model_files.safetensors_file import read_safetensors
 from tools import conformance, history
 
-# The text of a profile is slow to begin with: few rows at a time would take several times as long.
-ROWS, N = 128, 512
+N = 512
+REAL_ROWS = 2048
+Batches = Iterable[tuple[str, np.ndarray, np.ndarray | None]]
 HEADING = "| profile | format | blocks | other than strict | other than the build |\n|---|---|---|---|---|"
 
 
@@ -81,35 +84,64 @@ def _write(questions: IO[bytes], question: bytes) -> None:
     questions.flush()
 
 
-def compared(process: subprocess.Popen[bytes], profile: str, name: str, turn: int) -> Iterator[tuple[int, int, int]]:
-    """(blocks, those other than strict, those other than the build's), family by family; other weights each turn."""
-    f = FORMATS[name]
+def hard(f: Format, turn: int) -> Batches:
+    """All families, with every kind of importance in turn."""
     kinds = inputs.importance_kinds(f)
     rng = np.random.default_rng(1000 * turn + (f.type_id or 0))
     for i, family in enumerate(inputs.FAMILIES):
         kind = kinds[(turn + 1 + i) % len(kinds)]
-        x, weights = inputs.weights(family, rng, ROWS, N), inputs.importance(kind, 100 * (turn + 1) + i, N)
+        x = inputs.weights(family, rng, 2 * f.block_size, N)
+        yield f"{family}, {kind}", x, inputs.importance(kind, 100 * (turn + 1) + i, N)
+
+
+def real(rows: np.ndarray, f: Format, turn: int) -> Batches:
+    """Rows drawn from a model's, no row twice until all have been, without importance and with it."""
+    order = np.random.default_rng(f.type_id).permutation(len(rows))
+    x = rows[order[np.arange(turn * REAL_ROWS, (turn + 1) * REAL_ROWS) % len(rows)]]
+    for kind in ("none", "lognormal"):
+        if kind in inputs.importance_kinds(f):
+            yield f"turn {turn}, {kind}", x, inputs.importance(kind, turn, N)
+
+
+def rows_of(path: Path) -> np.ndarray:
+    """f32[n, N]: the tensors of a safetensors file of float32, but for what is left of a tensor at its end."""
+    parts = []
+    for entry in read_safetensors(path).values():
+        values = np.frombuffer(entry.data, "<f4", (entry.stop - entry.start) // 4, entry.start)
+        parts.append(values[: values.size // N * N].reshape(-1, N))
+    return np.concatenate(parts)
+
+
+def compared(
+    process: subprocess.Popen[bytes], profile: str, name: str, batches: Batches
+) -> Iterator[tuple[int, int, int]]:
+    """(blocks, those other than strict, those other than the build's), batch by batch."""
+    f = FORMATS[name]
+    for label, x, weights in batches:
         expected, accepted = ask(process, name, x, weights)
-        strict = hr.encode(name, x, weights, lane="numpy")
+        strict = hr.encode(name, x, weights)
         observed, known = encoded(profile, name, x, weights)
         accepted &= known
         others = [(blocks != expected)[accepted].reshape(-1, f.type_size).any(axis=1) for blocks in (strict, observed)]
         if others[1].any():
-            print(f"  {profile} {name} {kind} {family!r}: {int(others[1].sum())} differ", file=sys.stderr)
+            print(f"  {profile} {name} {label}: {int(others[1].sum())} differ", file=sys.stderr)
         yield others[0].size, int(others[0].sum()), int(others[1].sum())
 
 
 def totals(
-    process: subprocess.Popen[bytes], profile: str, name: str, blocks: int, results: Path
+    process: subprocess.Popen[bytes], profile: str, name: str, options: argparse.Namespace
 ) -> tuple[int, int, int]:
     """Turns until there are so many blocks, but for those that the file of results has; to which others are added."""
-    done = results.read_text().splitlines() if results.exists() else []
-    turns = [one["counts"] for one in map(json.loads, done) if (one["profile"], one["format"]) == (profile, name)]
-    while sum(counts[0] for counts in turns) < blocks:
-        families = zip(*compared(process, profile, name, len(turns)), strict=True)
-        turns.append([sum(column) for column in families])
-        with results.open("a") as file:
-            file.write(json.dumps({"profile": profile, "format": name, "counts": turns[-1]}) + "\n")
+    rows, source = (None, "") if options.weights is None else (rows_of(options.weights), options.weights.name)
+    key = {"profile": profile, "format": name, "weights": source}
+    done = options.results.read_text().splitlines() if options.results.exists() else []
+    turns = [one["counts"] for one in map(json.loads, done) if {k: one.get(k, "") for k in key} == key]
+    while sum(counts[0] for counts in turns) < options.blocks:
+        turn = len(turns)
+        batches = hard(FORMATS[name], turn) if rows is None else real(rows, FORMATS[name], turn)
+        turns.append([sum(column) for column in zip(*compared(process, profile, name, batches), strict=True)])
+        with options.results.open("a") as file:
+            file.write(json.dumps(key | {"counts": turns[-1]}) + "\n")
     found = [sum(column) for column in zip(*turns, strict=True)]
     return found[0], found[1], found[2]
 
@@ -117,7 +149,7 @@ def totals(
 def encoded(profile: str, name: str, x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, ...]:
     """uint8[rows, row bytes], and bool[rows]: the rows of which it is known what the build writes."""
     try:
-        return hr.encode(name, x, weights, lane="numpy", profile=profile), np.ones(len(x), bool)
+        return hr.encode(name, x, weights, profile=profile), np.ones(len(x), bool)
     except exact.UnknownBlocks:
         if len(x) == 1:
             return np.zeros((1, x.shape[1] // FORMATS[name].block_size * FORMATS[name].type_size), np.uint8), np.zeros(
@@ -132,6 +164,7 @@ def main() -> int:
     parser.add_argument("profiles", nargs="*", default=list(builds.BUILDS))
     parser.add_argument("--formats", default="")
     parser.add_argument("--blocks", type=int, default=100_000)
+    parser.add_argument("--weights", type=Path)
     parser.add_argument("--results", type=Path, default=Path("build/profiles.jsonl"))
     options = parser.parse_args()
     differing = 0
@@ -139,7 +172,7 @@ def main() -> int:
     for profile in options.profiles:
         process = start(build_of(profile))
         for name in options.formats.split(",") if options.formats else searched(profile):
-            found = totals(process, profile, name, options.blocks, options.results)
+            found = totals(process, profile, name, options)
             print(f"| {profile} | {name} | {' | '.join(f'{n:,}' for n in found)} |".replace("_", r"\_"), flush=True)
             differing += found[2]
         process.kill()

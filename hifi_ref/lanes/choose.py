@@ -22,11 +22,25 @@ from typing import NamedTuple
 
 from hifi_ref.formats.builds import STRICT
 from hifi_ref.lanes import kept
-from hifi_ref.lanes.speeds import DECODED_PIECE, ENCODED_PIECE, JAX_START, LOAD, MATMUL, Speed, as_built, of_format
+from hifi_ref.lanes.speeds import (
+    AS_BUILT,
+    BEGIN,
+    BUILT_PIECE,
+    DECODED_PIECE,
+    ENCODED_PIECE,
+    JAX_START,
+    LOAD,
+    MATMUL,
+    Speed,
+    as_built,
+    of_format,
+)
 
 # From so many weights on it is a tensor of a model, and after the second one so many more are expected.
 TENSOR = 1 << 20
 MORE_TENSORS = 64
+# As many of the blocks that differ, where a command asks which build wrote them: there are such in other tensors too.
+DIFFERING = 1 << 14
 # Up to so many columns a CPU is quicker with one matrix-vector product after the other than with a matrix product.
 FEW_COLUMNS = 6
 # JAX's name for this machine's processor.
@@ -102,8 +116,9 @@ def _lane(kind: Kind, n: int) -> str:
             return "jax"
         gain = in_numpy - in_jax
         _saved[kind] = _saved.get(kind, 0.0) + gain
-        _tensors[kind] = _tensors.get(kind, 0) + (n >= TENSOR)
-        if n >= TENSOR and _tensors[kind] > 1 and kind not in _announced:
+        large = n >= (TENSOR if kind.profile == STRICT else DIFFERING)
+        _tensors[kind] = _tensors.get(kind, 0) + large
+        if large and _tensors[kind] > 1 and kind not in _announced:
             gain *= MORE_TENSORS
         if max(_saved[kind], gain) < _starting(kind) or not jax_is_exact_or_warn():
             return "numpy"
@@ -197,7 +212,10 @@ def _seconds(kind: Kind, n: int) -> tuple[float, float]:
     """What n weights take in NumPy, and in JAX once it is compiled: whole pieces, the last one filled up."""
     speed = _speed(kind)
     piece = {"encode": ENCODED_PIECE, "decode": DECODED_PIECE}.get(kind.operation, 1)
-    return n / speed.numpy / 1e6, -(-n // piece) * piece / speed.jax / 1e6
+    begin = 0.0
+    if kind.profile != STRICT:
+        piece, begin = BUILT_PIECE, BEGIN if kind.name in AS_BUILT else 0.0
+    return begin + n / speed.numpy / 1e6, -(-n // piece) * piece / speed.jax / 1e6
 
 
 def _speed(kind: Kind) -> Speed:

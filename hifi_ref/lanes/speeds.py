@@ -11,6 +11,8 @@ MEASURED_ON = "two cores of an AMD EPYC (Zen 5)"
 
 # Weights a call of what is compiled, where one shape serves all.
 ENCODED_PIECE = 1 << 19
+# As a build that fuses, of which few blocks may be asked for at a time.
+BUILT_PIECE = 1 << 16
 DECODED_PIECE = 1 << 20
 # Seconds until JAX is loaded and its canary has sung, and to load what an earlier process has compiled.
 JAX_START = 2.0
@@ -164,6 +166,8 @@ OTHERS = {
 # As a build that fuses multiply-adds JAX encodes these, whose searches are long; and what is then left of a speed.
 AS_BUILT = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS")
 LEFT = Speed(0.4, 0.3, 1.5)
+# Seconds that such a search takes in NumPy, however few blocks it is of.
+BEGIN = 0.1
 
 
 def of_format(operation: str, name: str) -> Speed:

@@ -92,7 +92,7 @@ def test_the_compiled_text_is_the_definition(name: str, profile: str) -> None:
 def test_usual_weights_are_not_repaired(monkeypatch: pytest.MonkeyPatch) -> None:
     build = builds.arithmetic("clang-arm64", "Q6_K", False)
     x = (np.random.default_rng(1).standard_t(5, (32, 256)) * 0.02).astype(np.float16).astype(np.float32)
-    monkeypatch.setattr(encoding, "ENCODE_CHUNK", 1 << 13)
+    monkeypatch.setattr(encoding, "BUILT_PIECE", 1 << 13)
     expected = numpy_lane.encode(FORMATS["Q6_K"], x, None, build).reshape(32, -1)
     monkeypatch.setattr(numpy_lane, "encode", None)
     assert np.array_equal(encode_in_pieces(FORMATS["Q6_K"], x, None, (32, 210), "cpu", build), expected)

@@ -19,7 +19,7 @@ from hifi_ref.lanes import numpy_lane
 from hifi_ref.lanes.canary import corrections, platforms_of, require_exact, tracing, tracing_anywhere
 from hifi_ref.lanes.jax_lane import watched
 from hifi_ref.lanes.jax_lane.compiling import CPU_OPTIONS, opaque
-from hifi_ref.lanes.speeds import ENCODED_PIECE
+from hifi_ref.lanes.speeds import BUILT_PIECE, ENCODED_PIECE
 
 # Weights a call on a CPU, where there are many: the arrays of a search stay in its second-level cache.
 ENCODE_CHUNK = ENCODED_PIECE
@@ -62,6 +62,7 @@ def encode_in_pieces(
     which other build it is encoded.
     """
     chunk = ENCODE_CHUNK if platform == "cpu" else _chunk(x.size, platform)
+    chunk = chunk if build is None else BUILT_PIECE
     return _encode_chunks(f, x, weights, platform, chunk, build).reshape(shape)
 
 
