@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from hifi_ref.exact.lanes import Array, SameArray, is_jax, is_traced, library
-from hifi_ref.formats import builds
+from hifi_ref.formats import Format, builds
 from hifi_ref.lanes import choose, numpy_lane
 from hifi_ref.lanes.checks import check_finite, checked_array, format_offering, partner_of, row_length
 from hifi_ref.lanes.choose import Kind
@@ -65,6 +65,36 @@ def encode(
     x = checked_array(x, np.float32, "x")
     n = row_length(x, f.block_size, f"weights a {name} block")
     check_finite(x, "x")
+    return _encode(f, x, n, "F32", weights, lane, profile)
+
+
+def encode_stored(
+    name: str,
+    x: np.ndarray,
+    kind: str,
+    weights: np.ndarray | None = None,
+    outliers: int | None = None,
+    model_params: float | None = None,
+    profile: str = builds.STRICT,
+) -> np.ndarray:
+    """``encode`` of floats as a file stores them, widened on their way: the same bytes, and less to move.
+
+    Args:
+        x: [..., n]: float32 where ``kind`` is "F32", the bits as uint16 where it is "F16" or "BF16". That they are
+            finite is for the caller to know: of others the bytes are unspecified.
+        kind: "F32", "F16" or "BF16".
+
+    The rest is as in ``encode``, whose lane "auto" this takes.
+    """
+    f = format_offering(name, "encode").in_context(outliers, model_params)
+    x = checked_array(x, np.float32 if kind == "F32" else np.uint16, "x")
+    n = row_length(x, f.block_size, f"weights a {name} block")
+    return _encode(f, x, n, kind, weights, "auto", profile)
+
+
+def _encode(f: Format, x: Any, n: int, kind: str, weights: Any, lane: str, profile: str) -> Any:
+    """Of finite x, in rows of n, which holds what ``kind`` says."""
+    name = f.name
     if weights is not None:
         weights = checked_array(weights, np.float32, "weights")
         if weights.shape != (n,):
@@ -84,10 +114,10 @@ def encode(
 
         if _in_memory(lane, given):
             own, where = None if weights is None else _numpy(weights), HERE if build else choose.platform()
-            return _like(x, jax_lane.encode_in_pieces(f, _numpy(x), own, shape, where, build))
+            return _like(x, jax_lane.encode_in_pieces(f, _numpy(x), own, shape, where, kind, build))
         return jax_lane.encode(f, x, weights, shape)
     own = None if weights is None else _numpy(weights)
-    return _like(x, numpy_lane.encode(f, _numpy(x), own, build).reshape(shape))
+    return _like(x, numpy_lane.encode(f, _numpy(x), own, build, kind).reshape(shape))
 
 
 def decode(name: str, blocks: SameArray, lane: str = "auto", out: SameArray | None = None) -> SameArray:

@@ -41,6 +41,7 @@ from hifi_ref.exact.conversions import (  # fmt: skip
     widen_bf16,
     widen_e8m0_half,
     widen_f16,
+    widened,
     widen_ue4m3_half,
 )
 from hifi_ref.exact.fusing import Fusing, UnknownBlocks, fusing, is_arm64, is_unguarded

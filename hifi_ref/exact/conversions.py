@@ -14,7 +14,7 @@ from hifi_ref.exact.fusing import is_arm64
 from hifi_ref.exact.lanes import is_jax, library
 
 if TYPE_CHECKING:
-    from jaxtyping import Float32, UInt8, UInt16, UInt32
+    from jaxtyping import Float32, Shaped, UInt8, UInt16, UInt32
 
     from hifi_ref.exact.lanes import Array
 
@@ -60,6 +60,11 @@ def narrow_bf16(x: Float32[Array, "*n"]) -> UInt16[Array, "*n"]:
     quiet = (u >> np.uint32(16)) | np.uint32(64)
     is_nan = (u & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
     return library(x).where(is_nan, quiet, rounded).astype(np.uint16)
+
+
+def widened(stored: Shaped[Array, "*n"], kind: str) -> Float32[Array, "*n"]:
+    """float32 of what a file stores as ``kind``: "F32" as it is, or the uint16 bits of "F16" or "BF16"."""
+    return stored if kind == "F32" else {"F16": widen_f16, "BF16": widen_bf16}[kind](stored)
 
 
 def widen_e8m0_half(e: UInt8[Array, "*n"]) -> UInt32[Array, "*n"]:

@@ -25,8 +25,13 @@ DECODE_CHUNK = 1 << 18
 DOT_CHUNK = 1 << 20
 
 
-def encode(f: Format, x: np.ndarray, weights: np.ndarray | None, build: exact.Fusing | None = None) -> np.ndarray:
-    """f32[..., n] -> uint8[rows, row bytes], as the x86-64 release or another build writes them."""
+def encode(
+    f: Format, x: np.ndarray, weights: np.ndarray | None, build: exact.Fusing | None = None, kind: str = "F32"
+) -> np.ndarray:
+    """f32[..., n] -> uint8[rows, row bytes], as the x86-64 release or another build writes them.
+
+    ``kind``: what x holds, as exact.widened takes it.
+    """
     assert f.encode is not None
     work, n = _as_built(f.encode, build), x.shape[-1]
     chunk = ENCODE_CHUNK if build is None else FUSED_CHUNK
@@ -38,7 +43,7 @@ def encode(f: Format, x: np.ndarray, weights: np.ndarray | None, build: exact.Fu
         step = max(1, chunk // f.block_size)
 
         def part(i: int) -> None:
-            out[:, i : i + step] = work(x[:, i : i + step], None)
+            out[:, i : i + step] = work(exact.widened(x[:, i : i + step], kind), None)
 
         each(part, range(0, x.shape[1], step))
         return out
@@ -47,7 +52,7 @@ def encode(f: Format, x: np.ndarray, weights: np.ndarray | None, build: exact.Fu
     step = max(1, chunk // n)
 
     def rows(i: int) -> None:
-        out[i : i + step] = work(x[i : i + step], weights)
+        out[i : i + step] = work(exact.widened(x[i : i + step], kind), weights)
 
     each(rows, range(0, len(x), step))
     return out

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-# Of malloc.h: how many heaps there may be.
-M_ARENA_MAX = -8
+# Of malloc.h: how many heaps there may be; what is as large lies outside of them; up to what they keep what was freed.
+M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -8, -3, -1
 
 
 class InputError(ValueError):
@@ -68,11 +68,17 @@ def release(data: mmap.mmap | bytes, start: int, stop: int) -> None:
             data.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
-def share_heaps() -> None:
-    """Let all threads to come share two heaps, where a C library would give each its own."""
+def share_heaps(keep: int = 0) -> None:
+    """Let all threads to come share two heaps, where a C library would give each its own.
+
+    ``keep``: of so many bytes of pages that are used again and again none goes back to the system, which would clear it.
+    """
     adjust = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if adjust is not None:
         adjust(M_ARENA_MAX, 2)
+        if keep:
+            adjust(M_MMAP_THRESHOLD, keep)
+            adjust(M_TRIM_THRESHOLD, keep)
 
 
 def give_back() -> None:

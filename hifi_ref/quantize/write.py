@@ -16,7 +16,7 @@ import numpy as np
 from hifi_ref import api, exact
 from hifi_ref.formats import FORMATS
 from hifi_ref.lanes import choose
-from hifi_ref.model_files.files import InputError, give_back, release, share_heaps
+from hifi_ref.model_files.files import InputError, release, share_heaps
 from hifi_ref.model_files.gguf_file import Gguf, Tensor
 from hifi_ref.model_files.weights import Weights
 from hifi_ref.quantize.journal import NotWritten, Part, check_space, job_of
@@ -25,10 +25,12 @@ from hifi_ref.quantize.source import Source
 
 # Weights that are encoded in one go.
 PIECE = 1 << 21
-# Up to so large a weight no format's scale overflows.
-HARMLESS = 1 << 14
-# Of a float that is no number all bits of the exponent are set; without a look at its value it need not be widened.
-EXPONENT = {"F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
+# Bytes that are used again for the next pieces.
+KEPT = 1 << 25
+# Of a float that is no number all bits of the exponent are set.
+EXPONENT = {"F32": 0x7F800000, "F16": 0x7C00, "BF16": 0x7F80}
+# Up to so large a weight, 2^14, no format's scale overflows.
+HARMLESS = {"F32": 0x46800000, "F16": 0x7400, "BF16": 0x4680}
 
 Progress = Callable[..., object]
 # Of each tensor that is encoded its format, whether with importance, and how many weights.
@@ -136,7 +138,7 @@ class _Threads:
     """A Pool of this process: one thread a core."""
 
     def __init__(self, work: Work) -> None:
-        share_heaps()
+        share_heaps(KEPT)
         choose.announce(work)
         cores = os.cpu_count() or 1
         self.at_once, self._pool = cores + 1, ThreadPoolExecutor(cores)
@@ -182,24 +184,39 @@ def _pieces(task: Task) -> Iterator[tuple[int, int]]:
 
 def made(task: Task, first: int, stop: int) -> list[bytes]:
     """What becomes of some rows under each plan. Raises InputError where a weight cannot be quantized."""
-    x = None
+    x, largest = None, 0
     readable = task.tensor.type_name in (*FLOATS, "F64", *FORMATS)
-    copied = all(plan.is_copied for plan in task.plans)
-    if copied and task.tensor.type_name in EXPONENT:
-        if any(plan.as_released for plan in task.plans):
-            number, exponent = EXPONENT[task.tensor.type_name]
-            _check_finite(task, np.frombuffer(_copied(task, first, stop), number) & exponent != exponent, first)
-    elif not copied or (readable and any(plan.as_released for plan in task.plans)):
-        assert task.weights is not None
-        x = task.weights.rows(slice(first, stop))
-        _check_finite(task, np.isfinite(x), first)
-    return [_copied(task, first, stop) if plan.is_copied else _encoded(task, plan, x, first) for plan in task.plans]
+    if not all(plan.is_copied for plan in task.plans) or (readable and any(plan.as_released for plan in task.plans)):
+        x = _read(task, first, stop)
+        largest = x.largest()
+        if largest >= EXPONENT[x.kind]:
+            bad = first * task.row + int(np.argmax(x.bits & EXPONENT[x.kind] == EXPONENT[x.kind]))
+            raise InputError(f"weight {bad} of tensor {task.tensor.name} is not finite: it cannot be quantized")
+    return [
+        _copied(task, first, stop) if plan.is_copied else _encoded(task, plan, x, first, largest) for plan in task.plans
+    ]
 
 
-def _check_finite(task: Task, finite: np.ndarray, first: int) -> None:
-    if not finite.all():
-        bad = first * task.row + int(np.argmin(finite))
-        raise InputError(f"weight {bad} of tensor {task.tensor.name} is not finite: it cannot be quantized")
+class Stored(NamedTuple):
+    """Rows as a file stores them: float32, or the bits of F16 or BF16."""
+
+    kind: str
+    bits: np.ndarray
+    """uint32 or uint16[rows, row length]"""
+
+    def largest(self) -> int:
+        """The bits of the largest magnitude."""
+        # As signed numbers the positive floats are the largest, as unsigned ones the negative floats.
+        signed, most = self.bits.view(f"i{self.bits.itemsize}").max(), np.iinfo(self.bits.dtype).max >> 1
+        return max(int(signed), int(self.bits.max()) & most)
+
+
+def _read(task: Task, first: int, stop: int) -> Stored:
+    assert task.weights is not None
+    which, kind = slice(first, stop), task.tensor.type_name
+    if kind in EXPONENT and task.weights.stored is not None:
+        return Stored(kind, task.weights.stored(which).view(np.uint32 if kind == "F32" else np.uint16))
+    return Stored("F32", task.weights.rows(which).view(np.uint32))
 
 
 def _copied(task: Task, first: int, stop: int) -> bytes:
@@ -207,19 +224,20 @@ def _copied(task: Task, first: int, stop: int) -> bytes:
     return bytes(task.gguf.data[task.tensor.start + first * row_bytes : task.tensor.start + stop * row_bytes])
 
 
-def _encoded(task: Task, plan: Plan, x: np.ndarray | None, first: int) -> bytes:
+def _encoded(task: Task, plan: Plan, x: Stored | None, first: int, largest: int) -> bytes:
     assert x is not None
     own = None
     if plan.importance is not None:
         own = plan.importance[first // (task.rows // len(plan.importance))]
     try:
-        blocks = api.encode(plan.format, x, own, **plan.context)
+        floats = x.bits.view(np.float32) if x.kind == "F32" else x.bits
+        blocks = api.encode_stored(plan.format, floats, x.kind, own, **plan.context)
     except exact.UnknownBlocks as error:
         raise InputError(f"tensor {task.tensor.name} cannot be written as {plan.format}: {error}") from None
-    large = plan.as_released and max(x.max(), -x.min()) > HARMLESS
+    large = plan.as_released and largest > HARMLESS[x.kind]
     if large and not np.isfinite(api.decode(plan.format, blocks)).all():
         raise InputError(f"tensor {task.tensor.name} has weights too large for {plan.format}")
-    return blocks.tobytes()
+    return blocks
 
 
 def _put(task: Task, first: int, stop: int, result: Callable[[], list[bytes]], progress: Progress) -> None:
@@ -233,7 +251,6 @@ def _put(task: Task, first: int, stop: int, result: Callable[[], list[bytes]], p
         release(task.gguf.data, task.tensor.start, task.tensor.start + task.tensor.known_nbytes)
         if task.weights is not None:
             task.weights.forget()
-        give_back()
 
 
 def _finish(task: Task) -> None:

@@ -35,6 +35,12 @@ def _encoder(f: Format, platform: str, build: exact.Fusing | None) -> Callable[.
     return jax.jit(encode, compiler_options=CPU_OPTIONS if platform == "cpu" else None)
 
 
+@functools.cache
+def _widener(kind: str, platform: str) -> Callable[..., Any]:
+    """By itself, so that an encoder is compiled once for whatever a file stores."""
+    return jax.jit(tracing(functools.partial(exact.widened, kind=kind), corrections(platform), platform))
+
+
 def encode(f: Format, x: Any, weights: Any, shape: tuple[int, ...]) -> Any:
     """f32[..., n] -> uint8 of ``shape``. Traced, concrete or NumPy input."""
     platform = require_exact(weights if exact.is_traced(weights) else x)
@@ -54,16 +60,17 @@ def encode_in_pieces(
     weights: np.ndarray | None,
     shape: tuple[int, ...],
     platform: str = "cpu",
+    kind: str = "F32",
     build: exact.Fusing | None = None,
 ) -> np.ndarray:
     """The same on one back end, on a CPU in calls of one shape: one compilation serves tensors of all shapes.
 
-    Row-scoped formats with importance need whole rows, and so one compilation for each length of rows. ``build``: as
-    which other build it is encoded.
+    ``kind``: what x holds, as exact.widened takes it. ``build``: as which other build it is encoded.
+    Row-scoped formats with importance need whole rows, and so one compilation for each length of rows.
     """
     chunk = ENCODE_CHUNK if platform == "cpu" else _chunk(x.size, platform)
     chunk = chunk if build is None else BUILT_PIECE
-    return _encode_chunks(f, x, weights, platform, chunk, build).reshape(shape)
+    return _encode_chunks(f, x, weights, platform, chunk, kind, build).reshape(shape)
 
 
 def _chunk(size: int, platform: str) -> int:
@@ -136,10 +143,11 @@ def _encode_chunks(
     weights: np.ndarray | None,
     platform: str,
     chunk: int,
+    kind: str = "F32",
     build: exact.Fusing | None = None,
 ) -> np.ndarray:
     """Chunks of one shape, the last one filled with zeros; two in flight, since copying overlaps computing."""
-    run = _encoder(f, platform, build)
+    run, widen = _encoder(f, platform, build), _widener(kind, platform)
     device = jax.local_devices(backend=platform)[0]
     x, weights = _blocked(f, np.ascontiguousarray(x), weights)
     by_rows = weights is not None and f.row_scoped
@@ -160,10 +168,10 @@ def _encode_chunks(
             padding[axis] = (0, missing)
             piece = np.pad(piece, padding)
         with jax.default_device(device):
-            blocks, marked = (np.asarray(r) for r in run(piece, own))
+            blocks, marked = (np.asarray(r) for r in run(piece if kind == "F32" else widen(piece), own))
         keep = step - missing
         blocks, marked = (r[:keep] if by_rows else r[:, :keep] for r in (blocks, marked))
-        out[at] = _repair(f, x[at], own, blocks, marked, build)
+        out[at] = _repair(f, exact.widened(x[at], kind), own, blocks, marked, build) if marked.any() else blocks
 
     starts = range(0, x.shape[axis], step) if x.size else range(0)
     if len(starts) == 1:
