@@ -16,7 +16,6 @@ import re
 from collections.abc import Mapping, Sequence
 
 from hifi_ref.mixtures.kept import is_quantized
-from hifi_ref.neighbours import SCHEMES
 
 # Layers at either end that keep eight bits.
 ENDS = 2
@@ -58,6 +57,8 @@ def bytes_of(kind: str, shape: Sequence[int]) -> int:
     """Bytes of a tensor of that type: a scheme's name with its default parameters, or "F16"."""
     if kind == HALF:
         return 2 * math.prod(shape)
+    from hifi_ref.neighbours import SCHEMES  # which take long to import
+
     scheme = SCHEMES[kind]
     stored = scheme.shapes(tuple(shape), **scheme.with_defaults({}))
     widths = {"uint8": 1, "int8": 1, "float16": 2, "float32": 4}

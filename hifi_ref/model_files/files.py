@@ -71,7 +71,7 @@ def release(data: mmap.mmap | bytes, start: int, stop: int) -> None:
 def share_heaps(keep: int = 0) -> None:
     """Let all threads to come share two heaps, where a C library would give each its own.
 
-    ``keep``: of so many bytes of pages that are used again and again none goes back to the system, which would clear it.
+    ``keep``: so many bytes that were freed do not go back to the system, which would clear them before the next use.
     """
     adjust = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if adjust is not None:

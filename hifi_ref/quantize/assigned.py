@@ -24,7 +24,7 @@ from hifi_ref.mixtures.rows import that_fits
 from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import Tensor
 from hifi_ref.model_files.gguf_model import padded
-from hifi_ref.quantize import answers, tensor_errors
+from hifi_ref.quantize import tensor_errors
 from hifi_ref.quantize.as_released import as_released, check_source
 from hifi_ref.quantize.budget import file_size
 from hifi_ref.quantize.choices import Chosen, size_of
@@ -83,6 +83,8 @@ def assigned(job: Job, asked: Assignment, limit: Limit) -> list[NewFile]:
     base, sizes, budget = _budget(job, make(fixed | plain), plans, limit)
     weights = {name: asked.weight_of(name) for name in plans}
     if job.text is not None:
+        from hifi_ref.quantize import answers  # with it come the models, which take long to import
+
         effects = answers.effects(job.source, {n: own[0].tensor for n, own in plans.items()}, job.importance, job.text,
                                   job.errors)  # fmt: skip
         weights = {name: weight * effects[name] for name, weight in weights.items()}

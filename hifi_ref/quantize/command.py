@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from absl import flags
 
@@ -12,7 +12,7 @@ from hifi_ref.commands import cluster, command_line, terminal
 from hifi_ref.commands.command_line import FAULT, FINE, INTERRUPTED, USAGE_ERROR, UsageError
 from hifi_ref.commands.usage import Usage, help_text
 from hifi_ref.model_files.files import InputError, unusable
-from hifi_ref.quantize import budget, card, options, protect, summary
+from hifi_ref.quantize import budget, card, options, summary
 from hifi_ref.quantize.arguments import BARE, PLACE, Recipe, flag_values, path_for, recipes, released
 from hifi_ref.quantize.importance import Importance, check_model, read_importance
 from hifi_ref.quantize.on_ray import RayPool
@@ -62,11 +62,11 @@ def _run(arguments: list[str]) -> int:
         wanted = wanted or [_fitting(values, source, importance, asked)]
         if len(wanted) > 1 and PLACE not in out and not out.endswith("/") and not os.path.isdir(out):
             raise UsageError(f"{len(wanted)} files cannot all be {out}: put {PLACE} into its name, or give a folder")
-        places = _super_weights(values, source)
+        made = _protecting(values, source, importance)
         files = []
         for recipe in wanted:
             make = functools.partial(recipe.make, source, path_for(out, source, recipe.name), importance)
-            files += make({}) if places is None else protect.protected(make, source, importance, places)
+            files += made(make)
         files = [file._replace(plans=[plan.of_build(values.profile) for plan in file.plans]) for file in files]
         if dry:
             plans = "".join(summary.planned(file, values.quiet) for file in files)
@@ -106,13 +106,19 @@ def _importance(values: flags.FlagValues) -> Importance | None:
     return read_importance(values.imatrix, filters[0], filters[1])
 
 
-def _super_weights(values: flags.FlagValues, source: Source) -> list[protect.Place] | None:
+def _protecting(
+    values: flags.FlagValues, source: Source, importance: Importance | None
+) -> Callable[[Callable[[Mapping[str, str]], list[NewFile]]], list[NewFile]]:
+    """What makes the files, and keeps super weights where that is asked for."""
     given = values["protect-super-weights"].value
     if given is None:
-        return None
+        return lambda make: make({})
     if values["prune-layers"].value:
         raise UsageError("--protect-super-weights does not go with --prune-layers")
-    return protect.find(source) if given == "-" else protect.read(given, source)
+    from hifi_ref.quantize import protect  # with it come the models, which take long to import
+
+    places = protect.find(source) if given == "-" else protect.read(given, source)
+    return lambda make: protect.protected(make, source, importance, places)
 
 
 def _fitting(values: flags.FlagValues, source: Source, importance: Importance | None, asked: Options) -> Recipe:

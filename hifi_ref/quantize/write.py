@@ -5,6 +5,7 @@ A few pieces are in work at a time, one a core, while those that are ready are w
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -140,6 +141,8 @@ class _Threads:
     def __init__(self, work: Work) -> None:
         share_heaps(KEPT)
         choose.announce(work)
+        # What is loaded stays: no collection need look at it again.
+        gc.freeze()
         cores = os.cpu_count() or 1
         self.at_once, self._pool = cores + 1, ThreadPoolExecutor(cores)
 
