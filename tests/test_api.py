@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import hifi_ref as hr
+from hifi_ref import api, exact
 
 X = np.linspace(-1, 1, 64, dtype=np.float32).reshape(2, 32)
 BLOCKS = hr.encode("Q4_0", X)
@@ -117,6 +118,21 @@ def test_decode_writes_to_out(lane: str) -> None:
     assert np.array_equal(wide[:, ::2], expected) and not wide[:, 1::2].any()
     donated = jnp.zeros((2, 32), jnp.float32)
     assert np.array_equal(hr.decode("Q4_0", jnp.asarray(BLOCKS), lane=lane, out=donated), expected)
+
+
+@pytest.mark.parametrize("lane", ["numpy", "jax"])
+@pytest.mark.parametrize("kind", ["F16", "BF16"])
+def test_stored_floats_are_widened_on_their_way(kind: str, lane: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "_lane", lambda *_: lane)
+    every = np.arange(1 << 16, dtype=np.uint16)
+    wide = exact.widened(every, kind)
+    finite, wide = every[np.isfinite(wide)], wide[np.isfinite(wide)]
+    # F32 keeps what came to it, subnormal numbers too; Q4_0 repairs blocks that have them.
+    for name in ("F32", "Q4_0"):
+        blocks = api.encode_stored(name, finite, kind)
+        assert blocks.tobytes() == hr.encode(name, wide, lane="numpy").tobytes()
+    with pytest.raises(ValueError, match="x must be uint16, not float32"):
+        api.encode_stored("F32", wide, kind)
 
 
 def test_rows_know_nothing_of_each_other() -> None:

@@ -16,6 +16,8 @@ import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 import hifi_ref
 from hifi_ref.model_files.files import InputError
 from hifi_ref.model_files.gguf_file import printable
@@ -68,7 +70,7 @@ class Part:
                 self._remove()
                 raise
 
-    def put(self, i: int, at: int, data: bytes) -> None:
+    def put(self, i: int, at: int, data: bytes | np.ndarray) -> None:
         """Write bytes of tensor ``i``, from byte ``at`` of it; those of one tensor come in their order."""
         self._digests.setdefault(i, hashlib.sha256()).update(data)
         with writing(self.file):

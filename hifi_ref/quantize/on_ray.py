@@ -17,7 +17,7 @@ from hifi_ref.lanes import choose
 from hifi_ref.quantize.journal import NotWritten
 from hifi_ref.quantize.plan import Plan
 from hifi_ref.quantize.source import Source, open_model
-from hifi_ref.quantize.write import Task, Work, made
+from hifi_ref.quantize.write import Piece, Task, Work, made
 
 
 class Job(NamedTuple):
@@ -38,13 +38,13 @@ class RayPool:
         self._plans: Any = None
         self.at_once = max(1, int(ray.cluster_resources().get("CPU", 1))) + 1
 
-    def submit(self, task: Task, first: int, stop: int) -> Callable[[], list[bytes]]:
+    def submit(self, task: Task, first: int, stop: int) -> Callable[[], list[Piece]]:
         if task is not self._task:
             self._task, self._plans = task, self._ray.put(task.plans)
         pending = self._run.remote(self._job, self._plans, first, stop)
         return lambda: self._result(pending)
 
-    def _result(self, pending: Any) -> list[bytes]:
+    def _result(self, pending: Any) -> list[Piece]:
         try:
             with cluster.asking(self._ray):
                 return self._ray.get(pending)
@@ -55,7 +55,7 @@ class RayPool:
         """What is still in work is of no use; the cluster goes on without it."""
 
 
-def _made(job: Job, plans: Sequence[Plan], first: int, stop: int) -> list[bytes]:
+def _made(job: Job, plans: Sequence[Plan], first: int, stop: int) -> list[Piece]:
     """On a node. Raises NotWritten where it does not have what was planned for."""
     source = _opened(job)
     tensor = plans[0].tensor

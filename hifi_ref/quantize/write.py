@@ -17,7 +17,7 @@ import numpy as np
 from hifi_ref import api, exact
 from hifi_ref.formats import FORMATS
 from hifi_ref.lanes import choose
-from hifi_ref.model_files.files import InputError, release, share_heaps
+from hifi_ref.model_files.files import InputError, give_back, release, share_heaps
 from hifi_ref.model_files.gguf_file import Gguf, Tensor
 from hifi_ref.model_files.weights import Weights
 from hifi_ref.quantize.journal import NotWritten, Part, check_space, job_of
@@ -34,6 +34,8 @@ EXPONENT = {"F32": 0x7F800000, "F16": 0x7C00, "BF16": 0x7F80}
 HARMLESS = {"F32": 0x46800000, "F16": 0x7400, "BF16": 0x4680}
 
 Progress = Callable[..., object]
+# What becomes of some rows: contiguous bytes.
+Piece = bytes | np.ndarray
 # Of each tensor that is encoded its format, whether with importance, and how many weights.
 Work = Sequence[tuple[str, bool, int]]
 
@@ -61,7 +63,7 @@ class Pool(Protocol):
 
     at_once: int
 
-    def submit(self, task: Task, first: int, stop: int) -> Callable[[], list[bytes]]: ...
+    def submit(self, task: Task, first: int, stop: int) -> Callable[[], list[Piece]]: ...
 
     def close(self) -> None: ...
 
@@ -141,16 +143,17 @@ class _Threads:
     def __init__(self, work: Work) -> None:
         share_heaps(KEPT)
         choose.announce(work)
-        # What is loaded stays: no collection need look at it again.
+        # What is loaded stays meanwhile: no collection need look at it.
         gc.freeze()
         cores = os.cpu_count() or 1
         self.at_once, self._pool = cores + 1, ThreadPoolExecutor(cores)
 
-    def submit(self, task: Task, first: int, stop: int) -> Callable[[], list[bytes]]:
+    def submit(self, task: Task, first: int, stop: int) -> Callable[[], list[Piece]]:
         return self._pool.submit(made, task, first, stop).result
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+        gc.unfreeze()
 
 
 def work_of(plans: Iterable[Plan]) -> Work:
@@ -161,7 +164,8 @@ def work_of(plans: Iterable[Plan]) -> Work:
 
 def _write_tensors(tasks: list[Task], progress: Progress, pool_for: Callable[[Work], Pool]) -> None:
     pool = pool_for(work_of(plan for task in tasks for plan in task.plans))
-    waiting: deque[tuple[Task, int, int, Callable[[], list[bytes]]]] = deque()
+    waiting: deque[tuple[Task, int, int, Callable[[], list[Piece]]]] = deque()
+    compiled: set[str] = set()
     try:
         for task in tasks:
             if not task.rows:
@@ -169,9 +173,9 @@ def _write_tensors(tasks: list[Task], progress: Progress, pool_for: Callable[[Wo
             for first, stop in _pieces(task):
                 waiting.append((task, first, stop, pool.submit(task, first, stop)))
                 if len(waiting) > pool.at_once:
-                    _put(*waiting.popleft(), progress)
+                    _put(*waiting.popleft(), progress, compiled)
         while waiting:
-            _put(*waiting.popleft(), progress)
+            _put(*waiting.popleft(), progress, compiled)
     finally:
         pool.close()
 
@@ -185,7 +189,7 @@ def _pieces(task: Task) -> Iterator[tuple[int, int]]:
             yield first, min(first + step, (matrix + 1) * rows)
 
 
-def made(task: Task, first: int, stop: int) -> list[bytes]:
+def made(task: Task, first: int, stop: int) -> list[Piece]:
     """What becomes of some rows under each plan. Raises InputError where a weight cannot be quantized."""
     x, largest = None, 0
     readable = task.tensor.type_name in (*FLOATS, "F64", *FORMATS)
@@ -210,15 +214,16 @@ class Stored(NamedTuple):
     def largest(self) -> int:
         """The bits of the largest magnitude."""
         # As signed numbers the positive floats are the largest, as unsigned ones the negative floats.
-        signed, most = self.bits.view(f"i{self.bits.itemsize}").max(), np.iinfo(self.bits.dtype).max >> 1
-        return max(int(signed), int(self.bits.max()) & most)
+        signed = self.bits.view(f"i{self.bits.itemsize}").max()
+        return max(int(signed), int(self.bits.max()) & np.iinfo(signed.dtype).max)
 
 
 def _read(task: Task, first: int, stop: int) -> Stored:
     assert task.weights is not None
     which, kind = slice(first, stop), task.tensor.type_name
     if kind in EXPONENT and task.weights.stored is not None:
-        return Stored(kind, task.weights.stored(which).view(np.uint32 if kind == "F32" else np.uint16))
+        bits = task.weights.stored(which).view("<u4" if kind == "F32" else "<u2")
+        return Stored(kind, bits.astype(bits.dtype.newbyteorder("="), copy=False))
     return Stored("F32", task.weights.rows(which).view(np.uint32))
 
 
@@ -227,7 +232,7 @@ def _copied(task: Task, first: int, stop: int) -> bytes:
     return bytes(task.gguf.data[task.tensor.start + first * row_bytes : task.tensor.start + stop * row_bytes])
 
 
-def _encoded(task: Task, plan: Plan, x: Stored | None, first: int, largest: int) -> bytes:
+def _encoded(task: Task, plan: Plan, x: Stored | None, first: int, largest: int) -> np.ndarray:
     assert x is not None
     own = None
     if plan.importance is not None:
@@ -243,7 +248,10 @@ def _encoded(task: Task, plan: Plan, x: Stored | None, first: int, largest: int)
     return blocks
 
 
-def _put(task: Task, first: int, stop: int, result: Callable[[], list[bytes]], progress: Progress) -> None:
+def _put(
+    task: Task, first: int, stop: int, result: Callable[[], list[Piece]], progress: Progress, compiled: set[str]
+) -> None:
+    """Write a piece. ``compiled``: the formats whose encoders' compilers are done with."""
     for plan, places, data in zip(task.plans, task.places, result(), strict=True):
         at = plan.nbytes // task.rows * first
         for part, i in places:
@@ -254,6 +262,10 @@ def _put(task: Task, first: int, stop: int, result: Callable[[], list[bytes]], p
         release(task.gguf.data, task.tensor.start, task.tensor.start + task.tensor.known_nbytes)
         if task.weights is not None:
             task.weights.forget()
+        new = {plan.format for plan in task.plans} - compiled
+        if new:
+            compiled |= new
+            give_back()
 
 
 def _finish(task: Task) -> None:

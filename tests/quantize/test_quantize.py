@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import hifi_ref as hr
+from hifi_ref import exact
 from hifi_ref.formats.hifi import transcode
 from hifi_ref.model_files.gguf_file import open_gguf
 from hifi_ref.quantize import command as quantize
+from hifi_ref.quantize import write
 from tests.hostile import build, run_check
 
 SHAPES = {
@@ -112,11 +114,25 @@ def test_wrong_usage(arguments: list[str], messages: str, source: Path, tmp_path
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_weight_that_is_not_finite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    x = np.ones((2, 256), np.float32)
-    x[1, 3] = np.inf
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
+def test_the_largest_magnitude(kind: str) -> None:
+    narrow = {"F32": exact.bits, "F16": exact.narrow_f16, "BF16": exact.narrow_bf16}[kind]
+    for values in ([1, -3, 2], [-3, -1, -2], [1, 3, -2], [3, 2, 1], [-0.0, 0], [0, 0], [-0.0, -0.0]):
+        x = np.array(values, np.float32)
+        assert write.Stored(kind, narrow(x)).largest() == narrow(abs(x).max(keepdims=True))[0]
+    for other in (np.inf, -np.inf, np.nan, -np.nan):
+        assert write.Stored(kind, narrow(np.array([1, other, -2], np.float32))).largest() >= write.EXPONENT[kind]
+    assert write.HARMLESS[kind] == narrow(np.array([2.0**14], np.float32))[0]
+
+
+@pytest.mark.parametrize(("type_id", "dtype"), [(0, np.float32), (1, np.float16)])
+def test_a_weight_that_is_not_finite(
+    type_id: int, dtype: type, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x = np.ones((2, 256), dtype)
+    x[1, 3] = -np.inf
     source = tmp_path / "source.gguf"
-    source.write_bytes(build([("blk.0.attn_q.weight", 0, (256, 2), x.tobytes())], METADATA))
+    source.write_bytes(build([("blk.0.attn_q.weight", type_id, (256, 2), x.tobytes())], METADATA))
     (tmp_path / "out.gguf").write_text("kept")
     assert quantize.main(["--type=Q4_K", str(source), str(tmp_path / "out.gguf")]) == 2
     assert "weight 259 of tensor blk.0.attn_q.weight is not finite" in capsys.readouterr().err
