@@ -68,7 +68,7 @@ def running_sums(
     if not is_jax(zeros[0]):
         if at_once and n * zeros[0].size <= FEW and fusing_now() is None:
             whole = terms(slice(None))
-            return tuple(_in_order(v, (n, *z.shape)) for v, z in zip(whole, zeros, strict=True))
+            return tuple(_in_order(np.asarray(v), (n, *z.shape)) for v, z in zip(whole, zeros, strict=True))
         return fold(n, lambda i, total: tuple(t + v for t, v in zip(total, terms(i), strict=True)), zeros)
     marked: list[bool] = []
 

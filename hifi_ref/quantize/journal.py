@@ -74,7 +74,8 @@ class Part:
         """Write bytes of tensor ``i``, from byte ``at`` of it; those of one tensor come in their order."""
         self._digests.setdefault(i, hashlib.sha256()).update(data)
         with writing(self.file):
-            view, place = memoryview(data).cast("B"), self.file.starts[i] + at
+            view = data.data if isinstance(data, np.ndarray) else memoryview(data)
+            view, place = view.cast("B"), self.file.starts[i] + at
             while view:
                 written = os.pwrite(self._fd, view, place)
                 view, place = view[written:], place + written

@@ -171,7 +171,9 @@ def _encode_chunks(
             blocks, marked = (np.asarray(r) for r in run(piece if kind == "F32" else widen(piece), own))
         keep = step - missing
         blocks, marked = (r[:keep] if by_rows else r[:, :keep] for r in (blocks, marked))
-        out[at] = _repair(f, exact.widened(x[at], kind), own, blocks, marked, build) if marked.any() else blocks
+        if marked.any():
+            blocks = _repair(f, np.asarray(exact.widened(x[at], kind)), own, blocks, marked, build)
+        out[at] = blocks
 
     starts = range(0, x.shape[axis], step) if x.size else range(0)
     if len(starts) == 1:
