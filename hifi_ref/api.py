@@ -114,7 +114,7 @@ def _encode(f: Format, x: Any, n: int, kind: str, weights: Any, lane: str, profi
 
         if _in_memory(lane, given):
             own, where = None if weights is None else _numpy(weights), HERE if build else choose.platform()
-            return _like(x, jax_lane.encode_in_pieces(f, _numpy(x), own, shape, where, kind, build))
+            return _like(x, jax_lane.encode_in_pieces(f, _numpy(x), own, shape, where, build, kind))
         return jax_lane.encode(f, x, weights, shape)
     own = None if weights is None else _numpy(weights)
     return _like(x, numpy_lane.encode(f, _numpy(x), own, build, kind).reshape(shape))

@@ -60,8 +60,8 @@ def encode_in_pieces(
     weights: np.ndarray | None,
     shape: tuple[int, ...],
     platform: str = "cpu",
-    kind: str = "F32",
     build: exact.Fusing | None = None,
+    kind: str = "F32",
 ) -> np.ndarray:
     """The same on one back end, on a CPU in calls of one shape: one compilation serves tensors of all shapes.
 
@@ -70,7 +70,7 @@ def encode_in_pieces(
     """
     chunk = ENCODE_CHUNK if platform == "cpu" else _chunk(x.size, platform)
     chunk = chunk if build is None else BUILT_PIECE
-    return _encode_chunks(f, x, weights, platform, chunk, kind, build).reshape(shape)
+    return _encode_chunks(f, x, weights, platform, chunk, build, kind).reshape(shape)
 
 
 def _chunk(size: int, platform: str) -> int:
@@ -143,8 +143,8 @@ def _encode_chunks(
     weights: np.ndarray | None,
     platform: str,
     chunk: int,
-    kind: str = "F32",
     build: exact.Fusing | None = None,
+    kind: str = "F32",
 ) -> np.ndarray:
     """Chunks of one shape, the last one filled with zeros; two in flight, since copying overlaps computing."""
     run, widen = _encoder(f, platform, build), _widener(kind, platform)
