@@ -36,8 +36,15 @@ FAMILIES = (
     "halves", "whole numbers", "gauss", "near ties", "mixed scales", "ties", "heavy tails", "one magnitude", "sparse",
     "ternary", "positive", "powers of two", "sorted", "faint runs", "edge of subnormal", "gauss 1e-08", "gauss 1e-20",
     "gauss 1e+12", "overflow", "signed zeros", "least magnitudes", "least scales",
-    "constant", "huge runs", "one alone",
+    "constant", "huge runs", "one alone", "scales apart", "whole scales", "few runs", "below zero",
 )  # fmt: skip
+# Importance with a seed each, in turn
+OTHERS = (
+    ("lognormal", 1), ("even", 0), ("sparse", 2), ("steep", 3), ("gaps", 4), ("faint", 5), ("runs", 6), ("alone", 7),
+    ("huge", 8), ("one alone", 10), ("one alone 32", 12),
+)  # fmt: skip
+# Importance by runs of 16 or 32 weights
+RUNS = ("runs", "alone", "one alone", "one alone 32")
 # Magnitudes that searches compare with: groups below them count as zero, errors below them as none.
 LEAST = (1e-15, 1e-15, 1e-14, 1e-8)
 SECONDS = 120
@@ -78,12 +85,27 @@ def row(f: Format, recipe: Recipe) -> tuple[np.ndarray, np.ndarray | None]:
 def _importance(kind: str, seed: int, n: int) -> np.ndarray | None:
     if kind == "even":
         return np.ones(n, np.float32)
-    if kind not in ("gaps", "faint"):
+    if kind in RUNS:
+        return _of_runs(kind, np.random.default_rng(seed), n)
+    if kind not in ("gaps", "faint", "huge"):
         return inputs.importance(kind, seed, n)
     drawn = inputs.importance("lognormal", seed, n)
     assert drawn is not None
-    # Whole runs without any; or so little that products with it underflow
-    return (drawn * (np.arange(n) // 32 % 2 if kind == "gaps" else 1e-32)).astype(np.float32)
+    # Whole runs without any; or so little that products underflow; or so much that errors of faint weights count
+    return (drawn * {"gaps": np.arange(n) // 32 % 2, "faint": 1e-32, "huge": 1e25}[kind]).astype(np.float32)
+
+
+def _of_runs(kind: str, rng: np.random.Generator, n: int) -> np.ndarray:
+    """f32[n]: runs of 16 or 32 far apart, so that one outweighs others; in half or one of them one weight counts."""
+    run = 32 if kind.endswith("32") else 16
+    size = np.repeat(2.0 ** rng.uniform(-30, 0, n // run), run)
+    if kind != "runs":
+        alone = (
+            np.arange(n // run) == rng.integers(0, n // run) if kind.startswith("one") else rng.random(n // run) < 0.5
+        )
+        kept = np.arange(n) % run == np.repeat(rng.integers(0, run, n // run), run)
+        size = size * (~np.repeat(alone, run) | kept)
+    return size.astype(np.float32)
 
 
 def _family(f: Format, family: str, rng: np.random.Generator, n: int) -> np.ndarray:
@@ -106,7 +128,30 @@ def _family(f: Format, family: str, rng: np.random.Generator, n: int) -> np.ndar
         if family == "least scales":
             least = UNDEFINED_BELOW.get(f.name, 1) * 2.0**-128 * rng.uniform(1, 4)
         return (x * least).astype(np.float32)
+    if family in ("scales apart", "whole scales", "few runs", "below zero"):
+        return of_scales(f, family, rng, n)
     return inputs.weights(family, rng, 1, n)[0]
+
+
+def of_scales(f: Format, family: str, rng: np.random.Generator, n: int) -> np.ndarray:
+    """f32[n]: sub-blocks of given scales, far apart or whole numbers, or a few gaussian ones among zeros.
+
+    "below zero": most sub-blocks hold nothing positive, so that a scale can be negative where a single weight counts.
+    """
+    sub = 16 if f.name in ("Q2_K", "Q3_K", "Q6_K") else 32
+    runs = (n + sub - 1) // sub
+    if family == "few runs":
+        scales = rng.uniform(0, 10, runs) * (rng.random(runs) < 0.2)
+        return (rng.standard_normal(n) * np.repeat(scales, sub)[:n]).astype(np.float32)
+    if family == "below zero":
+        scales = 2.0 ** rng.uniform(-4, 0, runs) * (rng.random(runs) < rng.choice([0.1, 0.5, 1]))
+        top = np.repeat(rng.uniform(-2, 0.5, runs), sub)[:n]
+        return ((top - abs(rng.standard_normal(n))) * np.repeat(scales, sub)[:n]).astype(np.float32)
+    codes = rng.integers(-rng.integers(0, 4), 4, n)
+    scales = 2.0 ** rng.uniform(-6, 0, runs)
+    if family == "whole scales":
+        scales = rng.integers(0, 2 ** rng.integers(1, 6), runs) * (rng.random(runs) < rng.uniform(0.2, 1))
+    return (codes * np.repeat(scales, sub)[:n]).astype(np.float32)
 
 
 def between_codes(f: Format, rng: np.random.Generator, n: int) -> np.ndarray:
@@ -131,30 +176,30 @@ def recipes(f: Format, file: Path = FILE) -> list[Recipe]:
 def batches(f: Format, first: int = 0) -> Iterator[Batch]:
     """Rows of every family and rows at thresholds, one importance after the other."""
     kinds = (("even", 0),) if f.requires_weights else (("none", 0),)
-    others = (("lognormal", 1), ("even", 0), ("sparse", 2), ("steep", 3), ("gaps", 4), ("faint", 5))
     each = max(1, WEIGHTS // (max(f.block_size, 32) * 3 * len(FAMILIES)))
     for seed in range(first, 10_000):
         # The mean square of a row is divided by its length, exactly where that is a power of two
         blocks = 3 if seed % 3 == 2 and f.row_scoped else 1
-        for kind, importance_seed in (*kinds, others[seed % len(others)]):
+        for kind, importance_seed in (*kinds, OTHERS[seed % len(OTHERS)]):
             seeds = range(each * seed, each * (seed + 1))
             drawn = [Recipe(name, s, kind, importance_seed, blocks=blocks) for s in seeds for name in FAMILIES]
             yield _batch(f, [*drawn, *_moved(f, drawn, np.random.default_rng([seed, f.type_id or 0]))])
 
 
 def _moved(f: Format, drawn: list[Recipe], rng: np.random.Generator) -> list[Recipe]:
-    """Two recipes a row: a weight just before and just behind a threshold."""
+    """Two recipes a row and kind of threshold: a weight just before and just behind it."""
     given = [row(f, recipe) for recipe in drawn]
     x, importance = np.stack([x for x, _ in given]), given[0][1]
-    at = np.where(rng.random(len(x)) < 0.3, abs(x).argmax(axis=1), rng.integers(0, x.shape[1], len(x)))
-    far = rng.uniform(-1, 1, len(x)) * rng.choice(DISTANCES, len(x)) * abs(x).max(axis=1)
-    to = np.clip(x[np.arange(len(x)), at] + far, -inputs.LARGEST, inputs.LARGEST).astype(np.float32)
-    found, values = thresholds.thresholds(f, x, importance, at, to)
-    return [
-        drawn[i]._replace(at=int(at[i]), value=float(str(value)))
-        for i, both in zip(found, values, strict=True)
-        for value in both
-    ]
+    rows, found = np.arange(len(x)), []
+    for kind in thresholds.KINDS:
+        # The largest decides most, and the smallest moves in the finest steps
+        at = np.where(rng.random(len(x)) < 0.3, abs(x).argmax(axis=1), rng.integers(0, x.shape[1], len(x)))
+        at = np.where(rng.random(len(x)) < 0.2, abs(x).argmin(axis=1), at)
+        far = rng.uniform(-1, 1, len(x)) * rng.choice(DISTANCES, len(x)) * abs(x).max(axis=1)
+        to = np.clip(x[rows, at] + far, -inputs.LARGEST, inputs.LARGEST).astype(np.float32)
+        for i, both in zip(*thresholds.thresholds(f, x, importance, at, to, kind), strict=True):
+            found += [drawn[i]._replace(at=int(at[i]), value=float(str(value))) for value in both]
+    return found
 
 
 def _batch(f: Format, found: list[Recipe]) -> Batch:

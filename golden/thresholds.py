@@ -2,7 +2,9 @@
 
 Whatever an encoder rounds, cuts off or compares, its blocks change somewhere between one row and another. Bisection
 over the floats between the two finds where, and there an error of a last bit shows that random rows meet once in
-thousands.
+thousands. Of the thresholds between two rows it finds one of a kind: any change, most often that of a code; one of a
+binary16 scale, which nearly all that an encoder computes goes into; one of a sub-block's scale; or the largest jump,
+where a choice between trials turns.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from hifi_ref.formats import Format
 from reference import refusals
 
 SIGN = np.uint32(1 << 31)
+KINDS = ("any", "scale", "sub-scale", "jump")
 
 
 def ordered(x: np.ndarray) -> np.ndarray:
@@ -29,12 +32,12 @@ def floats(numbers: np.ndarray) -> np.ndarray:
 
 
 def thresholds(
-    f: Format, x: np.ndarray, importance: np.ndarray | None, at: np.ndarray, to: np.ndarray
+    f: Format, x: np.ndarray, importance: np.ndarray | None, at: np.ndarray, to: np.ndarray, kind: str = "any"
 ) -> tuple[np.ndarray, np.ndarray]:
     """(int[found] rows, f32[found, 2] values): weight at[i] of row i just before and behind a change of its blocks.
 
     x is f32[rows, n]; the weight goes from what it is towards to[i]. Rows whose blocks stay the same are left out. The
-    blocks are those of the pinned release.
+    blocks are those of the pinned release. kind: one of KINDS, which change is followed where there are several.
     """
     rows = np.arange(len(x))
 
@@ -46,9 +49,24 @@ def thresholds(
     before, behind = ordered(x[rows, at]), ordered(to)
     first, accepted = blocks(before)
     last, _ = blocks(behind)
-    found = accepted & (first != last).any(axis=1)
+    found = accepted & (changes(f, kind, first, last) > 0)
     while (found & (abs(behind - before) > 1)).any():
         middle = (before + behind) // 2
-        same = (blocks(middle)[0] == first).all(axis=1)
-        before, behind = np.where(same, middle, before), np.where(same, behind, middle)
+        between, _ = blocks(middle)
+        change = changes(f, kind, first, between)
+        early = change >= changes(f, kind, between, last) if kind == "jump" else change > 0
+        before, behind = np.where(early, before, middle), np.where(early, middle, behind)
+        first, last = (np.where(early[:, None], *both) for both in ((first, between), (between, last)))
     return rows[found], np.stack([floats(before), floats(behind)], axis=1)[found]
+
+
+def changes(f: Format, kind: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """int[rows]: in how many bytes blocks u8[rows, bytes] differ from others, of those that the kind looks at."""
+    fields = [
+        field.name
+        for field in f.layout.fields
+        if kind in ("any", "jump") or (field.dtype == "f16" if kind == "scale" else field.name.startswith("scales"))
+    ]
+    differ = (a != b).reshape(len(a), -1, f.type_size)
+    counts = [differ[..., f.layout.span(name)].sum(axis=(1, 2)) for name in fields]
+    return np.sum(counts, axis=0) if counts else np.zeros(len(a), int)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from golden import derived, judge, mutants, near_misses, redundant, thresholds
+from golden.vectors import hexed
 from hifi_ref import api
 from hifi_ref.formats import LLAMA_CPP
 from hifi_ref.known_bugs.derived import Derived, derived_bugs, equivalent
@@ -77,11 +78,12 @@ def test_every_rule_of_equivalence_has_a_bug() -> None:
     assert len(reasons - {None}) >= 10
 
 
-def test_recipes_give_the_rows_that_are_kept_as_vectors() -> None:
-    f = LLAMA_CPP["Q8_0"]
-    rows = [near_misses.row(f, recipe)[0] for recipe in near_misses.recipes(f)]
-    kept = [judge.floats(test["weights"]) for test in judge.all_tests(judge.load("Q8_0", "encode"))]
-    assert rows and all(any(np.array_equal(row, x) for x in kept) for row in rows)
+@pytest.mark.parametrize("name", ["Q8_0", "Q2_K", "Q4_K"])
+def test_recipes_give_the_rows_that_are_kept_as_vectors(name: str) -> None:
+    f = LLAMA_CPP[name]
+    rows = [near_misses.row(f, recipe) for recipe in near_misses.recipes(f)]
+    kept = {(test["weights"], test["importance"]) for test in judge.all_tests(judge.load(name, "encode"))}
+    assert rows and all((hexed(x), None if w is None else hexed(w)) in kept for x, w in rows)
 
 
 def test_the_search_finds_what_kills() -> None:
@@ -106,6 +108,21 @@ def test_rows_at_a_threshold_differ_in_a_last_bit() -> None:
     before[np.arange(len(rows)), at[rows]], behind[np.arange(len(rows)), at[rows]] = values.T
     blocks = [api.encode("Q4_0", one, lane="numpy") for one in (x[rows], before, behind)]
     assert np.array_equal(blocks[0], blocks[1]) and (blocks[1] != blocks[2]).any(axis=1).all()
+
+
+def test_a_threshold_is_of_the_kind_that_is_asked_for() -> None:
+    f, rows = LLAMA_CPP["Q2_K"], np.arange(24)
+    x = np.random.default_rng(5).standard_normal((24, 256)).astype(np.float32)
+    bytes_changed = {}
+    for kind, field in (("any", None), ("scale", ("d", "dmin")), ("sub-scale", ("scales",)), ("jump", None)):
+        found, values = thresholds.thresholds(f, x, None, rows, x[rows, rows] + 2, kind)
+        both = x[found][:, None].repeat(2, axis=1)
+        both[np.arange(len(found)), :, rows[found]] = values
+        before, behind = api.encode("Q2_K", both.reshape(-1, 256), lane="numpy").reshape(-1, 2, 84).swapaxes(0, 1)
+        changed = {name: (before != behind)[:, f.layout.span(name)].any(axis=1) for name in f.layout.names}
+        assert len(found) > 3 and (field is None or np.any([changed[name] for name in field], axis=0).all())
+        bytes_changed[kind] = (before != behind).sum(axis=1).mean()
+    assert bytes_changed["jump"] > bytes_changed["any"]
 
 
 def test_what_is_called_equivalent_is_refuted_by_no_hard_row() -> None:

@@ -25,6 +25,8 @@ class Rule(NamedTuple):
 
 NO_SUMS = "Q3_K|Q6_K|IQ1_M|IQ2_.*|IQ3_.*|IQ4_XS|TQ._0"
 SIXTEENS = "Q2_K|Q3_K|Q6_K"
+# What single_steps encodes from 0 up, with importance.
+FROM_ZERO = "Q2_K|Q4_K|Q5_K|IQ2_XXS"
 
 RULES = tuple(
     Rule(*rule)
@@ -114,7 +116,7 @@ RULES = tuple(
          "The product with the inverse is at least -128 and a rounding; a NaN gives 0."),
         ("encode", r"packing\.join_five_bits", "bits", r"(codes >> 4 & 1 ->|1 -> 3)", "Q5_0|Q5_1",
          "Codes are below 32."),
-        ("encode", r"packing\.gather", "factor", r"p \* width -> width", "Q4_0|Q4_1|IQ4_NL|MXFP4|NVFP4",
+        ("encode", r"packing\.gather", "factor", r"p \* width -> width", "Q4_0|Q4_1|Q4_K|IQ4_NL|MXFP4|NVFP4",
          "There are two planes of nibbles, and p is 1."),
         ("encode", r"packing\.gather", "factor", r"p \* width -> p", "Q1_0", "The width is 1."),
         ("encode", r"q5_0\.encode", "reciprocal", r"exact.div\(.*np.float32\(-16\)", ".*",
@@ -161,8 +163,6 @@ RULES = tuple(
          "Sums of small integers."),
         ("encode", r"scale_and_min_search\._least_error_with_min", "comparison", r"x\[i\] > high", ".*",
          "The sign of a zero is lost in the width of the range."),
-        ("encode", r"scale_and_min_search\._least_error_with_min", "comparison", r"det > 0", ".*",
-         "A determinant of 0 gives a scale that is no number, and an error that is never less."),
         ("encode", r"scale_and_min_search\._least_error_with_min", "sign", r"abs\(diff\)", "Q4_1|Q5_1|Q4_K|Q5_K",
          "Squares of errors decide here."),
         ("encode", r"q[45]_1\.scale_min_and_codes", "rounding", r"exact.truncate\(shifted\) -> truncate_down", ".*",
@@ -197,11 +197,12 @@ RULES = tuple(
          "257 has as many whole parts as 256."),
         ("encode", r"super_block\.fit_with_mins", ".*",
          r"(exact.running_sums\(sub, |mul\(columns\[i\], columns|exact.sqrt\(div\(sq|div\(sq|rms \+"
-         r"|abs\(columns\[i\]\) -> columns\[i\] \(2\)|2 -> \d)", "Q2_K",
+         r"|abs\(columns\[i\]\) -> columns\[i\] \(2\)|2 -> \d$)", "Q2_K",
          "Of sub-blocks of 16 the magnitudes alone weigh errors."),
         ("encode", r"super_block\.fit_with_mins", "truncated arithmetic", r"d(min)?\[:, None\] \* f32", ".*",
          "The product of a binary16 scale and 6 bits is exact."),
-        ("encode", r"super_block\.super_block_mean_square", "truncated arithmetic|factor", r"mul\(total, ", "Q2_K",
+        ("encode", r"super_block\.super_block_mean_square", "truncated arithmetic|factor",
+         r"mul\(total, .*-> (product_cut|total)", "Q2_K",
          "The factor is 1."),
         ("encode", r"super_block\.super_block_mean_square", "truncated arithmetic", r"mul\(total, ", "Q4_K|Q5_K",
          "A product with 2 is exact."),
@@ -214,6 +215,33 @@ RULES = tuple(
         ("encode", r"single_steps\.least_weighted_square_error_from_zero", "order of additions|comparison",
          r"(fold\(n, |peak > x\[i\])", ".*",
          "Of equals any is the largest, and where it is a zero nothing is encoded."),
+        ("encode", r"single_steps\.least_weighted_square_error_from_zero", "comparison",
+         r"error < best -> error <= best \(2\)", ".*", "Equal errors are the same number."),
+        ("encode", r"single_steps\.least_weighted_square_error_from_zero", "field", r"l2 -> xl \(2\)", ".*",
+         "A weight and its code have the same sign, so that the sum of w x l is above 0, or the scale 0 as well."),
+        ("encode", r"single_steps\.improve_by_single_steps", "comparison", r"rest_l2 > 0 -> ", FROM_ZERO,
+         "Where the others have no squares the best code is 0, which leaves no squares and is not taken."),
+        ("encode", r"single_steps\.improve_by_single_steps", "comparison", r"rest_xl > 0 -> rest_xl >= 0 \(2\)",
+         FROM_ZERO, "The condition of codes with a sign."),
+        ("encode", r"single_steps\.improve_by_single_steps", "comparison|bits",
+         r"(new_l2 > 0 -> |better & possible & \(new != old\) & \(new_l2 > 0\))", FROM_ZERO,
+         "What the others give to the squares is above 0, and a square is added."),
+        ("encode", r"super_block\._share_of_largest", "comparison", r"largest > 0 -> ", "Q[245]_K",
+         "The scale is 0, and what an infinite inverse makes of the shares has 0 in its low bits."),
+        ("encode", r"super_block\.fit_with_mins", "reciprocal", r"div\(squares", "Q4_K|Q5_K",
+         "The reciprocal of a power of two is exact."),
+        ("encode", r"super_block\.fit_with_mins", "truncated arithmetic", r"div\(squares", "Q4_K|Q5_K",
+         "An inexact quotient is subnormal: all errors of so small weights are 0, and the first trial stays."),
+        ("encode", r"k_scales\.pack$", "bits", r"(high_mins & 15 -> high_mins|15 -> 31 \(2\))", ".*",
+         "Four bits higher a byte has room for no others."),
+        ("encode", r"k_scales\.pack_capped", "clamp|constant|bits",
+         r"(exact.at_most|63 -> (64|126)|(scales|mins) & 255|255 -> )", "Q4_K",
+         "Shares of the largest are 63 at most, and without importance none is below 0: with a scale below 0 the error "
+         "is greater than the first."),
+        ("encode", r"single_steps\..*", "order of additions", r"running_sums\(n, terms\) -> running_by\('lanes'",
+         "Q4_K|Q5_K", "Eight terms have one order in eight lanes."),
+        ("encode", r"super_block\.fit_with_mins", "sign", r"abs\(columns\[i\]\) -> columns\[i\]$", "Q4_K|Q5_K",
+         "Only in sub-blocks of 16 the magnitudes alone weigh errors."),
         # ORDERS OF FEW
         ("dot", r"q[12]_0\.dot", "order of additions", r"exact.sum_in_order\(.*(halves|.*in_lanes)", ".*",
          "Two terms have one order, and up to eight terms one in eight lanes."),
