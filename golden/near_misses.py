@@ -138,7 +138,7 @@ def of_scales(f: Format, family: str, rng: np.random.Generator, n: int) -> np.nd
 
     "below zero": most sub-blocks hold nothing positive, so that a scale can be negative where a single weight counts.
     """
-    sub = 16 if f.name in ("Q2_K", "Q3_K", "Q6_K") else 32
+    sub = 16 if any(field.name == "scales" and field.count == 16 for field in f.layout.fields) else 32
     runs = (n + sub - 1) // sub
     if family == "few runs":
         scales = rng.uniform(0, 10, runs) * (rng.random(runs) < 0.2)
