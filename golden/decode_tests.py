@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from golden import places, spanning
+from golden import places, spanning, tie_blocks
 from golden.vectors import hexed, test_of, trace
 from hifi_ref.formats import Format
 from hifi_ref.formats import hard_inputs as inputs
@@ -70,6 +70,8 @@ def decode_tests(f: Format, rng: np.random.Generator) -> Found:
     count = spanning.blocks_a_row(f) if f.block_size > 1 else 33
     for _ in range(2):
         yield test("several blocks", spanning.blocks(f, rng, count), "SeveralBlocks")
+    for number in tie_blocks.numbers(f, "decode"):
+        yield test("ties of the definition", *tie_blocks.drawn(f, "decode", number), "RoundingTie")
 
 
 def plain_block(f: Format) -> np.ndarray:

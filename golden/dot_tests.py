@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from golden import tie_blocks
 from golden.vectors import hexed, test_of
 from hifi_ref import dot_exact
 from hifi_ref.formats import Format
@@ -89,6 +90,11 @@ def dot_tests(f: Format, rng: np.random.Generator) -> Found:
     yield test("several rows", of_like_scales(f, tame(f, 3 * n), rng), a, "SeveralRows", rows=3)
 
     yield from rare_scales(f, rng, test)
+    for number in tie_blocks.numbers(f, "dot"):
+        w, a = tie_blocks.drawn(f, "dot", number)
+        yield test("ties of the definition", w, a, "RoundingTie", "SeveralRows", rows=len(w))
+    if g.name == "Q8_K":
+        yield more_blocks_than_lanes(f, np.random.default_rng([f.type_id, 12]), test)
 
 
 def rare_scales(f: Format, rng: np.random.Generator, test: Callable[..., tuple[str, dict[str, Any]]]) -> Found:
@@ -139,6 +145,17 @@ def rare_scales(f: Format, rng: np.random.Generator, test: Callable[..., tuple[s
         w, a = pair(1)
         a.reshape(-1, g.type_size)[:, :2] = np.array([0x7C00], "<u2").view(np.uint8)
         yield test("scales that are no numbers", w, a, "InfiniteScale")
+
+
+def more_blocks_than_lanes(
+    f: Format, rng: np.random.Generator, test: Callable[..., tuple[str, dict[str, Any]]]
+) -> tuple[str, dict[str, Any]]:
+    """Of formats with mins these alone, so that nothing hides in which order their shares are added."""
+    w = inputs.usual_blocks(f, rng, 8 * 12)
+    for codes in {"qs", "qh"}.intersection(f.layout.names if "dmin" in f.layout.names else ()):
+        w[:, f.layout.span(codes)] = 0
+    a = release.encode("Q8_K", inputs.weights("gauss", rng, 1, 12 * f.block_size))
+    return test("more blocks than lanes", w, a, "LongRow", "OrderOfAdditions", "SeveralRows", rows=8)
 
 
 def of_like_scales(f: Format, blocks: np.ndarray, rng: np.random.Generator) -> np.ndarray:

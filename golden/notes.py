@@ -24,6 +24,11 @@ NOTES = {
     "RandomBytes": ("layout", "Every field has random bytes, also values that no encoder writes."),
     "NearTie": ("rounding", "Weights lie close to the middle between codes: half-up, half-even and half-away differ."),
     "Tie": ("rounding", "Weights lie in the middle between codes, and right next to it, such as 0.49999997."),
+    "RoundingTie": (
+        "rounding",
+        "A product or a sum lies in the middle between two binary32 numbers, or right next to it: halves away from "
+        "zero, cutting off, and rounding later or earlier show.",
+    ),
     "FusedTie": (
         "fused multiply-add",
         "A product and a sum that round once, not twice, give another code here. The expected bytes round twice.",

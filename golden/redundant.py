@@ -1,8 +1,9 @@
 """`python -m golden.redundant FORMAT.OPERATION` names vectors that kill and cover nothing of their own.
 
 Every known and every derived bug runs over all vectors of the cell. A vector is needed where it alone kills one, as
-conform counts, or alone has a flag, or alone reaches a byte's value, a bit of a field or a number at its place. From
-the last to the first, one that is not needed beside those that are left is named.
+conform counts, or alone has a flag, or alone reaches a byte's value, a bit of a field or a number at its place, or
+alone holds a tie of one of the definition's roundings (ties.py). From the last to the first, one that is not needed
+beside those that are left is named.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from golden import derived, judge, places
+from golden import derived, judge, places, ties
 from hifi_ref.conform import cases
 from hifi_ref.conform import judge as conform
 from hifi_ref.formats import FORMATS, Format
@@ -39,7 +40,7 @@ def items_of(format: str, operation: str) -> Items:
     """What each vector of a cell kills and covers."""
     content = judge.load(format, operation)
     items: Items = {test["id"]: set(test["flags"]) for test in judge.all_tests(content)}
-    for id, item in (*_killed(content), *_covered(FORMATS[format], content)):
+    for id, item in (*_killed(content), *_covered(FORMATS[format], content), *_ties(content)):
         items[id].add(item)
     return items
 
@@ -77,6 +78,14 @@ def _covered(f: Format, content: dict[str, Any]) -> Iterator[tuple[str, Hashable
         for kind, numbers in places.read(f.name, blocks).items():
             for place, values in enumerate(numbers.T):
                 yield from ((test["id"], (kind, place, int(value))) for value in np.unique(values))
+
+
+def _ties(content: dict[str, Any]) -> Iterator[tuple[str, Hashable]]:
+    tests = judge.all_tests(content)
+    met = ties.met_by_each(content["format"], content["operation"], ties.given(content, ([test] for test in tests)))
+    for test, sites in zip(tests, met, strict=True):
+        for site, found in sites.items():
+            yield from ((test["id"], (site.name, *tie)) for tie in found if tie[0] in ties.SIDES)
 
 
 def main(cells: list[str]) -> int:

@@ -1,9 +1,10 @@
 """`python -m golden.ties [FORMAT.OPERATION ...]` says which ties of the definition's roundings the vectors hold.
 
 A site is a call or an operator of the definition that rounds: a product, sum, quotient or root, a conversion, a
-rounding to whole numbers or the cutting off of what is behind them. While the vectors run, every site is watched for
-values on a tie, just below and just above it, of both signs. Just beside means within a 128th of the distance of
-two results, and for conversions and whole numbers within two last bits. Quotients and roots are never on a tie.
+rounding to whole numbers or the cutting off of what is behind them; of a sum of many it is every sum on the way. While
+the vectors run, every site is watched for values on a tie, just below and just above it, of both signs. Just beside
+means within a 128th of the distance of two results, and for conversions and whole numbers within two last bits.
+Quotients and roots are never on a tie.
 """
 
 from __future__ import annotations
@@ -92,6 +93,22 @@ def _sum_of_product(a: Any, b: Any, c: Any) -> tuple[Any, Any, Any]:
     return _of_binary32(_long(np.multiply(a, b, dtype=F32)) + _long(c))
 
 
+def _sums(terms: Any, axis: int) -> tuple[Any, Any, Any]:
+    """Every sum on the way, first to last."""
+    terms = np.moveaxis(np.asarray(terms, F32), axis, 0)
+    before = np.concatenate([np.zeros_like(terms[:1]), np.add.accumulate(terms, axis=0)[:-1]])
+    return _of_binary32(_long(before) + _long(terms))
+
+
+def _row_sums(terms: Any) -> tuple[Any, Any, Any]:
+    return _sums(np.reshape(terms, (len(terms), -1)), axis=1)
+
+
+def _narrowed_sum(x: Any, y: Any) -> tuple[Any, Any, Any]:
+    """The sum that float_dot keeps in binary64."""
+    return _of_binary32(np.add.accumulate(np.multiply(x, y, dtype=F32).astype(np.float64), axis=1)[:, -1])
+
+
 def _quotient(a: Any, b: Any) -> tuple[Any, Any, Any]:
     return _of_binary32(_long(a) / _long(b))
 
@@ -130,6 +147,8 @@ ROUNDINGS: dict[str, Callable[..., tuple[Any, Any, Any]]] = {
     "sqrt": lambda x: _of_binary32(np.sqrt(_long(x))),
     "nearest_int": _whole, "rounded_code": _whole, "round_half_away": _whole, "truncate": _cut,
     "narrow_f16": _binary16, "round_f16": _binary16, "narrow_bf16": _bfloat16,
+    "sum_in_order": lambda terms: _sums(terms, axis=0), "sum_of_rows": _row_sums,
+    "float_dot": _narrowed_sum, "products of float_dot": _product,
 }  # fmt: skip
 OPERATORS = {"Mult": "mul", "Add": "add", "Sub": "sub"}
 NEVER_ON = ("div", "ratio", "reciprocal_or_zero", "sqrt")
@@ -138,14 +157,14 @@ NEVER_ON = ("div", "ratio", "reciprocal_or_zero", "sqrt")
 # SITES
 
 
-def _rounding(node: ast.AST) -> str:
-    """How an expression rounds, a key of ROUNDINGS; nothing where it does not."""
+def _roundings(node: ast.AST) -> list[str]:
+    """How an expression rounds, keys of ROUNDINGS; none where it does not."""
     name = ""
     if isinstance(node, ast.BinOp):
         name = type(node.op).__name__
     elif isinstance(node, ast.Call) and not node.keywords:
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-    return name if name in ROUNDINGS else ""
+    return [key for key in (name, f"products of {name}") if key in ROUNDINGS]
 
 
 def watching(format: str, operation: str) -> dict[FunctionType, CodeType]:
@@ -156,7 +175,7 @@ def watching(format: str, operation: str) -> dict[FunctionType, CodeType]:
         names: set[str] = set()
         changes = []
         for place, _ in places(function):
-            if rounding := _rounding(place.node):
+            for rounding in _roundings(place.node):
                 text, number = f"{function.name}: {ast.unparse(place.node)}", 2
                 name = text
                 while name in names:
@@ -182,23 +201,41 @@ def _watched(name: str, rounding: str, node: Any) -> ast.Call:
 
 def met(format: str, operation: str, given: Iterable[tuple[np.ndarray, ...]]) -> dict[Site, set[Tie]]:
     """The ties at each site that is reached with binary32 numbers, while the operation runs on what is given."""
+    found: dict[Site, set[Tie]] = {}
+    for one in met_by_each(format, operation, given):
+        for site, ties in one.items():
+            found.setdefault(site, set()).update(ties)
+    return found
+
+
+def met_by_each(format: str, operation: str, given: Iterable[tuple[np.ndarray, ...]]) -> list[dict[Site, set[Tie]]]:
+    """met, of each of those that are given by itself."""
+    found = []
     with exchanged(watching(format, operation)), np.errstate(all="ignore"):
         for operands in given:
+            for ties in _met.values():
+                ties.clear()
             functions.run(format, operation, *operands)
-    return {site: set(ties) for site, ties in _met.items()}
+            found.append({site: set(ties) for site, ties in _met.items()})
+    return found
 
 
 def of_vectors(format: str, operation: str) -> dict[Site, set[Tie]]:
     content = judge.load(format, operation)
+    return met(format, operation, given(content, judge.batches(content)))
+
+
+def given(content: dict[str, Any], batches: Iterable[list[dict[str, Any]]]) -> list[tuple[np.ndarray, ...]]:
+    """What each batch of tests gives to the operation."""
     asked: list[tuple[np.ndarray, ...]] = []
 
     def ask(*operands: np.ndarray) -> np.ndarray:
         asked.append(operands)
         return operands[0]
 
-    for tests in judge.batches(content):
+    for tests in batches:
         judge.observed(content, tests, ask)
-    return met(format, operation, asked)
+    return asked
 
 
 def main(cells: list[str]) -> int:

@@ -81,6 +81,8 @@ def jax_lane(name: str, operation: str) -> Callable:
 
     def dot(w: np.ndarray, a: np.ndarray) -> np.ndarray:
         g = FORMATS[f.dot_with]
+        if len(w) > DOT_ROWS:
+            return np.concatenate([dot(w[:DOT_ROWS], a), dot(w[DOT_ROWS:], a)])
         padded = np.zeros((DOT_ROWS, DOT_N // f.block_size * f.type_size), np.uint8)
         activations = np.zeros(DOT_N // g.block_size * g.type_size, np.uint8)
         padded[: len(w), : w.shape[1]], activations[: len(a)] = w, a

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from golden import near_misses, tie_rows, ties
+from golden import near_misses, tie_blocks, tie_rows, ties
 from hifi_ref.formats import LLAMA_CPP
 
 F32 = np.float32
@@ -61,3 +61,30 @@ def test_the_search_finds_rows_on_ties_that_are_missing() -> None:
     x, importance = near_misses.row(f, recipe)
     assert held == {(site, ("above", "+"))}
     assert ("above", "+") in ties.met("Q8_0", "encode", [(x[None], importance)])[site]
+
+
+def test_every_sum_on_the_way_is_watched() -> None:
+    terms = np.array([[1, 2.0**-24, 2.0**-23, -(2.0**-20)], [0, 0, -1, -(2.0**-24)]], F32)
+    assert sides("sum_of_rows", terms) == {("on", "+"), ("on", "-")}
+    assert sides("sum_in_order", terms.T) == sides("sum_of_rows", terms)
+    beside = np.array([[1, np.nextafter(F32(2.0**-24), F32(0))]], F32)
+    assert sides("sum_of_rows", beside) == {("below", "+")}
+    assert sides("float_dot", beside, np.array([1, 1], F32)) == {("below", "+")}
+    assert sides("products of float_dot", F32(1 + 2.0**-12), F32(1 + 2.0**-12)) == {("on", "+")}
+
+
+@pytest.mark.parametrize("cell", ["Q4_1.decode", "Q8_0.dot", "BF16.dot", "Q2_0.dot"])
+def test_vectors_of_decoders_and_dot_products_hold_all_ties(cell: str) -> None:
+    found = ties.of_vectors(*cell.split("."))
+    assert any(ties.possible(site, met) for site, met in found.items())
+    assert all(ties.possible(site, met) <= met for site, met in found.items())
+
+
+def test_blocks_on_ties_are_found() -> None:
+    f = LLAMA_CPP["Q4_0"]
+    (site,) = (site for site in ties.of_vectors("Q4_0", "dot") if site.rounding == "sum_of_rows")
+    number = tie_blocks.numbers(f, "dot")[0]
+    found = ties.met_by_each("Q4_0", "dot", [tie_blocks.drawn(f, "dot", number)] * 2)
+    assert found[0] == found[1] and ("rounds", "+") in found[0][site]
+    chosen, left = tie_blocks.search(f, "dot", 3)
+    assert not chosen and {tie for _, tie in left} <= {("below", "+"), ("above", "+"), ("below", "-"), ("above", "-")}
