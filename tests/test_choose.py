@@ -157,9 +157,9 @@ def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(choose, "_device", lambda: {"gpu": "cuda:0"}.get(choose.platform(), "cpu"))
     whole = encoding._encode_chunks
 
-    def chunks(f, x, weights, platform, chunk, build):
+    def chunks(f, x, weights, platform, *others):
         given.append(platform)
-        return whole(f, x, weights, "cpu", chunk, build)
+        return whole(f, x, weights, "cpu", *others)
 
     monkeypatch.setattr(encoding, "_encode_chunks", chunks)
     return given

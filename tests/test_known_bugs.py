@@ -59,9 +59,15 @@ def test_the_reference_itself_survives() -> None:
     for (name, operation), run in right.items():
         content = judge.load(name, operation)
         # These take an eighth of each block's sum, not of the whole: not the same among subnormal numbers.
-        failing = [test["id"] for test in judge.failing(content, run) if "FaintSums" not in test["flags"]]
+        failing = [test["id"] for test in judge.failing(content, run) if not (operation == "dot" and is_faint(test))]
         assert not failing, (name, operation)
         assert not list(judge.failing(content, numpy_lane(name, operation)))
+
+
+def is_faint(test: dict) -> bool:
+    """Whether the sums of a dot product are subnormal numbers, or begin as such."""
+    sums = judge.raw(test["expected"]).view("<f4")
+    return "FaintSums" in test["flags"] or bool((abs(sums) < 2.0**-126).all())
 
 
 def test_misreadings_read_what_they_write() -> None:
