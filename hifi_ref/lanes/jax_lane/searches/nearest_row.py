@@ -94,7 +94,8 @@ def _nearest_rows(book, shelf, target, scales, digits):
             return _judge(book, errors, lax.dynamic_slice_in_dim(codes, 8 * j, 8), best)
 
         best = lax.fori_loop(0, few // 8, eight, _none(codes[0]))
-        rest = jnp.where(_short_list_will_do(book, errors, point), _look(long, number).astype(np.uint8), FULL_LIST)
+        rest = jnp.where(_look(long, number), SHORT_LIST, NOTHING)
+        rest = jnp.where(_short_list_will_do(book, errors, point), rest, FULL_LIST)
         return found.at[k].set(_as_one(best, point)), left.at[k].set(rest)
 
     state = jnp.zeros((trials, n), np.uint32), jnp.zeros((trials, n), np.uint8)
