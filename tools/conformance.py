@@ -81,6 +81,12 @@ def package(*names: str) -> Callable[[], None]:
     return fetch
 
 
+def tinygrad() -> None:
+    if sys.version_info < (3, 12):
+        raise RuntimeError("before Python 3.12 its device in plain Python emulates binary16: judged below")
+    package("tinygrad")()
+
+
 def wheel(name: str) -> Callable[[], None]:
     """A package of PyPI, unpacked and not installed."""
 
@@ -119,8 +125,11 @@ JUDGED = (
     Judged("gpt4all", "gpt4all", "gpt4all of PyPI: a llama.cpp of 2024 in one library.", wheel("gpt4all"),
            f"ggml:{FIELD}/{GPT4ALL}"),
     Judged("tinygrad", "tinygrad", "tinygrad of PyPI: its GGUF decoder, on its device in plain Python.",
+           tinygrad, "python:tinygrad_decode", operations=("decode",), environment=(*ADAPTERS, ("DEV", "PYTHON"))),
+    Judged("tinygrad-emulated", "tinygrad, binary16 emulated",
+           "tinygrad of PyPI: the same, as on devices without binary16 (EMULATED_DTYPES=half).",
            package("tinygrad"), "python:tinygrad_decode", operations=("decode",),
-           environment=(*ADAPTERS, ("DEV", "PYTHON"))),
+           environment=(*ADAPTERS, ("DEV", "PYTHON"), ("EMULATED_DTYPES", "half"))),
     Judged("mlx", "MLX", "mlx of PyPI, on a CPU: its GGUF loader.", package("mlx[cpu]"), "python:mlx_decode",
            operations=("decode",), environment=ADAPTERS),
 )  # fmt: skip

@@ -74,6 +74,10 @@ SUBJECTS = {
     "tinygrad": Subject(
         "tinygrad 0.14.0, of PyPI", FIELD, "python:tinygrad_decode", (*path("build/field/site"), ("DEV", "PYTHON")),
     ),
+    "tinygrad, emulated": Subject(
+        "tinygrad 0.14.0, of PyPI, where it emulates binary16", FIELD, "python:tinygrad_decode",
+        (*path("build/field/site"), ("DEV", "PYTHON"), ("EMULATED_DTYPES", "half")),
+    ),
     "libgguf, native": Subject(
         "libgguf 0.2.2, of PyPI, its native rows", of_pypi("libgguf", "libgguf==0.2.2"), "python:libgguf_native",
         path(f"{FOLDER}/libgguf"),
@@ -125,6 +129,11 @@ FINDINGS = (
     Finding("tinygrad", "Q5_0.decode", "1af056d5e31d3865",
             "d q - 16 d in place of d (q - 16): zeros have the other sign.",
             NO, "for finite scales nothing else differs"),
+    Finding("tinygrad, emulated", "Q6_K.decode", "a8b6566b1a48b3ab",
+            "Subnormal binary16 numbers are taken for zero, and with d all 256 weights are zero. So it is where a back "
+            "end has no binary16, as LLVM outside macOS, OpenCL without cl_khr_fp16, and Python before 3.12.",
+            YES, "a block of Q6_K whose weights are all below 0.25, as in most models, has such a d",
+            "https://github.com/tinygrad/tinygrad/pull/14744"),
     Finding("libgguf, native", "IQ1_M.encode", "136a6aaa73b1c2a9",
             "Weights near the largest binary32 make its sums infinite, so that no point of the grid is the best. It "
             "goes on all the same: row numbers are arbitrary, and the process may end by a segmentation fault, as it "
