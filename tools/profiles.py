@@ -1,7 +1,8 @@
 """`python -m tools.profiles [PROFILE ...] [--formats=Q4_K,...] [--blocks=100000] [--weights=FILE] [--results=FILE]`
 holds profiles of hifi_ref/formats/builds.py against the builds that they are named after, over all families of
 formats.hard_inputs and every kind of importance, or on the weights of a safetensors file, and prints the lines of the
-tables in docs/profiles.md. Exits with 1 where a block differs.
+tables in docs/profiles.md. Exits with 1 where a block differs. It is the NumPy lane that is held against them, which on
+hard inputs is the quicker one; tests/compiled_builds.py holds what is compiled against it.
 
 The builds are fetched from npm into build/; that for arm64 runs under qemu-aarch64 (see tools/conformance.py). They are
 asked through a small driver, tools/profiles_driver.c, which survives the rows that a build refuses. Turns are kept in a
@@ -119,7 +120,7 @@ def compared(
     f = FORMATS[name]
     for label, x, weights in batches:
         expected, accepted = ask(process, name, x, weights)
-        strict = hr.encode(name, x, weights)
+        strict = hr.encode(name, x, weights, lane="numpy")
         observed, known = encoded(profile, name, x, weights)
         accepted &= known
         others = [(blocks != expected)[accepted].reshape(-1, f.type_size).any(axis=1) for blocks in (strict, observed)]
@@ -149,7 +150,7 @@ def totals(
 def encoded(profile: str, name: str, x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, ...]:
     """uint8[rows, row bytes], and bool[rows]: the rows of which it is known what the build writes."""
     try:
-        return hr.encode(name, x, weights, profile=profile), np.ones(len(x), bool)
+        return hr.encode(name, x, weights, lane="numpy", profile=profile), np.ones(len(x), bool)
     except exact.UnknownBlocks:
         if len(x) == 1:
             return np.zeros((1, x.shape[1] // FORMATS[name].block_size * FORMATS[name].type_size), np.uint8), np.zeros(
