@@ -24,6 +24,7 @@ from hifi_ref.lanes.jax_lane.searches import FASTER_TEXTS, grid_shelf
 from hifi_ref.lanes.jax_lane.searches import split_search as fast_split_search
 from hifi_ref.lanes.jax_lane.searches.nearest_row import _short_list_will_do
 
+BUILDS = [pytest.param(None, id="strict"), pytest.param(exact.Fusing(frozenset()), id="fused")]
 BOOKS = {"IQ2_XXS": 2, "IQ2_XS": 2, "IQ2_S": 1, "IQ3_XXS": 2, "IQ3_S": 3, "IQ1_S": 3}
 
 
@@ -99,8 +100,9 @@ def agree(search: Callable[..., Any], *operands: np.ndarray) -> float:
     return unmarked.mean()
 
 
+@pytest.mark.parametrize("build", BUILDS)
 @pytest.mark.parametrize("name", ["IQ2_XS", "IQ3_S", "IQ1_S"])
-def test_the_nearest_rows(name: str) -> None:
+def test_the_nearest_rows(name: str, build: exact.Fusing | None) -> None:
     """Weights of few values, so that many errors are equal, and points that are not the nearest ones."""
     lists = grid_lists.Lists(name, BOOKS[name])
     book = lists.book
@@ -122,7 +124,8 @@ def test_the_nearest_rows(name: str) -> None:
 
         return nearest_rows(lists, Target(x, w, 2, np.float32(1)), scales, scales, digits)
 
-    assert agree(search, x, w, scales) > 0.9
+    with exact.fusing(build):
+        assert agree(search, x, w, scales) > 0.9
 
 
 def drawn(n: int, subs: int, seed: int, steep: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -142,6 +145,13 @@ def test_the_best_split(seed: int, steep: bool, halves: bool) -> None:
     x, w = drawn(16 if halves else 32, 64, seed, steep)
     share = agree(lambda x, w: split_search.best_places(x, w, halves), x, w)
     assert steep or share > 0.9
+
+
+@pytest.mark.parametrize("halves", [False, True])
+def test_the_best_split_of_a_build(halves: bool) -> None:
+    x, w = drawn(16 if halves else 32, 256, 5, False)
+    with exact.fusing(exact.Fusing(frozenset())):
+        assert agree(lambda x, w: split_search.best_places(x, w, halves), x, w) > 0.9
 
 
 @settings(max_examples=15, deadline=None)

@@ -44,7 +44,7 @@ from hifi_ref.exact.conversions import (  # fmt: skip
     widened,
     widen_ue4m3_half,
 )
-from hifi_ref.exact.fusing import Fusing, UnknownBlocks, fusing, is_arm64, is_unguarded
+from hifi_ref.exact.fusing import Fusing, UnknownBlocks, fusing, fusing_now, is_arm64, is_unguarded
 from hifi_ref.exact.lanes import (  # fmt: skip
     Array,
     Operand,

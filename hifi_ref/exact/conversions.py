@@ -12,6 +12,7 @@ from hifi_ref.exact.bit_patterns import bits, f32, from_bits
 from hifi_ref.exact.corrections import is_by_hand
 from hifi_ref.exact.fusing import is_arm64
 from hifi_ref.exact.lanes import is_jax, library
+from hifi_ref.exact.profiles import rounded
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Shaped, UInt8, UInt16, UInt32
@@ -31,6 +32,7 @@ def widen_f16(h: UInt16[Array, "*n"]) -> Float32[Array, "*n"]:
 
 def narrow_f16(x: Float32[Array, "*n"]) -> UInt16[Array, "*n"]:
     """float32 -> uint16 bits of binary16, nearest even, overflow to infinity; any NaN becomes 0x7E00 with its sign."""
+    x = rounded(x)
     numpy_like = library(x)
     if is_jax(x) and is_by_hand("conversion"):
         half = long_arithmetic.narrow_f16(x)
@@ -56,10 +58,10 @@ def widen_bf16(h: UInt16[Array, "*n"]) -> Float32[Array, "*n"]:
 def narrow_bf16(x: Float32[Array, "*n"]) -> UInt16[Array, "*n"]:
     """float32 -> uint16 bits of bfloat16, nearest even, NaN made quiet. Source: ggml_compute_fp32_to_bf16."""
     u = bits(x)
-    rounded = (u + np.uint32(0x7FFF) + ((u >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    nearest = (u + np.uint32(0x7FFF) + ((u >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
     quiet = (u >> np.uint32(16)) | np.uint32(64)
     is_nan = (u & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
-    return library(x).where(is_nan, quiet, rounded).astype(np.uint16)
+    return library(x).where(is_nan, quiet, nearest).astype(np.uint16)
 
 
 def widened(stored: Shaped[Array, "*n"], kind: str) -> Float32[Array, "*n"]:

@@ -99,11 +99,11 @@ def encode(
     down = found.down.T.reshape(*shape, 16, 2) & ~empty[..., None, None]
     delta = lib.where(down, np.float32(-0.125), np.float32(0.125))
     steps = codebooks.take(codebooks.grid("IQ1_S", np.float32), index) + delta[..., None]
-    q = steps * exact.f32(2 * scales + 1)[..., None, None]
+    q = exact.rounded(exact.product(steps, exact.f32(2 * scales + 1)[..., None, None]))
     qx, q2 = split_search.sums_of(*(a.reshape(-1, 256).T for a in (x, w.T, q)))
     qx, q2 = qx.reshape(shape), q2.reshape(shape)
     d = lib.where(q2 > 0, exact.div(qx, lib.where(q2 > 0, q2, np.float32(1))), d)
-    d = lib.where(empty, np.float32(0), exact.mul(d, np.float32(1.1125)))
+    d = lib.where(empty, np.float32(0), exact.rounded(exact.mul(d, np.float32(1.1125))))
 
     # BYTES: the nibbles of d on top of the scales
     half = exact.narrow_f16(d).astype(np.int32)

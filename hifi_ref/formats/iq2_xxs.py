@@ -85,7 +85,7 @@ def encode(
     w = grid_search.importance_columns(x.shape, columns, weights, mean_square)
     size, signs = grid_search.split_signs(columns, w, even=True)
     equal = single_steps.least_weighted_square_error_from_zero(size, w, 4)
-    peak = exact.mul(equal.scale, np.float32(3))
+    peak = exact.rounded(exact.mul(equal.scale, np.float32(3)))
     small = lib.max(size, axis=0) < scale_search.NOTHING
     grid_search.known_codes(small | (peak > 0))
     nothing = small | (peak <= 0)

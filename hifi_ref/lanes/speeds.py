@@ -164,7 +164,10 @@ OTHERS = {
 
 
 # As a build that fuses multiply-adds JAX encodes these, whose searches are long; and what is then left of a speed.
-AS_BUILT = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS")
+AS_BUILT = (
+    "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S",
+    "IQ4_NL", "IQ4_XS",
+)  # fmt: skip
 LEFT = Speed(0.4, 0.3, 1.5)
 # Seconds that such a search takes in NumPy, however few blocks it is of.
 BEGIN = 0.1

@@ -76,12 +76,17 @@ def test_all_else_takes_it_rounded() -> None:
     assert all(np.all(one) for one in equal)
 
 
-@pytest.mark.parametrize(("name", "profile"), [("Q4_K", "gcc-x86-fma"), ("IQ4_XS", "clang-arm64")])
+LONG = [("Q4_K", "gcc-x86-fma"), ("IQ4_XS", "clang-arm64"), ("IQ2_XXS", "gcc-x86-fma"), ("IQ1_M", "clang-arm64")]
+
+
+@pytest.mark.parametrize(("name", "profile"), LONG)
 def test_no_product_is_left_to_the_compiler(name: str, profile: str) -> None:
     assert compiled_builds.loose(FORMATS[name], profile) == []
 
 
-@pytest.mark.parametrize(("name", "profile"), [("Q2_K", "gcc-x86-fma"), ("Q6_K", "clang-arm64")])
+@pytest.mark.parametrize(
+    ("name", "profile"), [("Q2_K", "gcc-x86-fma"), ("Q6_K", "clang-arm64"), ("IQ3_S", "gcc-x86-fma")]
+)
 def test_the_compiled_text_is_the_definition(name: str, profile: str) -> None:
     """On a few of the hard inputs; `python -m tests.compiled_builds` has all, and all formats."""
     families = ("heavy tails", "near ties", "ties", "real", "mixed scales", "edge of subnormal", "overflow")

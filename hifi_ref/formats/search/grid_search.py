@@ -65,7 +65,7 @@ def fit(
     n, subs = x.shape
     book = search.lists.book
     target = Target(by_digit(x, book.width), by_digit(exact.sqrt(w), book.width), 2, np.float32(1))
-    wx = exact.held(lambda: mul(w, x))
+    wx = exact.held(lambda: exact.rounded(mul(w, x)))
     largest = lib.max(abs(x), axis=0)
 
     def rows_for(scales: Float32[Array, "trials subs"], inverses: Float32[Array, "trials subs"]) -> Rows:
@@ -138,15 +138,16 @@ def by_digit(a: Num[Array, "n subs"], width: int) -> Num[Array, "width groups su
 
 def _digits(shares: Float32[Array, "*n"], top: int) -> Int32[Array, "*n"]:
     """The digit whose step, 2 digit + 1, is nearest to a share; halves to the even digit."""
-    if exact.is_jax(shares):
-        lib = exact.library(shares)
+    double = shares - np.float32(1)
+    if exact.is_jax(double):
+        lib = exact.library(double)
         if top == 2:
-            # Next to 2 and 4 subtracting 1 is exact, and 2 and 4 themselves are the halves
-            return exact.i32(shares > 2) + exact.i32(shares >= 4)
-        whole = lib.round(np.float32(0.5) * (shares - np.float32(1)))
+            # 1 and 3 are the halves
+            return exact.i32(double > 1) + exact.i32(double >= 3)
+        whole = lib.round(np.float32(0.5) * double)
         whole = lib.where(whole > 0, whole, np.float32(0))
         return exact.i32(lib.where(whole < top, whole, np.float32(top)))
-    return np.clip(nearest_int(np.float32(0.5) * (shares - np.float32(1))), 0, top)
+    return np.clip(nearest_int(np.float32(0.5) * double), 0, top)
 
 
 # SIGNS
@@ -165,7 +166,7 @@ def split_signs(
     size = lib.where(negative, -x, x).reshape(-1, 8, x.shape[1])
     flags = negative.reshape(size.shape)
     if even:
-        cost = mul(mul(w, x), x).reshape(size.shape)
+        cost = exact.rounded(mul(mul(w, x), x)).reshape(size.shape)
         # Huge weights make costs of NaN: no cost is below the first if that is one, and none of NaN is below another.
         least = lib.argmin(lib.where(cost == cost, cost, np.float32(np.inf)), axis=1)
         least = lib.where(cost[:, 0] == cost[:, 0], least, 0)
@@ -241,7 +242,11 @@ def choose(
 
 def known_codes(known: Bool[Array, "subs"]) -> None:
     """Sources before b8352 keep codes of an earlier sub-block where they find none. Raises UnknownBlocks."""
-    if exact.is_unguarded() and not known.all():
+    if not exact.is_unguarded():
+        return
+    if exact.is_jax(known):
+        exact.mark(~known)
+    elif not known.all():
         raise exact.UnknownBlocks("the build keeps chance codes where no scale helps, as with importance 0")
 
 

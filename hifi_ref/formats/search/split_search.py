@@ -14,7 +14,7 @@ Source: quantize_row_iq1_s_impl, quantize_row_iq1_m_impl, iq1_find_best_neighbou
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -121,7 +121,7 @@ def best_places(x: Float32[Array, "n subs"], w: Float32[Array, "n subs"], halves
     found = np.zeros(subs, bool)
     for i in range(n + 1):
         for j in range(i, n + 1):
-            for k, (qx, q2) in enumerate(sums(sx, sw, i, j)):
+            for k, (qx, q2) in enumerate(sums(*([(s[i], s[j], s[-1]) for s in both] for both in (sx, sw)))):
                 better = (q2 > 0) & (score(qx, qx) > score(best, q2))
                 scale = np.where(better, div(qx, np.where(better, q2, np.float32(1))), scale)
                 best = np.where(better, score(scale, qx), best)
@@ -140,16 +140,20 @@ def _running(a: Float32[Array, "n subs"], part: Bool[np.ndarray, "n subs"]) -> F
     return totals
 
 
-def sums_of_whole(sx: Sequence[Array], sw: Sequence[Array], i: int, j: int) -> Iterator[tuple[Array, Array]]:
-    """For the shift up and the shift down: sum w x q and sum w q^2 of the split at i and j."""
-    parts_x, parts_w = ((s[i], s[j] - s[i], s[-1] - s[j]) for s in (sx[0], sw[0]))
+# Of a sub-block or a half of it the running sum at the first place of a split, at the second, and of all
+Running: TypeAlias = "tuple[Array, Array, Array]"
+
+
+def sums_of_whole(sx: Sequence[Running], sw: Sequence[Running]) -> Iterator[tuple[Array, Array]]:
+    """For the shift up and the shift down: sum w x q and sum w q^2 of the split."""
+    parts_x, parts_w = ((first, second - first, last - second) for first, second, last in (sx[0], sw[0]))
     for steps in (UP, DOWN):
         qx = [mul(part, step) for part, step in zip(parts_x, steps, strict=True)]
         q2 = [mul(mul(part, step), step) for part, step in zip(parts_w, steps, strict=True)]
         yield qx[0] + qx[1] + qx[2], q2[0] + q2[1] + q2[2]
 
 
-def sums_of_halves(sx: Sequence[Array], sw: Sequence[Array], i: int, j: int) -> Iterator[tuple[Array, Array]]:
+def sums_of_halves(sx: Sequence[Running], sw: Sequence[Running]) -> Iterator[tuple[Array, Array]]:
     """For the four shifts of two halves.
 
     Neighbouring steps are 1 apart, so a half's sum of w x q is its whole sum times the last step less two running sums.
@@ -158,9 +162,9 @@ def sums_of_halves(sx: Sequence[Array], sw: Sequence[Array], i: int, j: int) -> 
     for x, w in zip(sx, sw, strict=True):
         for steps in (UP, DOWN):
             squares = steps * steps
-            qx.append(mul(x[-1], steps[2]) - (x[i] + x[j]))
-            whole = mul(mul(w[-1], steps[2]), steps[2])
-            q2.append(whole + mul(w[i], squares[0] - squares[1]) + mul(w[j], squares[1] - squares[2]))
+            qx.append(mul(x[2], steps[2]) - (x[0] + x[1]))
+            whole = mul(mul(w[2], steps[2]), steps[2])
+            q2.append(whole + mul(w[0], squares[0] - squares[1]) + mul(w[1], squares[1] - squares[2]))
     for a in (0, 1):
         for b in (2, 3):
             yield qx[a] + qx[b], q2[a] + q2[b]

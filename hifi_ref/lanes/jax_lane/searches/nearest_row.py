@@ -3,6 +3,10 @@
 The rows are found from the short lists of grid_shelf, once the errors themselves have shown that these will do. The
 first few rows are judged for all lanes at once, a lane being a group of a sub-block; lanes with more to judge are then
 gathered, side by side, until none is left.
+
+A build that fuses adds errors unrounded, which takes binary64. For all lanes the errors are rounded all the same: a row
+that leads by more than such sums may differ has the least sum of the build, too. Lanes without such a row are left to
+those gathered, which are judged as the build does.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from jax import lax
 
 from hifi_ref import exact
 from hifi_ref.exact import pair, unpair, wall
+from hifi_ref.exact.traced_products import TracedProduct
 from hifi_ref.formats.search.grid_lists import Lists
 from hifi_ref.formats.search.nearest_row import LARGEST, Rows, Target
 from hifi_ref.lanes.jax_lane.searches.grid_shelf import shelf
@@ -29,6 +34,12 @@ if TYPE_CHECKING:
 FEW = {"IQ1_S": 16, "IQ2_XXS": 24, "IQ2_XS": 24, "IQ2_S": 16, "IQ3_XXS": 8, "IQ3_S": 8}
 # Lanes that are gathered at a time
 BATCH = 1024
+# Sums of at most eight errors, rounded and unrounded, differ by less than this part of them
+CLOSE = np.float32(2.0**-18)
+# From here on one of two such sums may overflow
+HUGE = np.float32(2.0**100)
+# In the place of a row that binary64 does not tell; no row has all of these bits
+UNSURE = np.uint32(0xFFFF)
 # What is left to judge for a lane after its first few rows
 NOTHING, SHORT_LIST, FULL_LIST = np.arange(3, dtype=np.uint8)
 
@@ -54,9 +65,14 @@ def nearest_rows(
     def digits_of_lanes(k):
         return [digit.reshape(-1) for digit in digits(flat.x, inverses_of_lanes[k])]
 
-    with exact.unwatched():
+    is_fused = exact.fusing_now() is not None
+    # Of a build's marks only those count that UNSURE stands for
+    with exact.watching() if is_fused else exact.unwatched():
         rows, points = _nearest_rows(lists.book, shelf(lists, FEW[lists.grid]), flat, scales_of_lanes, digits_of_lanes)
-    return Rows(rows.reshape(len(scales), groups, subs), points.reshape(len(scales), groups, subs))
+    rows, points = (a.reshape(len(scales), groups, subs) for a in (rows, points))
+    if is_fused:
+        exact.mark(rows == UNSURE.astype(np.int32))
+    return Rows(rows, points)
 
 
 def _may_underflow(target: Target, scales: Float32[Array, "trials subs"]) -> Bool[Array, "subs"]:
@@ -65,7 +81,7 @@ def _may_underflow(target: Target, scales: Float32[Array, "trials subs"]) -> Boo
     A step is at least an eighth. An error scale * step - x that is not zero is then at least a sixteenth of the scale
     where x is below that, else a multiple of 2^-28 times the scale. With scales of at least 2^es and nonzero w of at
     least 2^ew its weighted square is at least 2^(ew + 2 (es - 28)). Sums of such squares are normal numbers where no w
-    is below zero.
+    is below zero. Of a build scale * step is not rounded, which changes nothing of this.
     """
     sizes = exact.bits(target.w) & np.uint32(0x7FFFFFFF)
     # Zero is above all others
@@ -80,6 +96,7 @@ def _may_underflow(target: Target, scales: Float32[Array, "trials subs"]) -> Boo
 def _nearest_rows(book, shelf, target, scales, digits):
     trials, n = scales.shape
     few = shelf.first.shape[1]
+    is_fused = exact.fusing_now() is not None
     first, long = jnp.asarray(shelf.first.reshape(-1)), jnp.asarray(shelf.long)
 
     def trial(k, state):
@@ -87,15 +104,19 @@ def _nearest_rows(book, shelf, target, scales, digits):
         found, left = state
         own = digits(k)
         point, number = wall(book.pack(own), _number(book, own))
-        errors = wall(target.errors(scales[k], book.top))
+        errors = wall(exact.rounded(target.errors(scales[k], book.top)))
         codes = _read(first, number * few, few)
 
         def eight(j, best):
-            return _judge(book, errors, lax.dynamic_slice_in_dim(codes, 8 * j, 8), best)
+            return _judge(book, errors, lax.dynamic_slice_in_dim(codes, 8 * j, 8), best, flag_close=is_fused)
 
         best = lax.fori_loop(0, few // 8, eight, _none(codes[0]))
         rest = jnp.where(_look(long, number), SHORT_LIST, NOTHING)
-        rest = jnp.where(_short_list_will_do(book, errors, point), rest, FULL_LIST)
+        rest = jnp.where(_short_list_will_do(book, errors, point, is_fused), rest, FULL_LIST)
+        if is_fused:
+            least, row = unpair(best)
+            is_close = lax.bitcast_convert_type(row, np.uint32) >> np.uint32(16) != 0
+            rest = jnp.where(is_close & (rest == NOTHING), SHORT_LIST, jnp.where(least < HUGE, rest, FULL_LIST))
         return found.at[k].set(_as_one(best, point)), left.at[k].set(rest)
 
     state = jnp.zeros((trials, n), np.uint32), jnp.zeros((trials, n), np.uint8)
@@ -121,7 +142,8 @@ def _finish(book, shelf, target, scales, found, left):
         item = lax.dynamic_slice(items, (b * batch,), (batch,))
         own = _read(together, item % n * beside, beside)
         near = Target(own[: book.width], own[book.width : -1], target.slope, own[-1])
-        errors = wall(near.errors(wall(_look(flat_scales, item)), book.top))
+        with exact.watching() as doubts:
+            errors = _held(near.errors(wall(_look(flat_scales, item)), book.top))
         point = wall((_look(found, item) >> np.uint32(16)).astype(np.int32))
         number = _number(book, book.digits(point))
         number = number + jnp.where(_look(left.reshape(-1), item) == FULL_LIST, 0, np.int32(len(shelf.long)))
@@ -132,7 +154,7 @@ def _finish(book, shelf, target, scales, found, left):
             codes = _read(rows, jnp.minimum(begin + j, len(shelf.rows) - 8), 8)
             return j + 8, _judge(book, errors, codes, best, length - j)
 
-        state = np.int32(0), _none(_look(rows, begin))
+        state = np.int32(0), _doubted(doubts, _none(_look(rows, begin)))
         _, best = lax.while_loop(lambda state: state[0] < length.max(), eight, state)
         return found.at[jnp.where(live, item, size)].set(_as_one(best, point), mode="drop", unique_indices=True)
 
@@ -180,27 +202,56 @@ def _none(codes):
 
 def _as_one(best, point):
     """Row and point in 16 bits each."""
-    row = lax.bitcast_convert_type(unpair(wall(best))[1], np.uint32)
+    least, row = unpair(wall(best))
+    row = lax.bitcast_convert_type(row, np.uint32)
+    if exact.fusing_now() is not None:
+        row = jnp.where(least == least, row & np.uint32(0xFFFF), UNSURE)
     return row | point.astype(np.uint32) << np.uint32(16)
 
 
-def _judge(book, errors, codes, best, length=None):
-    """best, after eight more rows were looked at; only the first ``length`` of them count."""
+def _held(errors):
+    """wall(errors), of which a build keeps what they are unrounded."""
+    if isinstance(errors, TracedProduct):
+        return TracedProduct(errors.value, *wall(*errors.factors))
+    return wall(errors)
+
+
+def _doubted(doubts, best):
+    """best, the sum being NaN where there are marks: no other is below it."""
+    if not doubts:
+        return best
+    least, row = unpair(best)
+    return pair(jnp.where(exact.any_of(doubts, least.shape), np.float32(np.nan), least), row)
+
+
+def _judge(book, errors, codes, best, length=None, flag_close=False):
+    """best, after eight more rows were looked at; only the first ``length`` of them count.
+
+    ``flag_close``: a row's bit 16 says that another row is as near to x, but for what sums may differ by.
+    """
     least, row = unpair(best)
     codes = [code.astype(np.int32) for code in codes]
     # Taken apart once: what is traced for each of the eight rows, XLA works through eight times
     costs = [[errors[i][step] for step in range(book.top + 1)] for i in range(book.width)]
     totals = []
-    for code in codes:
-        total = _pick(book, costs[0], 0, code)
-        for i in range(1, book.width):
-            total = total + _pick(book, costs[i], i, code)
-        totals.append(total)
+    with exact.watching() as doubts:
+        for code in codes:
+            total = exact.rounded(_pick(book, costs[0], 0, code))
+            for i in range(1, book.width):
+                total = total + _pick(book, costs[i], i, code)
+            totals.append(total)
     for j, (code, total) in enumerate(zip(codes, totals, strict=True)):
         better = total < least if length is None else (total < least) & (j < length)
-        least = jnp.where(better, total, least)
+        if flag_close:
+            # The last row of a short list is repeated
+            is_other = (lax.bitcast_convert_type(row, np.int32) ^ code) & np.int32(0xFFFF) != 0
+            is_close = is_other & (abs(total - least) * (np.float32(1) / CLOSE) <= least)
         row = jnp.where(better, lax.bitcast_convert_type(code, np.float32), row)
-    return pair(least, row)
+        if flag_close:
+            flagged = lax.bitcast_convert_type(row, np.int32) | np.int32(1 << 16)
+            row = jnp.where(is_close, lax.bitcast_convert_type(flagged, np.float32), row)
+        least = jnp.where(better, total, least)
+    return _doubted(doubts, pair(least, row))
 
 
 def _pick(book, choices, i, code):
@@ -209,18 +260,32 @@ def _pick(book, choices, i, code):
         is_set = code & np.int32(1 << (book.bits * i + bit)) != 0
         # Of three steps the last one has no partner
         choices = [
-            lax.select(is_set, choices[k + 1], choices[k]) if k + 1 < len(choices) else choices[k]
+            _select(is_set, choices[k + 1], choices[k]) if k + 1 < len(choices) else choices[k]
             for k in range(0, len(choices), 2)
         ]
     return choices[0]
 
 
-def _short_list_will_do(book, errors, point):
-    """Whether in every digit the errors grow, or stay, with each step away from the point's own; never with a NaN."""
+def _select(where, a, b):
+    if isinstance(a, TracedProduct):
+        factors = (lax.select(where, *both) for both in zip(a.factors, b.factors, strict=True))
+        return TracedProduct(lax.select(where, a.value, b.value), *factors)
+    return lax.select(where, a, b)
+
+
+def _short_list_will_do(book, errors, point, clearly=False):
+    """Whether in every digit the errors grow, or stay, with each step away from the point's own; never with a NaN.
+
+    ``clearly``: they stay at zero, or grow by more than such sums may differ.
+    """
     will_do = None
     for i, digit in enumerate(book.digits(point)):
         for step in range(book.top):
             here, next_one = errors[i][step], errors[i][step + 1]
-            growing = jnp.where(step < digit, here >= next_one, here <= next_one)
+            if clearly:
+                nearer, farther = (jnp.where(step < digit, *both) for both in ((next_one, here), (here, next_one)))
+                growing = nearer * (np.float32(1) + CLOSE) <= farther
+            else:
+                growing = jnp.where(step < digit, here >= next_one, here <= next_one)
             will_do = growing if will_do is None else will_do & growing
     return will_do

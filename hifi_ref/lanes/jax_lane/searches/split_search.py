@@ -1,4 +1,7 @@
-"""All splits of sorted weights in three, eight second places at a time, from a table of what each place contributes."""
+"""All splits of sorted weights in three, eight second places at a time, from a table of what each place contributes.
+
+To the sums of a build that fuses a place contributes running sums alone: what is made of them is the definition's text.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.exact import div, f32, fold, mul, pair, unpair, wall
-from hifi_ref.formats.search.split_search import DOWN, UP, Places
+from hifi_ref.formats.search.split_search import DOWN, UP, Places, sums_of_halves, sums_of_whole
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float32, Int32
@@ -33,12 +36,17 @@ def best_places(x: Float32[Array, "n subs"], w: Float32[Array, "n subs"], halves
 def _best_places(x, w, halves):
     n, subs = x.shape
     rank = _ranks(x)
-    wx = wall(mul(w, x))
 
     # RUNNING SUMS, of a half each where halves differ
     halved = [slice(0, n // 2), slice(n // 2, n)] if halves else [slice(0, n)]
-    sums = [[_running_sums(a) for a in _in_order(rank, wx, w, part)] for part in halved]
-    table, score = (_halves_table(sums), _score_halves) if halves else (_whole_table(*sums[0]), _score_whole)
+    sums = []
+    for part in halved:
+        own_w, own_x = _in_order(rank, w, x, part)
+        sums.append([_running_sums(a) for a in (mul(own_w, own_x, "running w x"), own_w)])
+    if exact.fusing_now() is not None:
+        table, score = _plain_table(sums), _plain_score(sums, sums_of_halves if halves else sums_of_whole)
+    else:
+        table, score = (_halves_table(sums), _score_halves) if halves else (_whole_table(*sums[0]), _score_whole)
     kinds = 4 if halves else 2
 
     # ALL SPLITS
@@ -53,9 +61,9 @@ def _best_places(x, w, halves):
         for more in range(_STRIDE):
             number = (i * _PLACES + j + more) * kinds
             for kind, (qx, q2) in enumerate(score(at_first, table[j + more])):
-                gain, bar = mul(qx, qx), mul(best_score, q2)
+                gain, bar = exact.score(qx, qx), exact.score(best_score, q2)
                 better = (q2 > 0) & (gain > bar)
-                new_score = mul(div(qx, jnp.where(better, q2, np.float32(1))), qx)
+                new_score = exact.score(div(qx, jnp.where(better, q2, np.float32(1))), qx)
                 best_score = jnp.where(better, new_score, best_score)
                 # NaN from here on: no score is above it
                 best_score = jnp.where((gain < faint) & (qx != 0), np.float32(np.nan), best_score)
@@ -119,14 +127,14 @@ def _running_sums(a: Float32[Array, "n subs"]) -> Float32[Array, "n+1 subs"]:
 
 
 # SCORES: for a split at i and j, sum w x q and sum w q^2 for each kind of shifts. A table holds what a place takes to
-# them as the first or as the second place, [places, facts, subs]. Behind the last place sum w q^2 is below 0: no split.
+# them as the first or as the second place, [places, facts, subs]. Behind the last place sum w q^2 is NaN: no split.
 
 
 def _tabled(
     facts: list[Float32[Array, "splits subs"]], second_q2: tuple[int, ...]
 ) -> Float32[Array, "places facts subs"]:
     behind = [
-        jnp.full((_STRIDE, fact.shape[1]), np.float32(-np.inf if k in second_q2 else 0), np.float32)
+        jnp.full((_STRIDE, fact.shape[1]), np.float32(np.nan if k in second_q2 else 0), np.float32)
         for k, fact in enumerate(facts)
     ]
     return wall(jnp.stack([jnp.concatenate([*both]) for both in zip(facts, behind, strict=True)], axis=1))
@@ -174,6 +182,20 @@ def _score_halves(i, j):
     for a in range(2):
         for b in range(2):
             yield qx[0][a] + qx[1][b], q2[0][a] + q2[1][b]
+
+
+def _plain_table(sums):
+    return _tabled([fact for half in sums for fact in half], tuple(range(1, 2 * len(sums), 2)))
+
+
+def _plain_score(sums, sums_of_split):
+    """``sums_of_split`` of a line for the first place and one for the second."""
+
+    def score(i, j):
+        sx, sw = ([(i[2 * h + k], j[2 * h + k], half[k][-1]) for h, half in enumerate(sums)] for k in range(2))
+        return sums_of_split(sx, sw)
+
+    return score
 
 
 # UNDERFLOW: watching every product of every split would double the work
