@@ -19,6 +19,7 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.formats.hifi import importance
+from hifi_ref.lanes import executables
 
 Probe = dict[str, Callable[[Any, Any, Any], Any]]
 
@@ -147,7 +148,9 @@ def _wrong(platform: str, by_hand: frozenset[str]) -> tuple[str, ...]:
 def _observed(work: Callable[..., Any], platform: str, by_hand: frozenset[str], operands: tuple[Any, ...]) -> Any:
     with jax.ensure_compile_time_eval():
         device = jax.local_devices(backend=platform)[0]
-        run = jax.jit(tracing(work, by_hand, platform))
+        run: Any = jax.jit(tracing(work, by_hand, platform))
+        if work is _probe and platform == "cpu" and not by_hand:
+            run = executables.loaded(run, ("canary",), *operands)
         return jax.device_get(run(*jax.device_put(operands, device)))
 
 

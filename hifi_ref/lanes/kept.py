@@ -8,10 +8,13 @@ import hashlib
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 LIST = "hifi_ref.txt"
+# About when this process imported what it runs.
+BEGAN = time.time()
 
 _keeping = False
 
@@ -29,6 +32,12 @@ def configure() -> None:
     if _keeping and jax is not None and jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", os.fspath(_ours()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def executables() -> Path | None:
+    """The folder of executables.py, if what this process compiles is kept."""
+    folder = _folder() if _keeping and sys.modules["jax"].config.jax_enable_compilation_cache else None
+    return None if folder is None else folder / "executables"
 
 
 def compiled() -> frozenset[str]:
@@ -59,24 +68,29 @@ def _listed(folder: Path) -> frozenset[str]:
 
 
 def _folder() -> Path | None:
-    """Where JAX keeps what it compiles; None where it does not."""
+    """Where JAX keeps what it compiles; None where it does not, or not on this machine."""
     jax = sys.modules.get("jax")
     named = os.environ.get("JAX_COMPILATION_CACHE_DIR") if jax is None else jax.config.jax_compilation_cache_dir
     if named:
-        return Path(named)
+        return None if "://" in named else Path(named)
     return _ours() if _keeping else None
 
 
 @functools.cache
-def _ours() -> Path:
-    """One folder a version of JAX and kind of processor: code for one may fail on another."""
+def processor() -> str:
+    """A digest of what it can: code for one may fail on another."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         features = next(line for line in lines if line.startswith(("flags", "Features")))
     except (OSError, StopIteration):
         features = platform.processor()
+    return hashlib.sha256(f"{platform.machine()} {features}".encode()).hexdigest()[:8]
+
+
+@functools.cache
+def _ours() -> Path:
+    """One folder a version of JAX and kind of processor."""
     from importlib import metadata  # takes long to import, and most processes compile nothing
 
-    kind = hashlib.sha256(f"{platform.machine()} {features}".encode()).hexdigest()[:8]
     root = Path(os.environ.get("HIFI_REF_CACHE", Path.home() / ".cache" / "hifi_ref"))
-    return root / f"jax-{metadata.version('jax')}-{kind}"
+    return root / f"jax-{metadata.version('jax')}-{processor()}"

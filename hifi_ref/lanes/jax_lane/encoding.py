@@ -14,8 +14,8 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.exact import clean_thread
-from hifi_ref.formats import Format
-from hifi_ref.lanes import numpy_lane
+from hifi_ref.formats import FORMATS, Format
+from hifi_ref.lanes import executables, numpy_lane
 from hifi_ref.lanes.canary import corrections, platforms_of, require_exact, tracing, tracing_anywhere
 from hifi_ref.lanes.jax_lane import watched
 from hifi_ref.lanes.jax_lane.compiling import CPU_OPTIONS, opaque
@@ -147,7 +147,7 @@ def _encode_chunks(
     kind: str = "F32",
 ) -> np.ndarray:
     """Chunks of one shape, the last one filled with zeros; two in flight, since copying overlaps computing."""
-    run, widen = _encoder(f, platform, build), _widener(kind, platform)
+    encoder, widener = _encoder(f, platform, build), _widener(kind, platform)
     device = jax.local_devices(backend=platform)[0]
     x, weights = _blocked(f, np.ascontiguousarray(x), weights)
     by_rows = weights is not None and f.row_scoped
@@ -156,6 +156,11 @@ def _encode_chunks(
     axis = 0 if by_rows else 1
     step = max(1, chunk // (weights.size if by_rows else f.block_size))
     out = np.empty((*x.shape[:2], f.type_size), np.uint8)
+
+    # A format that a caller made has the name of another.
+    keeps = platform == "cpu" and FORMATS.get(f.name) is f and not corrections(platform)
+    ready = executables.loaded if keeps else lambda run, *_: run
+    work = "encode", f.name, build and sorted(build.rounded), build and build[1:]
 
     def part(start: int) -> None:
         at = (slice(start, start + step),) if by_rows else (slice(None), slice(start, start + step))
@@ -168,7 +173,9 @@ def _encode_chunks(
             padding[axis] = (0, missing)
             piece = np.pad(piece, padding)
         with jax.default_device(device):
-            blocks, marked = (np.asarray(r) for r in run(piece if kind == "F32" else widen(piece), own))
+            if kind != "F32":
+                piece = ready(widener, ("widen", kind), piece)(piece)
+            blocks, marked = (np.asarray(r) for r in ready(encoder, work, piece, own)(piece, own))
         keep = step - missing
         blocks, marked = (r[:keep] if by_rows else r[:, :keep] for r in (blocks, marked))
         if marked.any():
