@@ -6,6 +6,7 @@ a call that makes no sense, and InputError, or what else it names as ``refused``
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import flags
 
@@ -48,6 +49,14 @@ def run(
         code, message = FAULT, f"a fault of hifi_ref itself ({what}); please report it, with the output of --debug"
     print(f"hifi_ref.{command}: {message}", file=sys.stderr)
     return code
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once: what JAX has loaded takes half a second to take apart."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 # FLAGS

@@ -142,9 +142,11 @@ class _Threads:
 
     def __init__(self, work: Work) -> None:
         share_heaps(KEPT)
+        # What is loaded stays: no collection need look at it, neither now nor meanwhile.
+        gc.disable()
         choose.announce(work)
-        # What is loaded stays meanwhile: no collection need look at it.
         gc.freeze()
+        gc.enable()
         cores = os.cpu_count() or 1
         self.at_once, self._pool = cores + 1, ThreadPoolExecutor(cores)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,18 @@ def test_whatever_goes_wrong_is_one_sentence(
 
     assert command_line.run("some", own_part, []) == code
     assert capsys.readouterr() == ("", f"hifi_ref.some: {message}\n")
+
+
+def test_a_process_leaves_with_its_code_and_all_it_has_said() -> None:
+    script = """
+import sys
+from hifi_ref.commands.command_line import leave
+print("said", end="")
+print("wrong", end="", file=sys.stderr)
+leave(1)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "said", "wrong")
 
 
 def test_a_fault_shows_where_it_happened_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
