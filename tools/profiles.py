@@ -2,7 +2,7 @@
 holds profiles of hifi_ref/formats/builds.py against the builds that they are named after, over all families of
 formats.hard_inputs and every kind of importance, or on the weights of a safetensors file, and prints the lines of the
 tables in docs/profiles.md. Exits with 1 where a block differs. It is the NumPy lane that is held against them, which on
-hard inputs is the quicker one; tests/compiled_builds.py holds what is compiled against it.
+hard inputs is the quicker one but for IQ1 to IQ3; tests/compiled_builds.py holds what is compiled against it.
 
 The builds are fetched from npm into build/; that for arm64 runs under qemu-aarch64 (see tools/conformance.py). They are
 asked through a small driver, tools/profiles_driver.c, which survives the rows that a build refuses. Turns are kept in a
@@ -32,6 +32,8 @@ from tools import conformance, history
 
 N = 512
 REAL_ROWS = 2048
+# Their searches are long enough for compiling to pay even where many blocks are marked
+COMPILED = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
 Batches = Iterable[tuple[str, np.ndarray, np.ndarray | None]]
 HEADING = "| profile | format | blocks | other than strict | other than the build |\n|---|---|---|---|---|"
 
@@ -149,15 +151,20 @@ def totals(
 
 def encoded(profile: str, name: str, x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, ...]:
     """uint8[rows, row bytes], and bool[rows]: the rows of which it is known what the build writes."""
-    try:
-        return hr.encode(name, x, weights, lane="numpy", profile=profile), np.ones(len(x), bool)
-    except exact.UnknownBlocks:
-        if len(x) == 1:
-            return np.zeros((1, x.shape[1] // FORMATS[name].block_size * FORMATS[name].type_size), np.uint8), np.zeros(
-                1, bool
-            )
-    rows = [encoded(profile, name, x[i : i + 1], weights) for i in range(len(x))]
-    return tuple(np.concatenate(column) for column in zip(*rows, strict=True))
+    f, known = FORMATS[name], np.ones(len(x), bool)
+    lane = "auto" if name in COMPILED else "numpy"
+    blocks = np.zeros((len(x), x.shape[1] // f.block_size * f.type_size), np.uint8)
+    while known.any():
+        try:
+            blocks[known] = hr.encode(name, x[known], weights, lane=lane, profile=profile)
+            break
+        except exact.UnknownBlocks as error:
+            # Only the definition tells of all rows at once which they are
+            if lane == "numpy":
+                assert error.known is not None
+                known[known] = error.known.reshape(known.sum(), -1).all(axis=1)
+            lane = "numpy"
+    return blocks, known
 
 
 def main() -> int:

@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Bool
 
 
 class UnknownBlocks(ValueError):
-    """Of these weights it is not known what the build writes: in its source that depends on more than them."""
+    """Of these weights it is not known what the build writes: in its source that depends on more than them.
+
+    ``known``: of which sub-blocks it is, of those that were encoded together.
+    """
+
+    def __init__(self, says: str, known: Bool[np.ndarray, "subs"] | None = None) -> None:
+        super().__init__(says)
+        self.known = known
 
 
 class Fusing(NamedTuple):

@@ -247,7 +247,9 @@ def known_codes(known: Bool[Array, "subs"]) -> None:
     if exact.is_jax(known):
         exact.mark(~known)
     elif not known.all():
-        raise exact.UnknownBlocks("the build keeps chance codes where no scale helps, as with importance 0")
+        raise exact.UnknownBlocks(
+            "the build keeps chance codes where no scale helps, as with importance 0", np.asarray(known)
+        )
 
 
 class StoredScales(NamedTuple):
