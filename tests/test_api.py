@@ -135,6 +135,17 @@ def test_stored_floats_are_widened_on_their_way(kind: str, lane: str, monkeypatc
         api.encode_stored("F32", wide, kind)
 
 
+@pytest.mark.parametrize("kind", ["F16", "BF16"])
+def test_narrow_floats_lay_no_seal_open(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No narrow float has the bits that a seal asks for, which a compiler can know: one block in 200 was another."""
+    monkeypatch.setattr(api, "_lane", lambda *_: "jax")
+    x = np.random.default_rng(0).standard_normal((1 << 8, 1 << 10)).astype(np.float32) * np.float32(0.02)
+    stored = x.astype(np.float16).view(np.uint16) if kind == "F16" else (x.view(np.uint32) >> 16).astype(np.uint16)
+    for name in ("Q4_0", "Q5_1", "Q8_0"):
+        blocks = api.encode_stored(name, stored, kind)
+        assert np.array_equal(blocks, hr.encode(name, exact.widened(stored, kind), lane="numpy"))
+
+
 def test_rows_know_nothing_of_each_other() -> None:
     rng = np.random.default_rng(2)
     x, weights = rng.standard_normal((4, 512)).astype(np.float32), rng.random(512).astype(np.float32)

@@ -112,7 +112,7 @@ assert "jax" not in sys.modules
 def test_one_compilation_serves_all_shapes(name: str, weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "ENCODE_CHUNK", encoding.SMALL_CHUNK)
     f, rng = hr.FORMATS[name], np.random.default_rng(0)
-    encoder = encoding._encoder(f, "cpu", None)
+    encoder = encoding._encoder(f, "cpu", None, "F32")
     encoder.clear_cache()
     for shape in ((1, 256), (5, 768), (3, 22, 1024), (0, 256)):
         x = rng.standard_normal(shape).astype(np.float32)

@@ -193,7 +193,7 @@ def test_real_weights_are_not_repaired(name: str) -> None:
     rng = np.random.default_rng(8)
     blocks = encoding.SMALL_CHUNK // 256
     x = (rng.standard_t(4, (1, blocks, 256)) * 0.02).astype(np.float32).astype(np.float16).astype(np.float32)
-    run = encoding._encoder(f, "cpu", None)
+    run = encoding._encoder(f, "cpu", None, "F32")
     assert not np.asarray(run(x, None)[1]).any()
     importance = rng.lognormal(-4, 3, (blocks, 256)).astype(np.float32)
     assert not np.asarray(run(x, importance)[1]).any()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hifi_ref.exact import long_arithmetic
-from hifi_ref.exact.bit_patterns import bits, f32, from_bits
+from hifi_ref.exact.bit_patterns import ALIEN_NAN, bits, f32, from_bits
 from hifi_ref.exact.corrections import is_by_hand
 from hifi_ref.exact.fusing import is_arm64
 from hifi_ref.exact.lanes import is_jax, library
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from jaxtyping import Float32, Shaped, UInt8, UInt16, UInt32
 
     from hifi_ref.exact.lanes import Array
+
+
+# In both binary16 and bfloat16.
+NARROW_NAN = np.uint16(0x7FFF)
 
 
 def widen_f16(h: UInt16[Array, "*n"]) -> Float32[Array, "*n"]:
@@ -65,8 +69,14 @@ def narrow_bf16(x: Float32[Array, "*n"]) -> UInt16[Array, "*n"]:
 
 
 def widened(stored: Shaped[Array, "*n"], kind: str) -> Float32[Array, "*n"]:
-    """float32 of what a file stores as ``kind``: "F32" as it is, or the uint16 bits of "F16" or "BF16"."""
-    return stored if kind == "F32" else {"F16": widen_f16, "BF16": widen_bf16}[kind](stored)
+    """float32 of what a file stores as ``kind``: "F32" as it is, or the bits of finite "F16" or "BF16" as uint16."""
+    if kind == "F32":
+        return stored
+    wide = {"F16": widen_f16, "BF16": widen_bf16}[kind](stored)
+    if not is_jax(stored):
+        return wide
+    # Seals ask for a NaN that no narrow float widens to: a compiler that sees so must find one that does.
+    return from_bits(library(stored).where(stored == NARROW_NAN, ALIEN_NAN, bits(wide)))
 
 
 def widen_e8m0_half(e: UInt8[Array, "*n"]) -> UInt32[Array, "*n"]:

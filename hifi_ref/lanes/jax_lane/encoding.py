@@ -19,7 +19,7 @@ from hifi_ref.lanes import executables, numpy_lane
 from hifi_ref.lanes.canary import corrections, platforms_of, require_exact, tracing, tracing_anywhere
 from hifi_ref.lanes.jax_lane import watched
 from hifi_ref.lanes.jax_lane.compiling import CPU_OPTIONS, opaque
-from hifi_ref.lanes.speeds import BUILT_PIECE, ENCODED_PIECE
+from hifi_ref.lanes.speeds import BUILT_PIECE, ENCODED_PIECE, of_format
 
 # Weights a call on a CPU, where there are many: the arrays of a search stay in its second-level cache.
 ENCODE_CHUNK = ENCODED_PIECE
@@ -27,17 +27,28 @@ ENCODE_CHUNK = ENCODED_PIECE
 SMALL_CHUNK = 1 << 16
 # Elsewhere, at most: a small part of the memory, while all cores have work. And at least: what is smaller is filled up.
 LARGE_CHUNK, SMALLEST_CHUNK = 1 << 24, 1 << 12
+# Seconds of compiling up to which an encoder is compiled for each kind of floats: so it takes little more than half as
+# long to run.
+SHORT = 1.0
 
 
 @functools.cache
-def _encoder(f: Format, platform: str, build: exact.Fusing | None) -> Callable[..., Any]:
-    encode = tracing(_encode_for(f, platform == "cpu", build), corrections(platform), platform)
-    return jax.jit(encode, compiler_options=CPU_OPTIONS if platform == "cpu" else None)
+def _encoder(f: Format, platform: str, build: exact.Fusing | None, kind: str) -> Callable[..., Any]:
+    """``kind``: what x holds, as exact.widened takes it."""
+    encode = _encode_for(f, platform == "cpu", build)
+    if kind != "F32":
+        whole = encode
+
+        def encode(x: Any, weights: Any = None) -> tuple[Any, Any]:
+            return whole(exact.widened(x, kind), weights)
+
+    options = CPU_OPTIONS if platform == "cpu" else None
+    return jax.jit(tracing(encode, corrections(platform), platform), compiler_options=options)
 
 
 @functools.cache
 def _widener(kind: str, platform: str) -> Callable[..., Any]:
-    """By itself, so that an encoder is compiled once for whatever a file stores."""
+    """By itself, so that an encoder which takes long to compile is compiled once for whatever a file stores."""
     return jax.jit(tracing(functools.partial(exact.widened, kind=kind), corrections(platform), platform))
 
 
@@ -121,7 +132,7 @@ def _cut(f: Format, x: Any, weights: Any) -> tuple[int, int]:
 
 def _encode_on_device(f: Format, x: jax.Array, weights: Any, platform: str) -> jax.Array:
     """Equal pieces, the last of which may begin within the one before; only what is marked leaves the device."""
-    run = _encoder(f, platform, None)
+    run = _encoder(f, platform, None, "F32")
     x, weights = _blocked(f, x, weights)
     axis, step = _cut(f, x, weights)
     length, parts = x.shape[axis], []
@@ -147,7 +158,8 @@ def _encode_chunks(
     kind: str = "F32",
 ) -> np.ndarray:
     """Chunks of one shape, the last one filled with zeros; two in flight, since copying overlaps computing."""
-    encoder, widener = _encoder(f, platform, build), _widener(kind, platform)
+    taken = kind if of_format("encode", f.name).compiling < SHORT else "F32"
+    encoder, widener = _encoder(f, platform, build, taken), _widener(kind, platform)
     device = jax.local_devices(backend=platform)[0]
     x, weights = _blocked(f, np.ascontiguousarray(x), weights)
     by_rows = weights is not None and f.row_scoped
@@ -160,7 +172,7 @@ def _encode_chunks(
     # A format that a caller made has the name of another.
     keeps = platform == "cpu" and FORMATS.get(f.name) is f and not corrections(platform)
     ready = executables.loaded if keeps else lambda run, *_: run
-    work = "encode", f.name, build and sorted(build.rounded), build and build[1:]
+    work = "encode", f.name, taken, build and sorted(build.rounded), build and build[1:]
 
     def part(start: int) -> None:
         at = (slice(start, start + step),) if by_rows else (slice(None), slice(start, start + step))
@@ -173,7 +185,7 @@ def _encode_chunks(
             padding[axis] = (0, missing)
             piece = np.pad(piece, padding)
         with jax.default_device(device):
-            if kind != "F32":
+            if kind != taken:
                 piece = ready(widener, ("widen", kind), piece)(piece)
             blocks, marked = (np.asarray(r) for r in ready(encoder, work, piece, own)(piece, own))
         keep = step - missing
