@@ -21,7 +21,8 @@ from hifi_ref.known_bugs.derived import Derived, derived_bugs, equivalent
 KILLED, EQUIVALENT, IMPOSSIBLE, SURVIVES = "killed", "equivalent", "impossible", "SURVIVES"
 ACCEPTED = "accepted"
 
-ERRORS = (TypeError, ValueError, ArithmeticError, LookupError, NameError, AttributeError)
+# A search that never ends recurses too deep
+ERRORS = (TypeError, ValueError, ArithmeticError, LookupError, NameError, AttributeError, RecursionError)
 
 
 class Outcome(NamedTuple):

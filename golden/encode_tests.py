@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from golden import near_misses, places, roundings, spanning, weights
+from golden import hard_rows, near_misses, places, roundings, spanning, weights
 from golden.vectors import hexed, test_of, trace
 from hifi_ref.formats import Format
 from hifi_ref.formats import hard_inputs as inputs
@@ -98,7 +98,7 @@ def encode_tests(f: Format, rng: np.random.Generator) -> Found:
     found = [("near misses", "NearMiss", recipe) for recipe in near_misses.recipes(f)]
     found += [("ties of the definition", "Tie", recipe) for recipe in near_misses.recipes(f, TIE_ROWS)]
     for group, flag, recipe in found:
-        x, importance = near_misses.row(f, recipe)
+        x, importance = hard_rows.row(f, recipe)
         flags = [] if importance is None or f.requires_weights else ["Importance"]
         flags += ["SeveralBlocks"] if recipe.blocks > 1 else []
         yield from test(group, x, importance, flag, *flags)

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from golden import near_misses, ties
-from golden.near_misses import Batch, Recipe
+from golden.hard_rows import Recipe
+from golden.near_misses import Batch
 from hifi_ref.formats import LLAMA_CPP, Format
 
 FILE = Path(__file__).resolve().parent / "tie_rows.json"

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from golden import derived, judge, mutants, near_misses, redundant, thresholds
+from golden import derived, hard_rows, judge, mutants, near_misses, redundant, thresholds
 from golden.vectors import hexed
 from hifi_ref import api
 from hifi_ref.formats import LLAMA_CPP
@@ -81,7 +81,7 @@ def test_every_rule_of_equivalence_has_a_bug() -> None:
 @pytest.mark.parametrize("name", ["Q8_0", "Q2_K", "Q4_K"])
 def test_recipes_give_the_rows_that_are_kept_as_vectors(name: str) -> None:
     f = LLAMA_CPP[name]
-    rows = [near_misses.row(f, recipe) for recipe in near_misses.recipes(f)]
+    rows = [hard_rows.row(f, recipe) for recipe in near_misses.recipes(f)]
     kept = {(test["weights"], test["importance"]) for test in judge.all_tests(judge.load(name, "encode"))}
     assert rows and all((hexed(x), None if w is None else hexed(w)) in kept for x, w in rows)
 
@@ -90,7 +90,7 @@ def test_the_search_finds_what_kills() -> None:
     f = LLAMA_CPP["Q8_0"]
     bug = next(bug for bug in derived_bugs("Q8_0", "encode") if "whole_towards_zero" in bug.change)
     recipe, killed = next(near_misses.search(f, [bug]))
-    x, importance = near_misses.row(f, recipe)
+    x, importance = hard_rows.row(f, recipe)
     assert killed == [bug.name]
     assert not np.array_equal(bug.run(x[None], importance), api.encode("Q8_0", x[None], importance, lane="numpy"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from golden import near_misses, tie_blocks, tie_rows, ties
+from golden import hard_rows, tie_blocks, tie_rows, ties
 from hifi_ref.formats import LLAMA_CPP
 
 F32 = np.float32
@@ -58,7 +58,7 @@ def test_the_search_finds_rows_on_ties_that_are_missing() -> None:
     f = LLAMA_CPP["Q8_0"]
     site = next(site for site in ties.of_vectors("Q8_0", "encode") if site.rounding == "narrow_f16")
     recipe, held = next(tie_rows.search(f, {(site, ("above", "+"))}))
-    x, importance = near_misses.row(f, recipe)
+    x, importance = hard_rows.row(f, recipe)
     assert held == {(site, ("above", "+"))}
     assert ("above", "+") in ties.met("Q8_0", "encode", [(x[None], importance)])[site]
 
