@@ -12,7 +12,7 @@ added, compared or read in another way.
     wrong         the wrong functions that stand there; wrong_bytes, wrong_conversions
     exchange      how a function runs with other code
     words         what a site is about, in the field's words
-    equivalent    derived bugs that are none, each with the reason
+    equivalent    derived bugs that are none, each with the reason; equivalent_searches, those of encoders that search
 """
 
 from __future__ import annotations
