@@ -134,6 +134,12 @@ def test_what_is_called_equivalent_is_refuted_by_no_hard_row() -> None:
     assert not refuted
 
 
+@pytest.mark.parametrize("name", ["IQ4_XS", "Q3_K"])
+def test_no_vector_refutes_a_rule_about_a_search(name: str) -> None:
+    outcomes = list(derived.run(name, "encode", lambda bug: equivalent.reason(bug) is not None))
+    assert outcomes and not [found.bug.name for found in outcomes if found.outcome == derived.KILLED]
+
+
 def test_the_command_prints_the_score(capsys: pytest.CaptureFixture[str]) -> None:
     assert mutants.main(["--derived", "--format=Q8_0", "--kind=field"]) == 0
     lines = capsys.readouterr().out.splitlines()
