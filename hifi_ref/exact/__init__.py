@@ -56,7 +56,18 @@ from hifi_ref.exact.lanes import (  # fmt: skip
     library,
     made_for,
 )
-from hifi_ref.exact.loops import columns, fold, held, pair, rows, unmarked_fold, unpair, wall, with_row
+from hifi_ref.exact.loops import (  # fmt: skip
+    columns,
+    fold,
+    held,
+    pair,
+    rows,
+    unmarked_fold,
+    unpair,
+    wall,
+    with_row,
+    zero_of_turns,
+)
 from hifi_ref.exact.profiles import rounded
 from hifi_ref.exact.rounding import as_int8, at_most, low_of_long, nearest_int, round_half_away, rounded_code, truncate
 from hifi_ref.exact.sums import float_dot, int_dot, running_sums, sum_in_order, sum_of_rows, zeros_to_add_to

@@ -13,7 +13,7 @@ from hifi_ref.exact.bit_patterns import hidden_zero
 from hifi_ref.exact.lanes import is_jax, library
 
 if TYPE_CHECKING:
-    from jaxtyping import Complex64, Float32, Shaped
+    from jaxtyping import Complex64, Float32, Shaped, UInt32
 
     from hifi_ref.exact.lanes import Array
 
@@ -107,6 +107,13 @@ def wall(*values: Shaped[Array, "..."]) -> Any:
 
     held = jax.lax.while_loop(more, body, (jax.numpy.uint32(0), *values))[1:]
     return held if len(held) > 1 else held[0]
+
+
+def zero_of_turns(x: Float32[Array, "..."]) -> UInt32[Array, ""]:
+    """A zero that no compiler knows, whatever it knows of x: how often a loop ran that never runs."""
+    jax = sys.modules["jax"]
+    turns = hidden_zero(x.reshape(-1)[0])
+    return jax.lax.while_loop(lambda turn: turn < turns, lambda turn: turn + np.uint32(1), jax.numpy.uint32(0))
 
 
 def held(work: Callable[[], Array]) -> Float32[Array, "..."]:
