@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import pytest
 
+from hifi_ref import exact
 from hifi_ref.exact import clean_thread
 from hifi_ref.formats import FORMATS
 from hifi_ref.lanes import canary, executables, jax_lane, kept, numpy_lane
@@ -242,6 +243,15 @@ def test_encoders(kind: str, folder: Path, anew: Callable[[], None], monkeypatch
     monkeypatch.setattr(encoding, "corrections", lambda platform: frozenset({"division"}))
     assert np.array_equal(jax_lane.encode_in_pieces(F, x, None, expected.shape, kind=kind), expected)
     assert len(names(folder)) == count
+
+
+def test_a_builds_encoder_is_another(folder: Path) -> None:
+    """Kept beside the strict one."""
+    x = np.random.default_rng(0).standard_normal((1, 256)).astype(np.float32)
+    for build in (None, exact.Fusing(frozenset(("a", "b")))):
+        expected = numpy_lane.encode(F, x, None, build).reshape(1, -1)
+        assert np.array_equal(jax_lane.encode_in_pieces(F, x, None, expected.shape, build=build), expected)
+    assert len(names(folder)) in (2, 3)
 
 
 def test_the_canary_still_looks_at_what_is_computed(

@@ -172,7 +172,7 @@ def _encode_chunks(
     # A format that a caller made has the name of another.
     keeps = platform == "cpu" and FORMATS.get(f.name) is f and not corrections(platform)
     ready = executables.loaded if keeps else lambda run, *_: run
-    work = "encode", f.name, taken, build and sorted(build.rounded), build and build[1:]
+    work = "encode", f.name, taken, build and (*sorted(build.rounded), *build[1:])
 
     def part(start: int) -> None:
         at = (slice(start, start + step),) if by_rows else (slice(None), slice(start, start + step))
