@@ -114,7 +114,7 @@ def _only_codes(layout: Layout, case: Case, observed: np.ndarray) -> bool:
         got, right = (_decoded(layout.name, raw) for raw in (observed, case.expected))
         steps = [np.diff(np.unique(block[np.isfinite(block)])) for block in right]
         widest = np.array([step.max(initial=0) for step in steps])
-    return bool((abs(got - right) <= 1.01 * widest[:, None]).all())
+        return bool((abs(got - right) <= 1.01 * widest[:, None]).all())
 
 
 def _only_sums(layout: Layout, case: Case, observed: np.ndarray) -> bool:
