@@ -112,7 +112,7 @@ def wall(*values: Shaped[Array, "..."]) -> Any:
 def zero_of_turns(x: Float32[Array, "..."]) -> UInt32[Array, ""]:
     """A zero that no compiler knows, whatever it knows of x: how often a loop ran that never runs."""
     jax = sys.modules["jax"]
-    turns = hidden_zero(x.reshape(-1)[0])
+    turns = hidden_zero(x[(0,) * x.ndim])
     return jax.lax.while_loop(lambda turn: turn < turns, lambda turn: turn + np.uint32(1), jax.numpy.uint32(0))
 
 
