@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from hifi_ref import exact
 from hifi_ref.exact import clean_thread
@@ -24,16 +26,27 @@ from hifi_ref.lanes.jax_lane import encoding
 
 X = np.arange(8, dtype=np.float32)
 F = FORMATS["Q8_0"]
-FOLDER = kept._folder
 
 
 @pytest.fixture(autouse=True)
-def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """A process that keeps what it compiles, and nothing is there yet."""
     monkeypatch.setattr(kept, "_keeping", True)
-    monkeypatch.setattr(kept, "_folder", lambda: tmp_path)
-    _as_in_a_new_process(monkeypatch)
-    return tmp_path / "executables"
+    with ours(monkeypatch, tmp_path):
+        _as_in_a_new_process(monkeypatch)
+        yield tmp_path / "executables"
+
+
+@contextlib.contextmanager
+def ours(monkeypatch: pytest.MonkeyPatch, path: Path) -> Iterator[None]:
+    """Our folder is another, and JAX told so."""
+    monkeypatch.setattr(kept, "_ours", lambda: path)
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", os.fspath(path))
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture
@@ -113,14 +126,15 @@ def test_what_nobody_announced_is_not_kept(folder: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("jax_enable_compilation_cache", False), ("jax_compilation_cache_dir", "gs://bucket/folder")]
+    ("setting", "value"),
+    [
+        ("jax_enable_compilation_cache", False),
+        ("jax_compilation_cache_dir", "gs://bucket/folder"),
+        ("jax_compilation_cache_dir", "/its/users"),
+    ],
 )
-def test_nothing_is_kept_where_jax_may_not(
-    setting: str, value: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_kept_where_jax_may_not_or_keeps_it_itself(setting: str, value: Any, folder: Path) -> None:
     before = getattr(jax.config, setting)
-    if setting.endswith("dir"):
-        monkeypatch.setattr(kept, "_folder", FOLDER)
     jax.config.update(setting, value)
     try:
         assert executables.loaded(run := added(1), ("add",), X) is run and not folder.exists()
@@ -172,8 +186,8 @@ def test_a_folder_that_cannot_be_written(
 
 def test_a_folder_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr(kept, "_folder", lambda: tmp_path / "file")
-    assert result(1) == 1
+    with ours(monkeypatch, tmp_path / "file"):
+        assert result(1) == 1
 
 
 def test_a_folder_where_others_write(folder: Path, anew: Callable[[], None]) -> None:
@@ -210,10 +224,12 @@ kept.keep()
 x = np.arange(8, dtype=np.float32)
 print(executables.loaded(jax.jit(lambda x: x + 1), ("add",), x)(x)[0])
 """
-    started: Any = {"stdout": subprocess.PIPE, "env": {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}}
+    environment = {**os.environ, "HIFI_REF_CACHE": str(tmp_path)}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    started: Any = {"stdout": subprocess.PIPE, "env": environment}
     running = [subprocess.Popen([sys.executable, "-c", script], **started) for _ in range(2)]
     assert [process.communicate()[0] for process in running] == [b"1.0\n"] * 2
-    (path,) = (tmp_path / "executables").iterdir()
+    (path,) = tmp_path.glob("jax-*/executables/*")
     data = path.read_bytes()
     assert data[:32] == hashlib.sha256(data[32:]).digest()
     assert subprocess.run([sys.executable, "-c", script.replace("x + 1", "x + 2")], **started).stdout == b"1.0\n"

@@ -35,9 +35,12 @@ def configure() -> None:
 
 
 def executables() -> Path | None:
-    """The folder of executables.py, if what this process compiles is kept."""
-    folder = _folder() if _keeping and sys.modules["jax"].config.jax_enable_compilation_cache else None
-    return None if folder is None else folder / "executables"
+    """The folder of executables.py, beside what JAX keeps in ours; a folder that its user named is JAX's alone."""
+    config = sys.modules["jax"].config
+    ours = os.fspath(_ours())
+    if not (_keeping and config.jax_enable_compilation_cache and config.jax_compilation_cache_dir == ours):
+        return None
+    return Path(ours) / "executables"
 
 
 def compiled() -> frozenset[str]:
