@@ -76,7 +76,7 @@ def test_one_bit_elsewhere_is_no_build(profile: str, dependent: bool) -> None:
 
 def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A module that encodes as clang-arm64 does is judged strictly, and by its own profile."""
-    words = ("python:tests.conform.as_arm64", "--formats=Q4_K", "--operations=encode")
+    words = ("python:tests.conform.as_arm64", "--formats=Q6_K", "--operations=encode")
     code, out, _ = run(capsys, *words, f"--json={tmp_path / 'report'}")
     assert code == 0 and "encodes as clang-arm64 does (3 vectors that the strict profile has otherwise)" in out
     content = json.loads((tmp_path / "report").read_text())
