@@ -199,7 +199,7 @@ def test_a_folder_where_others_write(folder: Path, anew: Callable[[], None]) -> 
 
 def test_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "replace", lambda *_: Path("/proc/nothing").read_bytes())
-    assert result(1) == 1
+    assert result(1) == 1 and not names(folder)
 
 
 def test_what_was_not_used_for_longest_goes(

@@ -24,6 +24,7 @@ from hifi_ref.lanes.jax_lane.searches import FASTER_TEXTS, grid_shelf
 from hifi_ref.lanes.jax_lane.searches import split_search as fast_split_search
 from hifi_ref.lanes.jax_lane.searches.nearest_row import _short_list_will_do
 
+BUILDS = [pytest.param(None, id="strict"), pytest.param(exact.Fusing(frozenset()), id="fused")]
 BOOKS = {"IQ2_XXS": 2, "IQ2_XS": 2, "IQ2_S": 1, "IQ3_XXS": 2, "IQ3_S": 3, "IQ1_S": 3}
 
 
@@ -99,11 +100,8 @@ def agree(search: Callable[..., Any], *operands: np.ndarray) -> float:
     return unmarked.mean()
 
 
-@pytest.mark.parametrize(
-    ("name", "build"),
-    [("IQ2_XS", None), ("IQ3_S", None), ("IQ1_S", None), ("IQ2_XS", exact.Fusing(frozenset()))],
-    ids=["IQ2_XS", "IQ3_S", "IQ1_S", "IQ2_XS-fused"],
-)
+@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize("name", ["IQ2_XS", "IQ3_S", "IQ1_S"])
 def test_the_nearest_rows(name: str, build: exact.Fusing | None) -> None:
     """Weights of few values, so that many errors are equal, and points that are not the nearest ones."""
     lists = grid_lists.Lists(name, BOOKS[name])

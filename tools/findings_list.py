@@ -131,8 +131,9 @@ FINDINGS = (
             NO, "for finite scales nothing else differs"),
     Finding("tinygrad, emulated", "Q6_K.decode", "a8b6566b1a48b3ab",
             "Subnormal binary16 numbers are taken for zero, and with d all 256 weights are zero. So it is where a back "
-            "end has no binary16, as LLVM outside macOS, OpenCL without cl_khr_fp16, and Python before 3.12.",
-            YES, "a block of Q6_K whose weights are all below 0.25, as in most models, has such a d",
+            "end has no binary16: Python before 3.12, and by its source LLVM outside macOS and OpenCL without "
+            "cl_khr_fp16.",
+            YES, "a block of Q6_K whose weights are all below 0.25 has such a d",
             "https://github.com/tinygrad/tinygrad/pull/14744"),
     Finding("libgguf, native", "IQ1_M.encode", "136a6aaa73b1c2a9",
             "Weights near the largest binary32 make its sums infinite, so that no point of the grid is the best. It "

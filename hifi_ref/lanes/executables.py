@@ -130,9 +130,13 @@ def _read(path: Path) -> Callable[..., Any] | None:
 
 def _write(path: Path, data: bytes) -> None:
     handle, part = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(hashlib.sha256(data).digest() + data)
-    os.replace(part, path)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(hashlib.sha256(data).digest() + data)
+        os.replace(part, path)
+    except OSError:
+        os.unlink(part)
+        raise
     for old in sorted(path.parent.iterdir(), key=lambda other: other.stat().st_mtime)[:-LIMIT]:
         old.unlink(missing_ok=True)
 

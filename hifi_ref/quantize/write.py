@@ -143,10 +143,14 @@ class _Threads:
     def __init__(self, work: Work) -> None:
         share_heaps(KEPT)
         # What is loaded stays: no collection need look at it, neither now nor meanwhile.
+        collecting = gc.isenabled()
         gc.disable()
-        choose.announce(work)
-        gc.freeze()
-        gc.enable()
+        try:
+            choose.announce(work)
+            gc.freeze()
+        finally:
+            if collecting:
+                gc.enable()
         cores = os.cpu_count() or 1
         self.at_once, self._pool = cores + 1, ThreadPoolExecutor(cores)
 
