@@ -108,7 +108,7 @@ assert "jax" not in sys.modules
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "importance"])
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in ("Q4_K", "Q8_0")])
+@pytest.mark.parametrize("name", ["Q4_K", "Q8_0"])
 def test_one_compilation_serves_all_shapes(name: str, weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "ENCODE_CHUNK", encoding.SMALL_CHUNK)
     f, rng = hr.FORMATS[name], np.random.default_rng(0)

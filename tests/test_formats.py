@@ -26,10 +26,9 @@ N = 512
 DOT_ROWS, DOT_N = 6, 2048
 
 
-def cases(operation: str) -> list:
-    """The names of the formats that offer an operation; the tests of one format stay in one process."""
-    offered = [f for f in LLAMA_CPP.values() if getattr(f, operation, None) is not None]
-    return [pytest.param(f.name, id=f.name, marks=pytest.mark.xdist_group(f.name)) for f in offered]
+def cases(operation: str) -> list[str]:
+    """The names of the formats that offer an operation."""
+    return [f.name for f in LLAMA_CPP.values() if getattr(f, operation, None) is not None]
 
 
 each_format = pytest.mark.parametrize("name", cases("layout"))
@@ -45,9 +44,9 @@ def examples(count: int) -> settings:
     )  # fmt: skip
 
 
-@pytest.mark.xdist_group("Q4_0")
-def test_a_format_stays_in_one_process(request: pytest.FixtureRequest) -> None:
-    """pytest-xdist says so in a test's name; where it does not, every format is compiled twice."""
+@pytest.mark.parametrize("name", ["Q4_0"])
+def test_a_format_stays_in_one_process(request: pytest.FixtureRequest, name: str) -> None:
+    """By conftest.py; pytest-xdist says so in a test's name, and where it does not, every format is compiled twice."""
     assert not request.config.getoption("loadgroup", False) or request.node.nodeid.endswith("@Q4_0")
 
 
@@ -165,10 +164,7 @@ def check_encode(name: str, x: np.ndarray, weights: np.ndarray | None, lane: str
 
 
 ENCODE_CASES = [
-    pytest.param(f.name, kind, id=f"{f.name}-{kind}", marks=pytest.mark.xdist_group(f.name))
-    for f in LLAMA_CPP.values()
-    if f.encode is not None
-    for kind in inputs.importance_kinds(f)
+    (f.name, kind) for f in LLAMA_CPP.values() if f.encode is not None for kind in inputs.importance_kinds(f)
 ]
 
 

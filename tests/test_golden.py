@@ -33,10 +33,7 @@ WEIGHED = 48
 DOT_N = 12 * 256
 each_file = pytest.mark.parametrize(
     ("name", "operation"),
-    [
-        pytest.param(f["format"], f["operation"], marks=pytest.mark.xdist_group(f["format"]), id=f["path"])
-        for f in INDEX["files"]
-    ],
+    [pytest.param(f["format"], f["operation"], id=f["path"]) for f in INDEX["files"]],
 )
 each_with_places = pytest.mark.parametrize("name", [name for name in LLAMA_CPP if places.bits(name)])
 

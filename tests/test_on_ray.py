@@ -23,6 +23,9 @@ from hifi_ref.quantize import journal, on_ray, write
 from hifi_ref.quantize.source import open_model
 from tests.quantize import families
 
+# One cluster for all.
+pytestmark = pytest.mark.xdist_group("ray")
+
 SMALL = {"num_cpus": 1, "object_store_memory": 80 << 20}
 
 

@@ -169,12 +169,7 @@ def test_a_mark_finds_its_block() -> None:
 # WHAT IS REPAIRED
 
 
-def beside_its_format(*names: str) -> pytest.MarkDecorator:
-    """The tests of one format stay in one process, which compiles it once."""
-    return pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in names])
-
-
-@beside_its_format("Q4_0", "Q3_K", "Q4_K", "Q6_K", "IQ2_S", "IQ4_XS", "Q5_K_HIFI_RES8")
+@pytest.mark.parametrize("name", ["Q4_0", "Q3_K", "Q4_K", "Q6_K", "IQ2_S", "IQ4_XS", "Q5_K_HIFI_RES8"])
 @pytest.mark.parametrize("power", [-30, -52, -70, -104, -126, -140])
 def test_faint_blocks_keep_their_bits(name: str, power: int) -> None:
     f = FORMATS[name]
@@ -186,7 +181,7 @@ def test_faint_blocks_keep_their_bits(name: str, power: int) -> None:
     assert (hr.encode(name, x, lane="jax") == expected).all()
 
 
-@beside_its_format("Q4_K", "Q6_K")
+@pytest.mark.parametrize("name", ["Q4_K", "Q6_K"])
 def test_real_weights_are_not_repaired(name: str) -> None:
     """Weights as models have them, importance as matrices have it: none is marked."""
     f = FORMATS[name]

@@ -20,6 +20,9 @@ from tests.check.rewrite import read, write
 from tests.check.test_reports import schema
 from tests.hostile import run_check
 
+# What was damaged of one file stays in one process, which makes it and encodes its weights once.
+OF_Q4_K_M = pytest.mark.xdist_group("15.gguf")
+
 
 @pytest.fixture(autouse=True, scope="module")
 def encoded_once() -> Iterator[None]:
@@ -46,6 +49,7 @@ def report_of(path: Path, *flags: str) -> tuple[int, dict]:
     return code, report
 
 
+@OF_Q4_K_M
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_damage_is_found(tmp_path: Path, folder: Path, name: str) -> None:
     damage, path = DAMAGES[name], tmp_path / "q.gguf"
@@ -69,7 +73,7 @@ def test_what_is_sound_loads(folder: Path, name: str) -> None:
     assert (report["verdict"]["kind"], report["loading"]["kind"]) == ("sound", "loads")
 
 
-@pytest.mark.parametrize("name", INJURIES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group(INJURIES[n][0])) for n in INJURIES])
 def test_an_injury_is_found(tmp_path: Path, sound: Callable[[str], Sound], name: str) -> None:
     """Plain by its codes; with the source it is told which tensors were changed, these and no others."""
     kind, injure, expected = INJURIES[name]
@@ -101,6 +105,7 @@ READ = [
 ]  # fmt: skip
 
 
+@OF_Q4_K_M
 @pytest.mark.parametrize("change", ["changed", "lost"])
 @pytest.mark.parametrize("key", READ)
 def test_a_changed_entry_is_found(tmp_path: Path, folder: Path, key: str, change: str) -> None:

@@ -15,8 +15,8 @@ from reference import fetch, release
 DOTS = [f.name for f in LLAMA_CPP.values() if f.dot is not None]
 FLOATS = ("F32", "F16", "BF16")
 CODED = [name for name in DOTS if name not in FLOATS]
-each_dot = pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in DOTS])
-each_coded = pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in CODED])
+each_dot = pytest.mark.parametrize("name", DOTS)
+each_coded = pytest.mark.parametrize("name", CODED)
 Rng = np.random.Generator
 
 

@@ -27,6 +27,9 @@ STRINGS = [
 ]  # fmt: skip
 WAYS = ((True, False), (False, False), (True, True))
 
+# The release is asked once.
+pytestmark = pytest.mark.xdist_group("logits")
+
 
 class Asked:
     """The files, and what the release says of each."""
