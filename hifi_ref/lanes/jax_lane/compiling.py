@@ -11,6 +11,8 @@ from hifi_ref import exact
 
 # LLVM's full unrolling of short inner loops comes before vectorisation and spoils it; level 1 leaves it out.
 CPU_OPTIONS = {"xla_backend_optimization_level": 1, "xla_cpu_prefer_vector_width": 512}
+# Of work that is cut into pieces for all cores: to split each of its many short loops as well costs as much as they do.
+ONE_CORE_OPTIONS = {**CPU_OPTIONS, "xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
 
 
 def opaque(*inputs: Any) -> Any:

@@ -18,7 +18,7 @@ from hifi_ref.formats import FORMATS, Format
 from hifi_ref.lanes import executables, numpy_lane
 from hifi_ref.lanes.canary import corrections, platforms_of, require_exact, tracing, tracing_anywhere
 from hifi_ref.lanes.jax_lane import watched
-from hifi_ref.lanes.jax_lane.compiling import CPU_OPTIONS, opaque
+from hifi_ref.lanes.jax_lane.compiling import ONE_CORE_OPTIONS, opaque
 from hifi_ref.lanes.speeds import BUILT_PIECE, ENCODED_PIECE, of_format
 
 # Weights a call on a CPU, where there are many: the arrays of a search stay in its second-level cache.
@@ -42,7 +42,7 @@ def _encoder(f: Format, platform: str, build: exact.Fusing | None, kind: str) ->
         def encode(x: Any, weights: Any = None) -> tuple[Any, Any]:
             return whole(exact.widened(x, kind), weights)
 
-    options = CPU_OPTIONS if platform == "cpu" else None
+    options = ONE_CORE_OPTIONS if platform == "cpu" else None
     return jax.jit(tracing(encode, corrections(platform), platform), compiler_options=options)
 
 
@@ -157,7 +157,7 @@ def _encode_chunks(
     build: exact.Fusing | None = None,
     kind: str = "F32",
 ) -> np.ndarray:
-    """Chunks of one shape, the last one filled with zeros; two in flight, since copying overlaps computing."""
+    """Chunks of one shape, the last one filled with zeros; one in flight a core."""
     taken = kind if of_format("encode", f.name).compiling < SHORT else "F32"
     encoder, widener = _encoder(f, platform, build, taken), _widener(kind, platform)
     device = jax.local_devices(backend=platform)[0]
@@ -198,7 +198,7 @@ def _encode_chunks(
     if len(starts) == 1:
         part(0)
         return out
-    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done in [pool.submit(part, start) for start in starts]:
             done.result()
     return out
