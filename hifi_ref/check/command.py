@@ -60,7 +60,8 @@ def _run(arguments: list[str]) -> int:
     models = models_of(rest)
     check_flags(values, len(models))
     html = values.html if len(models) == 1 or values.html is None else _folder(values.html)
-    command_line.check_writable((values.json, html, values.attest, values.resume))
+    read = [*(path for files in models for path in files.paths), values.source, values.imatrix, values.verify]
+    command_line.check_writable((values.json, html, values.attest, values.resume), read)
     if values.verify is not None:
         return _run_verify(models, values)
     if len(models) == 1:

@@ -96,15 +96,24 @@ def show(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def check_writable(paths: Iterable[str | None]) -> None:
-    """Before any work is done: can a file be written at each path that is one? Raises InputError."""
+def check_writable(paths: Iterable[str | None], read: Iterable[str | None] = ()) -> None:
+    """Before any work is done: can a file be written at each path that is one, with none of ``read`` lost?
+
+    Raises InputError.
+    """
+    needed = {os.path.realpath(path): "is read as well" for path in read if path is not None and os.path.exists(path)}
     for path in paths:
         if path in (None, "-"):
             continue
-        folder = os.path.dirname(path) or "."
+        folder, real = os.path.dirname(path) or ".", os.path.realpath(path)
+        if real in needed:
+            raise InputError(f"cannot write {printable(path)}: it {needed[real]}")
+        needed[real] = "would be written twice"
         try:
             if os.path.isdir(path):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if os.path.exists(path) and not os.path.isfile(path):
+                raise OSError(errno.EINVAL, "it is no regular file")
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
             raise InputError(f"cannot write {printable(path)}: {error.strerror}") from None

@@ -21,6 +21,8 @@ from hifi_ref.quantize.plan import NewFile
 from hifi_ref.quantize.source import Source, open_model
 from hifi_ref.quantize.write import write
 
+# Flags that name files.
+READ = ("imatrix", "tensor-type-file", "protect-super-weights", "text", "assign")
 USAGE = Usage(
     "quantize",
     "(--hifi | --type=NAME | --mixture=NAME | --fork=NAME | --assign=NAME) [flags] SOURCE.gguf OUT.gguf",
@@ -83,7 +85,9 @@ def _write(files: list[NewFile], source: Source, values: flags.FlagValues, argum
         if file.lacking:
             name, kind = file.lacking[0]
             raise InputError(f"llama-quantize does not write {kind} without importance, and there is none for {name}")
-    command_line.check_writable([values.card, *(file.path for file in files)])
+    command_line.check_writable([values.card], source.paths)
+    given = [values[name].value for name in READ]
+    command_line.check_writable([values.card, *(file.path for file in files)], given)
     weights = sum({plan.tensor.name: plan.tensor.elements for file in files for plan in file.plans}.values())
     with terminal.progress(weights, "weights") as advance:
         if values.ray:

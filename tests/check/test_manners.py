@@ -75,3 +75,13 @@ def test_reports_are_tried_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         for path, why in [(tmp_path / "no" / "x", "No such file or directory"), (tmp_path, "Is a directory")]:
             assert run_check(SAMPLE, f"{flag}={path}") == (2, "", f"hifi_ref.check: cannot write {path}: {why}\n")
     assert os.listdir(tmp_path) == []
+    file, matrix = (Path(shutil.copy(SAMPLE, tmp_path / name)) for name in ("model.gguf", "matrix.dat"))
+    for flags, why in [
+        ([f"--json={file}"], "it is read as well"),
+        ([f"--source={SAMPLE}", f"--imatrix={matrix}", f"--html={matrix}"], "it is read as well"),
+        ([f"--json={tmp_path / 'r'}", f"--attest={tmp_path / 'r'}"], "it would be written twice"),
+        (["--json=/dev/null"], "it is no regular file"),
+    ]:
+        code, out, err = run_check(file, *flags)
+        assert (code, out) == (2, "") and err.endswith(f": {why}\n"), err
+    assert file.read_bytes() == matrix.read_bytes() == Path(SAMPLE).read_bytes() and len(os.listdir(tmp_path)) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shlex
 from collections import Counter
@@ -140,3 +141,24 @@ def test_a_card(source: Path, tmp_path: Path) -> None:
     for command in commands:
         code, report, err = run_check(*command[3:], "--ignore=L")
         assert (code, err) == (0, "") and "\nreproduced: every block of every tensor" in report
+
+
+def test_nothing_that_is_read_is_written_over(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    matrix, out, pipe = tmp_path / "i.dat", tmp_path / "out.gguf", tmp_path / "pipe"
+    families.importance(source, matrix)
+    os.mkfifo(pipe)
+    (tmp_path / "link.dat").symlink_to(matrix)
+    before = {path: path.read_bytes() for path in (source, matrix)}
+    for card, target, why in [
+        (out, out, "it would be written twice"),
+        (source, out, "it is read as well"),
+        (matrix, out, "it is read as well"),
+        (tmp_path / "link.dat", out, "it is read as well"),
+        (tmp_path / "card.md", matrix, "it is read as well"),
+        (tmp_path / "card.md", pipe, "it is no regular file"),
+    ]:
+        given = ["--mixture=Q4_0", f"--imatrix={matrix}", f"--card={card}", str(source), str(target)]
+        assert quantize.main(given) == 2
+        assert capsys.readouterr().err.endswith(f": {why}\n")
+        assert {path: path.read_bytes() for path in before} == before
+        assert not out.exists() and not (tmp_path / "card.md").exists() and not list(tmp_path.glob("*.part*"))
