@@ -26,6 +26,7 @@ from hifi_ref.lanes.speeds import (
     AS_BUILT,
     BEGIN,
     BUILT_PIECE,
+    CANARY,
     DECODED_PIECE,
     ENCODED_PIECE,
     JAX_START,
@@ -176,7 +177,7 @@ def _shared_out(
     in_numpy = {kind: seconds for kind, (seconds, _) in both.items()}
     in_jax = {kind: seconds + _compiling(kind) for kind, (_, seconds) in both.items()}
     better = {kind for kind in totals if in_jax[kind] < in_numpy[kind]}
-    start = 0.0 if _has_started() else JAX_START
+    start = _start()
     if sum(in_numpy[kind] - in_jax[kind] for kind in better) < start:
         return set(), in_numpy, sum(in_numpy.values())
     return better, in_numpy, start + sum((in_jax if kind in better else in_numpy)[kind] for kind in totals)
@@ -227,7 +228,14 @@ def _speed(kind: Kind) -> Speed:
 
 def _starting(kind: Kind) -> float:
     """Seconds until the first work of a kind can begin in JAX."""
-    return _compiling(kind) + (0.0 if _has_started() else JAX_START)
+    return _compiling(kind) + _start()
+
+
+def _start() -> float:
+    """Seconds until JAX is loaded and its canary has sung; whoever has kept anything compiled has kept that as well."""
+    if _has_started():
+        return 0.0
+    return JAX_START + (0.0 if kept.compiled() else CANARY)
 
 
 def _compiling(kind: Kind) -> float:
