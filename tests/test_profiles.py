@@ -15,7 +15,9 @@ from hifi_ref.formats import builds
 PROFILE = "clang-arm64"
 
 
-@pytest.mark.parametrize(("profile", "vectors", "chance"), [(PROFILE, 86, 0), ("gcc-x86-fma", 179, 13)])
+@pytest.mark.parametrize(
+    ("profile", "vectors", "chance"), [(PROFILE, 86, 0), ("gcc-x86-fma", 179, 13), ("gcc-x86-fma-intel", 171, 13)]
+)
 def test_the_build_is_reproduced(profile: str, vectors: int, chance: int) -> None:
     """Every vector of which it writes other blocks than the strict profile, and a refusal where these are chance."""
     seen = Counter[bool]()
@@ -36,7 +38,9 @@ def test_the_build_is_reproduced(profile: str, vectors: int, chance: int) -> Non
 
 def test_an_unknown_profile_is_one_sentence() -> None:
     x = np.ones((1, 256), np.float32)
-    with pytest.raises(ValueError, match="profile is 'fast', not one of strict, clang-arm64, gcc-x86-fma"):
+    with pytest.raises(
+        ValueError, match="profile is 'fast', not one of strict, clang-arm64, gcc-x86-fma, gcc-x86-fma-intel"
+    ):
         hr.encode("Q4_K", x, profile="fast")
     with pytest.raises(ValueError, match="profile clang-arm64 is not known for Q4_K_HIFI"):
         hr.encode("Q4_K_HIFI", x, profile=PROFILE)

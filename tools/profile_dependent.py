@@ -3,7 +3,8 @@
 It writes golden/profile_dependent.json: the blocks that a build writes otherwise, by id, and null where its source
 leaves them to chance. Then `python -m golden.generate` marks them.
 
-What it needs stands in tools/conformance.py. A vector that is new shows here first; run both until nothing changes.
+What it needs stands in tools/conformance.py and tools/built_here.py.
+A vector that is new shows here first; run both until nothing changes.
 """
 
 from __future__ import annotations
@@ -20,22 +21,23 @@ from hifi_ref.conform.command import Run, suites_of
 from hifi_ref.conform.targets import open_targets
 from hifi_ref.formats import builds
 from hifi_ref.model_files.files import write_atomically
-from tools import history
 from tools.conformance import FIELD, QEMU, ROOT, fetch_arm64
+from tools.profiles import ON_X86
 
 OUT = ROOT / "golden" / "profile_dependent.json"
 ABOUT = (
     "By profile and by the test's id: the blocks that a profile's build writes where they are others than those of the "
     "pinned release for x86-64, or null where they depend on more than what is given. clang-arm64: the same release "
     "for arm64 (npm @node-llama-cpp/linux-arm64 3.22.1, libggml-base.so, run under qemu-aarch64 with Debian's glibc). "
-    "gcc-x86-fma: b3995 for x86-64 (npm @node-llama-cpp/linux-x64 3.2.0, libggml.so)."
+    "gcc-x86-fma: b3995 for x86-64 (npm @node-llama-cpp/linux-x64 3.2.0, libggml.so). gcc-x86-fma-intel: the source in "
+    "llama-cpp-python 0.3.1 of PyPI, compiled by GCC 11.3 with -march=haswell (libggml.so)."
 )
 
 
 def target_of(profile: str) -> str:
     """The build as conform is to ask it, fetched. Raises RuntimeError."""
-    if profile == "gcc-x86-fma":
-        return f"ggml:{history.fetch('3.2.0')}#base"
+    if profile in ON_X86:
+        return f"ggml:{ON_X86[profile]()}#base"
     FIELD.mkdir(parents=True, exist_ok=True)
     fetch_arm64()
     return f"exec:{QEMU} {FIELD}/ggml_driver {FIELD}/linux-arm64 base armv8.0_1"

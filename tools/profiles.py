@@ -4,9 +4,10 @@ formats.hard_inputs and every kind of importance, or on the weights of a safeten
 tables in docs/profiles.md. Exits with 1 where a block differs. It is the NumPy lane that is held against them, which on
 hard inputs is the quicker one but for IQ1 to IQ3; tests/compiled_builds.py holds what is compiled against it.
 
-The builds are fetched from npm into build/; that for arm64 runs under qemu-aarch64 (see tools/conformance.py). They are
-asked through a small driver, tools/profiles_driver.c, which survives the rows that a build refuses. Turns are kept in a
-file as they are done, and what that file has is not done again.
+The builds are fetched from npm into build/, or made there (see tools/built_here.py); that for arm64 runs under
+qemu-aarch64 (see tools/conformance.py). They and the pinned release, the strict one, are asked through a small driver,
+tools/profiles_driver.c, which survives the rows that a build refuses. Turns are kept in a file as they are done, and
+what that file has is not done again.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ from hifi_ref import exact
 from hifi_ref.formats import FORMATS, Format, builds
 from hifi_ref.formats import hard_inputs as inputs
 from hifi_ref.model_files.safetensors_file import read_safetensors
-from tools import conformance, history
+from reference import fetch
+from tools import built_here, conformance, history
 
 N = 512
 REAL_ROWS = 2048
 # Their searches are long enough for compiling to pay even where many blocks are marked
 COMPILED = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
+# Where the libraries of the builds lie that run here, fetched or built.
+ON_X86 = {"gcc-x86-fma": lambda: history.fetch("3.2.0"), "gcc-x86-fma-intel": built_here.built}
 Batches = Iterable[tuple[str, np.ndarray, np.ndarray | None]]
 HEADING = "| profile | format | blocks | other than strict | other than the build |\n|---|---|---|---|---|"
 
@@ -48,8 +52,10 @@ class Build(NamedTuple):
 
 def build_of(profile: str) -> Build:
     """Fetch what a profile was proven against. Raises RuntimeError."""
-    if profile == "gcc-x86-fma":
-        return Build("gcc", (), history.fetch("3.2.0") / "libggml.so")
+    if profile == builds.STRICT:
+        return Build("gcc", (), fetch.library_dir() / "libggml-base.so")
+    if profile in ON_X86:
+        return Build("gcc", (), ON_X86[profile]() / "libggml.so")
     conformance.FIELD.mkdir(parents=True, exist_ok=True)
     conformance.fetch_arm64()
     library = conformance.FIELD / "linux-arm64" / "libggml-base.so"
@@ -116,13 +122,13 @@ def rows_of(path: Path) -> np.ndarray:
 
 
 def compared(
-    process: subprocess.Popen[bytes], profile: str, name: str, batches: Batches
+    processes: tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]], profile: str, name: str, batches: Batches
 ) -> Iterator[tuple[int, int, int]]:
-    """(blocks, those other than strict, those other than the build's), batch by batch."""
-    f = FORMATS[name]
+    """(blocks, those other than strict, those other than the build's), batch by batch, of the build and the release."""
+    f, (build, release) = FORMATS[name], processes
     for label, x, weights in batches:
-        expected, accepted = ask(process, name, x, weights)
-        strict = hr.encode(name, x, weights, lane="numpy")
+        expected, accepted = ask(build, name, x, weights)
+        strict, _ = ask(release, name, x, weights)
         observed, known = encoded(profile, name, x, weights)
         accepted &= known
         others = [(blocks != expected)[accepted].reshape(-1, f.type_size).any(axis=1) for blocks in (strict, observed)]
@@ -132,7 +138,10 @@ def compared(
 
 
 def totals(
-    process: subprocess.Popen[bytes], profile: str, name: str, options: argparse.Namespace
+    processes: tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]],
+    profile: str,
+    name: str,
+    options: argparse.Namespace,
 ) -> tuple[int, int, int]:
     """Turns until there are so many blocks, but for those that the file of results has; to which others are added."""
     rows, source = (None, "") if options.weights is None else (rows_of(options.weights), options.weights.name)
@@ -142,7 +151,7 @@ def totals(
     while sum(counts[0] for counts in turns) < options.blocks:
         turn = len(turns)
         batches = hard(FORMATS[name], turn) if rows is None else real(rows, FORMATS[name], turn)
-        turns.append([sum(column) for column in zip(*compared(process, profile, name, batches), strict=True)])
+        turns.append([sum(column) for column in zip(*compared(processes, profile, name, batches), strict=True)])
         with options.results.open("a") as file:
             file.write(json.dumps(key | {"counts": turns[-1]}) + "\n")
     found = [sum(column) for column in zip(*turns, strict=True)]
@@ -178,12 +187,13 @@ def main() -> int:
     differing = 0
     print(HEADING)
     for profile in options.profiles:
-        process = start(build_of(profile))
+        processes = start(build_of(profile)), start(build_of(builds.STRICT))
         for name in options.formats.split(",") if options.formats else searched(profile):
-            found = totals(process, profile, name, options)
+            found = totals(processes, profile, name, options)
             print(f"| {profile} | {name} | {' | '.join(f'{n:,}' for n in found)} |".replace("_", r"\_"), flush=True)
             differing += found[2]
-        process.kill()
+        for process in processes:
+            process.kill()
     return 1 if differing else 0
 
 

@@ -1,8 +1,8 @@
 """Blocks that are not what the strict profile writes: which other build writes them?
 
-Only these blocks are encoded again, once for each profile, by the slower text of the fused builds: many at a time,
-since it is slow to begin with. A profile that does not explain half of the first of them, or fewer than another
-profile, is not asked again.
+Only these blocks are encoded again, once for each profile, or for several that compute alike, by the slower text of the
+fused builds: many at a time, since it is slow to begin with. A profile that does not explain half of the first of them,
+or fewer than another profile, is not asked again.
 """
 
 from __future__ import annotations
@@ -128,11 +128,8 @@ class Tallies:
     def _candidates(self, blocks: Differing, first: np.ndarray) -> dict[str, np.ndarray | None]:
         """The profiles that explain most of the first blocks that differ, and at least half; and what they write."""
         name = self.sourced.tensor.known_type.name
-        written = {
-            profile: self._written(profile, blocks, first)
-            for profile in builds.BUILDS
-            if name in builds.known_formats(profile)
-        }
+        profiles = builds.told_apart(name, self.way.importance is not None)
+        written = {profile: self._written(profile, blocks, first) for profile in profiles}
         seen = blocks.observed[: np.count_nonzero(first)]
         explained = {
             profile: int((found == seen).all(axis=1).sum()) for profile, found in written.items() if found is not None
@@ -141,7 +138,7 @@ class Tallies:
         return {profile: written[profile] for profile, n in explained.items() if n == most and 2 * n >= len(seen)}
 
     def _written(self, profile: str, blocks: Differing, where: np.ndarray) -> np.ndarray | None:
-        """u8[n, type_size]: the blocks at bool[rows, blocks per row], as that profile writes them.
+        """u8[n, type_size]: the blocks at bool[rows, blocks per row], as that profile writes them, or each of several.
 
         None where that is not known of all of them.
         """
@@ -155,7 +152,7 @@ class Tallies:
                 importance = importance.reshape(-1, kind.block_size)[where[0]].reshape(-1)
             where = where[where][None]
         try:
-            found = self.sourced.encode(rows, importance, self.way.outliers, profile)
+            found = self.sourced.encode(rows, importance, self.way.outliers, profile.split(" or ")[0])
         except exact.UnknownBlocks:
             return None
         return found.reshape(*where.shape, kind.type_size)[where]

@@ -66,17 +66,30 @@ def _gcc_x86_fma(name: str, importance: bool) -> frozenset[str]:
     return frozenset(sites)
 
 
+def _gcc_x86_fma_intel(name: str, importance: bool) -> frozenset[str]:
+    """Only tuning for AMD's Zen keeps a product out of a chain of additions."""
+    return _gcc_x86_fma(name, importance) - {"sum of w x"}
+
+
+_NOT_IN_2024 = ("IQ1_S", "IQ1_M", "MXFP4", "NVFP4", "Q1_0", "Q2_0")
 BUILDS: Mapping[str, Build] = MappingProxyType(
     {
         "clang-arm64": Build(
             "arm64, compiled by Clang", "npm @node-llama-cpp/linux-arm64 3.22.1 (v0.5.0, Clang 21)", _clang_arm64, True
         ),
         "gcc-x86-fma": Build(
-            "x86-64 with fused multiply-adds before b4234, compiled by GCC",
+            "x86-64 with fused multiply-adds before b4234, compiled by GCC for AMD's Zen",
             "npm @node-llama-cpp/linux-x64 3.2.0 (b3995, GCC 11)",
             _gcc_x86_fma,
             unguarded=True,
-            unknown=("IQ1_S", "IQ1_M", "MXFP4", "NVFP4", "Q1_0", "Q2_0"),
+            unknown=_NOT_IN_2024,
+        ),
+        "gcc-x86-fma-intel": Build(
+            "x86-64 with fused multiply-adds before b4234, compiled by GCC for Intel or for any x86-64",
+            "llama-cpp-python 0.3.1 of PyPI (September 2024), built with GCC 11.3 and -march=haswell",
+            _gcc_x86_fma_intel,
+            unguarded=True,
+            unknown=_NOT_IN_2024,
         ),
     }
 )
@@ -89,6 +102,15 @@ def known_formats(profile: str) -> tuple[str, ...]:
     """The formats whose blocks a profile's build is known to write."""
     known = (name for name, f in LLAMA_CPP.items() if f.encode is not None)
     return tuple(name for name in known if profile == STRICT or name not in BUILDS[profile].unknown)
+
+
+def told_apart(name: str, importance: bool) -> tuple[str, ...]:
+    """The builds whose blocks of a format are known; those that compute alike as one, joined by "or"."""
+    alike: dict[exact.Fusing | None, list[str]] = {}
+    for profile in BUILDS:
+        if name in known_formats(profile):
+            alike.setdefault(arithmetic(profile, name, importance), []).append(profile)
+    return tuple(" or ".join(profiles) for profiles in alike.values())
 
 
 def arithmetic(profile: str, name: str, importance: bool) -> exact.Fusing | None:

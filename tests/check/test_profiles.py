@@ -19,7 +19,8 @@ from tools import make_sample
 
 SAYS = {
     "clang-arm64": "arm64, compiled by Clang",
-    "gcc-x86-fma": "x86-64 with fused multiply-adds before b4234, compiled by GCC",
+    "gcc-x86-fma": "x86-64 with fused multiply-adds before b4234, compiled by GCC for AMD's Zen",
+    "gcc-x86-fma-intel": "x86-64 with fused multiply-adds before b4234, compiled by GCC for Intel or for any x86-64",
 }
 every_profile = pytest.mark.parametrize("profile", SAYS)
 FORMATS_HERE = ("Q2_K", "Q4_K", "Q6_K", "IQ4_XS", "Q8_0")
@@ -53,6 +54,12 @@ def test_the_build_is_named(models: dict[str, Path], profile: str) -> None:
     for tensor in report["tensors"]:
         assert (profile in tensor["source"]["profile"].split(" or ")) == (tensor["name"] in found)
     assert f"each what {profile} ({SAYS[profile]}) writes" in " ".join(out.split())
+
+
+def test_builds_that_compute_alike_are_asked_as_one() -> None:
+    assert builds.told_apart("Q4_K", False) == ("clang-arm64", "gcc-x86-fma", "gcc-x86-fma-intel")
+    assert builds.told_apart("Q2_K", True) == ("clang-arm64", "gcc-x86-fma or gcc-x86-fma-intel")
+    assert builds.told_apart("IQ1_S", True) == ("clang-arm64",)
 
 
 @every_profile

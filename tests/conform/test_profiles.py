@@ -42,7 +42,9 @@ def judged(target: Recorded, profile: str = builds.STRICT) -> list[judge.Cell]:
     return judge.judge(target, of_profile(ENCODERS, profile), accepted=())
 
 
-@pytest.mark.parametrize(("profile", "vectors"), [("clang-arm64", 86), ("gcc-x86-fma", 179)])
+@pytest.mark.parametrize(
+    ("profile", "vectors"), [("clang-arm64", 86), ("gcc-x86-fma", 179), ("gcc-x86-fma-intel", 171)]
+)
 def test_a_build_is_named_and_conforms_to_its_profile(profile: str, vectors: int) -> None:
     assert matches_of(judged(Recorded(profile))) == (Match(profile, vectors),)
     assert not any(cell.failures for cell in judged(Recorded(profile), profile))
@@ -96,7 +98,9 @@ def test_the_verdict_and_the_repeating_command_tell_the_profile_asked_for() -> N
 
 
 def test_an_unknown_profile_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(VectorError, match="no profile is called 'fast'; there are strict clang-arm64 gcc-x86-fma"):
+    with pytest.raises(
+        VectorError, match="no profile is called 'fast'; there are strict clang-arm64 gcc-x86-fma gcc-x86-fma-intel"
+    ):
         of_profile(ENCODERS, "fast")
     code, _, err = run(capsys, "gguf-py", "--profile=clang-arm64", "--level=2")
     assert code == 2 and "--profile is for the golden vectors of llama.cpp: without --level=2" in err

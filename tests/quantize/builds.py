@@ -5,7 +5,7 @@ against it are `quantize --profile`, which must write the same tensors, and `che
 writes; by the strict profile every tensor that differs is told to be the profile's; a flipped bit is found where it is.
 It prints what it saw and the counts; exit code 1 where anything is not as it must be. `--digests` writes those of a few
 files' tensors to tests/data/tensors_of_builds.json, for the tests, and looks at nothing else. What it needs stands in
-tools/conformance.py, what it found in docs/profiles.md.
+tools/conformance.py and tools/built_here.py, what it found in docs/profiles.md.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests import sources
 from tests.check.helpers import compare, different
 from tests.quantize import families
 from tools import conformance, make_sample
-from tools.profiles import build_of
+from tools.profiles import ON_X86, build_of
 
 DIGESTS = Path(__file__).resolve().parent.parent / "data" / "tensors_of_builds.json"
 DRIVER = "tools/quantizing_driver.c"
@@ -67,7 +67,7 @@ def model(folder: Path) -> Model:
 def command_of(profile: str) -> list[str]:
     """How the build is called, but for the source, the target and the number of a file type. Raises RuntimeError."""
     build = build_of(profile)
-    folder, old = build.library.parent, profile == "gcc-x86-fma"
+    folder, old = build.library.parent, profile in ON_X86
     driver = conformance.FIELD / f"quantizing_driver_{build.compiler}"
     compiler = ("g++", "-x", "c++") if old else (build.compiler,)
     conformance.run(*compiler, "-O2", "-o", str(driver), DRIVER, "-ldl")
