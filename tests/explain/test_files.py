@@ -159,12 +159,21 @@ def test_a_changed_code_is_named(x: np.ndarray, tmp_path: Path) -> None:
     assert of_tensor(file, "t:5", source)["block"]["source"]["reference"]["numbers"] == listed
 
 
-def test_the_build_that_wrote_a_tensor_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "profile", "named"),
+    [
+        ("Q6_K", "clang-arm64", "clang-arm64 or gcc-x86-fma or gcc-x86-fma-intel"),
+        ("Q2_K", "gcc-x86-fma", "gcc-x86-fma or gcc-x86-fma-intel"),
+    ],
+)
+def test_the_builds_that_may_have_written_a_tensor_are_named(
+    tmp_path: Path, name: str, profile: str, named: str
+) -> None:
     x = make_sample.made_weights(5, 64, 512)
-    rows = blocks_of("Q6_K", x, profile="clang-arm64")
-    assert (rows != blocks_of("Q6_K", x)).any()
-    file, source = write(tmp_path / "m.gguf", t=("Q6_K", rows)), write(tmp_path / "s.gguf", t=("F32", x))
-    assert of_tensor(file, "t", source)["errors"]["reference"]["profile"] == "clang-arm64"
+    rows = blocks_of(name, x, profile=profile)
+    assert (rows != blocks_of(name, x)).any()
+    file, source = write(tmp_path / "m.gguf", t=(name, rows)), write(tmp_path / "s.gguf", t=("F32", x))
+    assert of_tensor(file, "t", source)["errors"]["reference"]["profile"] == named
 
 
 def test_importance_has_its_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -180,7 +180,7 @@ def main() -> int:
         print(f"{profile}: {dict(counts)}", flush=True)
         wrong += counts["NOT as it must be"]
     if given.digests:
-        DIGESTS.write_text(json.dumps(digests, indent=1) + "\n")
+        DIGESTS.write_text(json.dumps(json.loads(DIGESTS.read_text()) | digests, indent=1) + "\n")
     return int(wrong > 0)
 
 
