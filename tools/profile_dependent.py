@@ -54,6 +54,7 @@ def is_known(name: str, case: Case, profile: str) -> bool:
 
 
 def written_otherwise(profile: str) -> dict[str, str | None]:
+    """Raises RuntimeError where the build gives no answer: of such a vector nothing would be known."""
     run = Run(target_of(profile), operations=("encode",), formats=builds.known_formats(profile), timeout=300)
     (one,), _ = open_targets(run.target, run.timeout)
     found: dict[str, str | None] = {}
@@ -63,6 +64,8 @@ def written_otherwise(profile: str) -> dict[str, str | None]:
                 continue
             if not is_known(suite.layout.name, verdict.case, profile):
                 found[verdict.case.id] = None
+            elif verdict.outcome == judge.NO_ANSWER:
+                raise RuntimeError(f"{profile}: {suite.name} {verdict.case.id}: {verdict.detail}")
             elif verdict.outcome in (judge.ACCEPTABLE, judge.DIFFERS):
                 found[verdict.case.id] = verdict.answer.tobytes().hex()
     one.target.close()

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from typing import NamedTuple
 
 import numpy as np
 
 from hifi_ref.conform.cases import Case, Suite
-from hifi_ref.conform.judge import BOUND, DIFFERS, EXACT, Cell, Verdict, same
+from hifi_ref.conform.judge import BOUND, DIFFERS, EXACT, NO_ANSWER, Cell, Verdict, same
 from hifi_ref.conform.patterns import PATTERNS
 from hifi_ref.conform.reproduce import agrees, reproduced
 from hifi_ref.formats import FORMATS
 from hifi_ref.known_bugs import Bug, bugs_of
+
+# The detail of an error that may mean no.
+REFUSED = re.compile(r"refused: (?!'returned)")
 
 
 class Diagnosis(NamedTuple):
@@ -38,7 +42,7 @@ def diagnose(cell: Cell) -> Diagnosis | None:
 
     The variants of one library often err alike: what was found for the same answers is found again.
     """
-    answers = [(v.outcome, None if v.observed is None else v.observed.tobytes()) for v in cell.verdicts]
+    answers = [(v.outcome, v.detail if v.observed is None else v.observed.tobytes()) for v in cell.verdicts]
     key = cell.suite, hashlib.sha256(repr(answers).encode()).digest()
     if key not in _found:
         _found[key] = _diagnose(cell)
@@ -51,7 +55,7 @@ _found: dict[tuple[Suite, bytes], Diagnosis | None] = {}
 def _diagnose(cell: Cell) -> Diagnosis | None:
     wrong = [verdict for verdict in cell.verdicts if verdict.outcome == DIFFERS]
     if not wrong:
-        return None
+        return _not_offered(cell)
     known = _known_bug(cell, wrong)
     if known is not None and known.matches == known.of:
         return known
@@ -65,6 +69,15 @@ def _diagnose(cell: Cell) -> Diagnosis | None:
         return known
     general = [d for d in (_pattern(cell, wrong), _flag(cell, wrong)) if d is not None and 2 * d.matches >= d.of]
     return max(general, key=lambda d: d.matches, default=None)
+
+
+def _not_offered(cell: Cell) -> Diagnosis | None:
+    """Every question was refused."""
+    n = len(cell.verdicts)
+    if not n or not all(v.outcome == NO_ANSWER and REFUSED.match(v.detail) for v in cell.verdicts):
+        return None
+    says = "Answers nothing. If it is not offered, the answer is `no`; a module raises NotImplementedError."
+    return Diagnosis("not offered", None, says, n, n)
 
 
 def _known_bug(cell: Cell, wrong: list[Verdict]) -> Diagnosis | None:

@@ -137,7 +137,8 @@ def compare(suite: Suite, case: Case, answer: np.ndarray, accepted: Collection[s
     """One answer, uint8[n], against what is expected."""
     expected = case.expected
     if answer.size != expected.nbytes:
-        return Verdict(case, NO_ANSWER, detail=f"answered {answer.size} bytes, not {expected.nbytes}")
+        sizes = f"{answer.size} bytes, not {expected.nbytes}{_as_if(answer, expected)}"
+        return Verdict(case, NO_ANSWER, detail=f"answered {sizes}")
     observed = answer if expected.dtype == np.uint8 else np.ascontiguousarray(answer).view("<f4").astype(np.float32)
     if agreement(suite, observed, expected).all():
         return Verdict(case, EXACT, observed)
@@ -150,6 +151,14 @@ def compare(suite: Suite, case: Case, answer: np.ndarray, accepted: Collection[s
         if flag is None
         else replace(verdict, deviation=flag, outcome=ACCEPTABLE if flag in accepted else DIFFERS)
     )
+
+
+def _as_if(answer: np.ndarray, expected: np.ndarray) -> str:
+    """Which other floats an answer of another size may hold."""
+    if expected.dtype == np.uint8:
+        return ""
+    kinds = {expected.size * size: kind for size, kind in ((8, "binary64"), (2, "binary16"))}
+    return f": as many as {kinds[answer.size]} has" if answer.size in kinds else ""
 
 
 def agreement(suite: Suite, observed: np.ndarray, expected: np.ndarray) -> np.ndarray:

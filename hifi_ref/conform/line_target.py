@@ -72,6 +72,7 @@ class LineTarget:
         self.complaints = tempfile.TemporaryFile()  # noqa: SIM115  closed with the target
         self.debug = debug
         self.passed_on = 0
+        self.said_before = 0
 
     def hello(self) -> str:
         """Start the program; its name and version. Raises NoAnswerError."""
@@ -95,7 +96,7 @@ class LineTarget:
             why = answer.removeprefix("error").strip() or "without a reason"
             raise NoAnswerError(f"refused: {_short(why)}", ended=False)
         try:
-            head, text = answer.split(" ")
+            head, text = answer.split()
             assert head == "ok"
             return np.frombuffer(bytes.fromhex(text), np.uint8)
         except (AssertionError, ValueError):
@@ -112,7 +113,7 @@ class LineTarget:
     def _start(self) -> None:
         self.complaints.seek(0)
         self.complaints.truncate()
-        self.passed_on = 0
+        self.passed_on = self.said_before = 0
         self.pending = b""
         try:
             self.process = subprocess.Popen(
@@ -146,6 +147,8 @@ class LineTarget:
     def _asked(self, line: str) -> str:
         if self.process is None:
             self._start()
+        else:
+            self.said_before = self.complaints.seek(0, os.SEEK_END)
         # What is left of the last answer, or came behind it.
         if self.pending or self._read():
             rest = _short(self.pending.decode("ascii", "backslashreplace"))
@@ -200,8 +203,8 @@ class LineTarget:
         except subprocess.TimeoutExpired:
             self._stop()
             return "closed its output"
-        self.complaints.seek(0, os.SEEK_END)
-        self.complaints.seek(max(0, self.complaints.tell() - 4096))
+        # A warning of an earlier question says nothing of this death.
+        self.complaints.seek(max(self.said_before, self.complaints.seek(0, os.SEEK_END) - 4096))
         said = [line.strip() for line in self.complaints.read().decode("utf-8", "replace").splitlines() if line.strip()]
         self._stop()
         how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

@@ -17,6 +17,9 @@ from hifi_ref.conform.line_target import NoAnswerError, NotOfferedError
 from hifi_ref.formats import FORMATS
 from hifi_ref.formats.layout import Layout
 
+# A dot product so small is one without its scale: an exponent of 0 leaves 2^-128.
+NEGLIGIBLE = 2.0**-100
+
 
 @dataclass(frozen=True)
 class Place:
@@ -125,9 +128,9 @@ def _in_dot(suite: Suite, case: Case, target: Target | None) -> tuple[int, str, 
                     continue
                 less = {"w": w.copy(), "a": a.copy()}
                 less[side].reshape(-1, layout.type_size)[:, layout.span(field.name)] = 0
-                # Without a scale, or the activations' codes, everything is 0, which says nothing.
-                says_something = api.dot(name, less["w"][None], less["a"], lane="numpy").any()
-                if says_something and _dot_is_right(suite, target, less["w"], less["a"]):
+                # Without a scale, or the activations' codes, everything is 0 or nearly so, which says nothing.
+                left = abs(api.dot(name, less["w"][None], less["a"], lane="numpy"))
+                if left > NEGLIGIBLE and _dot_is_right(suite, target, less["w"], less["a"]):
                     where = field.name if side == "w" else f"{field.name} of the activations"
                     return number * (unit // f.block_size), where, f"right where {where} is 0"
         return number * (unit // f.block_size), "", ""

@@ -199,10 +199,11 @@ FIELDS = {
     "scales_l": "the low bits of the scales", "e": "the exponent", "ql": "the low bits of the codes", "qs": "the codes",
 }  # fmt: skip
 PATTERNS = (
+    # Where all that is expected is a zero, its sign says more than that the answer is one
+    Pattern("sign of zero", FLOATS, "Only the sign of zeros differs.", _zero_sign),
     Pattern("nothing written", ("decode", "encode", "dot"), "Every byte of the answer is 0.", _nothing),
     Pattern("byte order", FLOATS, "The bytes of each binary32 come in the opposite order.", _byte_order),
     Pattern("NaN", FLOATS, "Only NaN is handled otherwise.", _nan),
-    Pattern("sign of zero", FLOATS, "Only the sign of zeros differs.", _zero_sign),
     Pattern("flush to zero", FLOATS, "Subnormal results are flushed to zero.", _flushed),
     Pattern("sign", FLOATS, "Signs are flipped, magnitudes are right.", _negated),
     Pattern("binary16 result", FLOATS, "Results are right, but rounded to binary16.", _binary16),

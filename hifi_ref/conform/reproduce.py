@@ -167,6 +167,7 @@ def _by_decoders(cell: Cell, wrong: Sequence[Verdict]) -> Found | None:
     return None
 
 
+@np.errstate(all="ignore")  # spoilt weights may be infinite where the right ones are not
 def _product_is(bug: Bug | Derived, side: str, part: slice, suite: Suite, verdict: Verdict) -> bool:
     """Whether a wrong answer is the right one plus what the bug adds, with sums of activations as they are stored."""
     f = FORMATS[suite.layout.name]

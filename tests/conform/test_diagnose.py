@@ -82,6 +82,50 @@ def test_patterns(kind: str, change) -> None:
     assert found.kind == kind and found.bug is None and 0.5 <= found.matches / found.of <= 1
 
 
+def test_one_zero_of_the_wrong_sign_is_not_an_empty_answer() -> None:
+    """0 - d in place of -d: of all vectors one shows it, whose weights are all zeros."""
+
+    class Subtracts(Reference):
+        def decode(self, name: str, blocks: np.ndarray) -> np.ndarray:
+            values = super().decode(name, blocks)
+            empty = ~blocks.reshape(-1, 18)[:, :2].any(axis=1)
+            return np.where(np.repeat(empty, 128).reshape(values.shape), np.float32(0), values)
+
+    assert reported(Subtracts(), "Q1_0.decode").diagnosis.kind == "sign of zero"
+
+
+def test_a_dot_product_without_its_scale_says_nothing_of_a_field() -> None:
+    """With an exponent of 0 a product is next to nothing, and right whatever the codes are taken for."""
+
+    class LosesSigns(Reference):
+        def dot(self, name: str, w: np.ndarray, a: np.ndarray) -> np.ndarray:
+            blocks = w.reshape(-1, 17).copy()
+            blocks[:, 1:] &= 0x7F
+            return super().dot(name, blocks.reshape(w.shape), a)
+
+    failures = reported(LosesSigns(), "MXFP4.dot").failures
+    assert {failure.field for failure in failures} <= {"qs", None, ""}
+
+
+def test_a_diagnosis_warns_of_nothing(recwarn: pytest.WarningsRecorder) -> None:
+    """Bugs that are tried make infinities."""
+
+    class KeepsSums(Reference):
+        """A block's integer sums are added to those of the next block."""
+
+        def dot(self, name: str, w: np.ndarray, a: np.ndarray) -> np.ndarray:
+            blocks, others, found = w.reshape(-1, 210), a.reshape(-1, 292), np.zeros(len(w), np.float32)
+            for i in range(len(blocks) if len(w) == 1 else 0):
+                for k in range(i + 1):
+                    one, other = blocks[k].copy(), others[k].copy()
+                    one[208:], other[:4] = blocks[i, 208:], others[i, :4]
+                    found += super().dot(name, one[None], other)
+            return found if len(w) == 1 else super().dot(name, w, a)
+
+    assert reported(KeepsSums(), "Q6_K.dot").verdict == "does not conform"
+    assert not recwarn.list
+
+
 def test_a_property_that_only_failing_vectors_have_is_named() -> None:
     class Odd(Reference):
         def encode(self, name: str, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from hifi_ref.conform import cases, judge, report, report_lines, targets
+from hifi_ref.conform import cases, diagnose, judge, report, report_lines, targets
 from hifi_ref.conform.line_target import LineTarget, NoAnswerError, NotOfferedError
 from reference import fetch
-from tests.conform.helpers import SCHEMA, SUITES, run
+from tests.conform.helpers import SCHEMA, SUITES, InProcess, Reference, run
 
 # What a program does with the decoding questions, in Python; it answers the others with "no".
 MISBEHAVIOUR = {
@@ -22,6 +23,8 @@ MISBEHAVIOUR = {
     "answers rubbish": ("print('banana')", "answered 'banana', not ok and hexadecimal digits, no, or error"),
     "answers half a byte": ("print('ok 123')", "answered 'ok 123', not ok"),
     "answers too little": ("print('ok 00')", "answered 1 bytes, not 128"),
+    "answers in binary64": ("print('ok', '00' * 256)", "answered 256 bytes, not 128: as many as binary64 has"),
+    "answers in binary16": ("print('ok', '00' * 64)", "answered 64 bytes, not 128: as many as binary16 has"),
     "answers nothing": ("print()", "answered ''"),
     "answers twice": (r"sys.stdout.write('no\nno\n')", "without being asked"),
     "answers no text": ("sys.stdout.buffer.write(bytes([255, 0, 10]))", r"answered '\\xff\x00'"),
@@ -64,6 +67,66 @@ def test_a_program_that_never_answers_is_not_asked_for_ever(tmp_path: Path) -> N
     asked, left = judge.PATIENCE, len(SUITES["Q4_0.decode"].cases) - judge.PATIENCE
     assert report_lines.summary(cell_report) == f"{asked} of {asked} wrong, {left} not asked"
     target.close()
+
+
+def test_blanks_behind_an_answer_are_no_fault(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text("import sys\nfor line in sys.stdin: print('ok 00112233 ', flush=True)\n")
+    target = LineTarget([sys.executable, "-S", str(script)])
+    assert target.ask("dot", "X", {"w": np.zeros(1, np.uint8)}, {}).tobytes().hex() == "00112233"
+    target.close()
+
+
+def test_only_what_was_said_since_the_question_explains_a_death(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    warned, last = (
+        "print('a warning', file=sys.stderr)",
+        "if line.startswith('decode Y'): print('too bad', file=sys.stderr)",
+    )
+    script.write_text(
+        f"import os, sys\nfor line in sys.stdin:\n    if 'X' in line: {warned}\n    {last}\n"
+        "    if line.startswith('decode'): os.abort()\n    print('ok 00', flush=True)\n"
+    )
+    target = LineTarget([sys.executable, "-S", str(script)])
+    for name, words in (("Z", "died of SIGABRT"), ("Y", "died of SIGABRT: 'too bad'")):
+        target.ask("dot", "X", {}, {})
+        with pytest.raises(NoAnswerError) as error:
+            target.ask("decode", name, {}, {})
+        assert str(error.value) == words
+    target.close()
+
+
+def test_what_is_refused_throughout_may_not_be_offered() -> None:
+    """A module's table without the format raises; one that answers with other floats does offer it."""
+
+    class Refuses:
+        def decode(self, name: str, blocks: np.ndarray) -> np.ndarray:
+            raise KeyError(name)
+
+    class Doubles(Reference):
+        def decode(self, name: str, blocks: np.ndarray) -> np.ndarray:
+            return super().decode(name, blocks).astype(np.float64)
+
+    class RefusesOne(Reference):
+        def decode(self, name: str, blocks: np.ndarray) -> np.ndarray:
+            if blocks.size > 18:
+                raise KeyError(name)
+            return super().decode(name, blocks)
+
+    class Protocol(InProcess):
+        """Words as LineTarget has them."""
+
+        def ask(self, *question: Any) -> np.ndarray:
+            try:
+                return super().ask(*question)
+            except NoAnswerError as error:
+                raise NoAnswerError(f"refused: {str(error)!r}", ended=False) from None
+
+    kinds = []
+    for module in (Refuses(), Doubles(), RefusesOne()):
+        found = diagnose.diagnose(judge.judge_suite(Protocol(module), SUITES["Q4_0.decode"]))
+        kinds.append(None if found is None else found.kind)
+    assert kinds == ["not offered", None, None]
 
 
 def test_a_program_that_does_not_start() -> None:
