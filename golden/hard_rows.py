@@ -12,7 +12,7 @@ import numpy as np
 
 from golden.weights import UNDEFINED_BELOW
 from hifi_ref import api
-from hifi_ref.formats import Format
+from hifi_ref.formats import Format, codebooks
 from hifi_ref.formats import hard_inputs as inputs
 
 FAMILIES = (
@@ -20,18 +20,19 @@ FAMILIES = (
     "ternary", "positive", "powers of two", "sorted", "faint runs", "edge of subnormal", "gauss 1e-08", "gauss 1e-20",
     "gauss 1e+12", "overflow", "signed zeros", "least magnitudes", "least scales",
     "constant", "huge runs", "one alone", "scales apart", "whole scales", "few runs", "below zero",
-    "squares near overflow", "half of one",
+    "squares near overflow", "half of one", "loud among faint", "two loud", "least of all", "even shares",
 )  # fmt: skip
 # Importance with a seed each, in turn
 OTHERS = (
     ("lognormal", 1), ("even", 0), ("sparse", 2), ("steep", 3), ("gaps", 4), ("faint", 5), ("runs", 6), ("alone", 7),
     ("huge", 8), ("one alone", 10), ("one alone 32", 12),
-    ("each apart", 9),
+    ("each apart", 9), ("some", 11), ("few huge", 13),
 )  # fmt: skip
 # Importance by runs of 16 or 32 weights
 RUNS = ("runs", "alone", "one alone", "one alone 32")
 # Magnitudes that searches compare with: groups below them count as zero, errors below them as none.
 LEAST = (1e-15, 1e-15, 1e-14, 1e-8)
+OWN_LEAST = {"IQ1_S": (1e-12,), "IQ1_M": (1e-7,)}
 
 
 class Recipe(NamedTuple):
@@ -56,10 +57,14 @@ def row(f: Format, recipe: Recipe) -> tuple[np.ndarray, np.ndarray | None]:
 def _importance(kind: str, seed: int, n: int) -> np.ndarray | None:
     if kind == "even":
         return np.ones(n, np.float32)
+    if kind == "some":
+        return (np.random.default_rng(seed).random(n) < 0.5).astype(np.float32)
     if kind == "each apart":
         return (2.0 ** np.random.default_rng(seed).uniform(-30, 0, n)).astype(np.float32)
     if kind in RUNS:
         return _of_runs(kind, np.random.default_rng(seed), n)
+    if kind == "few huge":
+        return (inputs.importance("sparse", seed, n) * np.float32(1e15)).astype(np.float32)
     if kind not in ("gaps", "faint", "huge"):
         return inputs.importance(kind, seed, n)
     drawn = inputs.importance("lognormal", seed, n)
@@ -90,7 +95,7 @@ def _family(f: Format, family: str, rng: np.random.Generator, n: int) -> np.ndar
         return (rng.uniform(-1, 1, n) * np.repeat(10.0 ** rng.uniform(30, 38.5, (n + 15) // 16), 16)).astype(np.float32)
     if family == "one alone":
         # Its scale is a power of two less than it
-        least = np.float32(rng.choice(LEAST)) * rng.choice([-1, 1]) * 2.0 ** rng.integers(0, 9)
+        least = np.float32(rng.choice(OWN_LEAST.get(f.name, LEAST))) * rng.choice([-1, 1]) * 2.0 ** rng.integers(0, 9)
         return np.where(np.arange(n) == rng.integers(0, n), least, 0).astype(np.float32)
     if family == "squares near overflow":
         # Their sum is finite, twice that is not
@@ -106,11 +111,36 @@ def _family(f: Format, family: str, rng: np.random.Generator, n: int) -> np.ndar
         x = rng.uniform(-1, 1, n)
         x[rng.integers(0, n)] = rng.choice([-1, 1])
         # The largest is one that is compared with, or a neighbour; or its scale may be; or has just a finite inverse
-        least = np.float32(rng.choice(LEAST)) * (1 + rng.integers(-1, 2) * 2.0**-23)
+        least = np.float32(rng.choice(OWN_LEAST.get(f.name, LEAST))) * (1 + rng.integers(-1, 2) * 2.0**-23)
         least *= rng.choice([1, 2.0 ** rng.uniform(0, 8)])
         if family == "least scales":
             least = UNDEFINED_BELOW.get(f.name, 1) * 2.0**-128 * rng.uniform(1, 4)
         return (x * least).astype(np.float32)
+    if family == "loud among faint":
+        # What counts lies far below the largest of its run, so that squares of errors underflow, but not those of sums
+        x = rng.standard_normal(n) * 10.0 ** rng.uniform(-45, -20) * (rng.random(n) < rng.choice([0.2, 1]))
+        x[np.arange(0, n, 16) + rng.integers(0, 16, n // 16)] = 10.0 ** rng.uniform(0, 18.5)
+        return x.astype(np.float32)
+    if family == "two loud":
+        # Where these do not count, errors vanish, squares of sums are a few of the least numbers, and sums may be 0
+        x, loud = np.zeros((n // 16, 16)), 2.0 ** rng.integers(0, 60)
+        run = x[rng.integers(0, n // 16)]
+        run[:] = rng.integers(-2, 3, 16) * 2.0 ** -rng.integers(71, 78) / (loud / 8)
+        run[rng.choice(16, 2, replace=False)] = loud
+        return x.reshape(-1).astype(np.float32)
+    if family == "least of all":
+        # So small that scales may vanish, and one that does not count, so that sums of products do not
+        x, size = np.zeros((n // 16, 16)), 2.0 ** (rng.integers(0, 26) - 149)
+        run = x[rng.integers(0, n // 16)]
+        run[:] = rng.integers(-2, 3, 16) * size * (rng.random(16) < rng.choice([0.1, 1]))
+        run[rng.integers(0, 16)] = 2.0**61
+        return x.reshape(-1).astype(np.float32)
+    if family == "even shares":
+        # What the grid of IQ1_S holds, at scales between two odd shares of the largest
+        scales = rng.choice([2, 6, 10, 14], n // 32)
+        scales[rng.integers(0, n // 32)] = 15
+        rows = codebooks.grid("IQ1_S")[rng.integers(0, 2048, n // 8)].reshape(-1, 32)
+        return (scales[:, None] * (8 * rows + rng.choice([-1, 1], (n // 32, 1)))).reshape(-1).astype(np.float32)
     if family in ("scales apart", "whole scales", "few runs", "below zero"):
         return of_scales(f, family, rng, n)
     return inputs.weights(family, rng, 1, n)[0]

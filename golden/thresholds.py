@@ -9,8 +9,11 @@ where a choice between trials turns.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
+from golden import places
 from hifi_ref.formats import Format
 from reference import refusals
 
@@ -61,12 +64,22 @@ def thresholds(
 
 
 def changes(f: Format, kind: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """int[rows]: in how many bytes blocks u8[rows, bytes] differ from others, of those that the kind looks at."""
-    fields = [
-        field.name
-        for field in f.layout.fields
-        if kind in ("any", "jump") or (field.dtype == "f16" if kind == "scale" else field.name.startswith("scales"))
-    ]
-    differ = (a != b).reshape(len(a), -1, f.type_size)
-    counts = [differ[..., f.layout.span(name)].sum(axis=(1, 2)) for name in fields]
-    return np.sum(counts, axis=0) if counts else np.zeros(len(a), int)
+    """int[rows]: in how many bytes blocks u8[rows, bytes] differ from others, of the bits that the kind looks at."""
+    differ = (a ^ b).reshape(len(a), -1, f.type_size) & _looked_at(f, kind)
+    return (differ != 0).sum(axis=(1, 2))
+
+
+@functools.cache
+def _looked_at(f: Format, kind: str) -> np.ndarray:
+    """u8[type_size]: the bits of a block."""
+    if kind in ("any", "jump"):
+        return np.full(f.type_size, 255, np.uint8)
+    scales, sub_scales = np.zeros((2, 8 * f.type_size), np.uint8)
+    for number in ("scale", "min"):
+        sub_scales[places.bits(f.name).get(number, [])] = 1
+    for field in f.layout.fields:
+        at = f.layout.offset(field.name)
+        # The scale of IQ1_M is what else its field of scales holds
+        if field.dtype == "f16" or (f.name, field.name) == ("IQ1_M", "scales"):
+            scales[8 * at : 8 * (at + field.size)] = 1
+    return np.packbits(scales & ~sub_scales if kind == "scale" else sub_scales, bitorder="little")

@@ -125,6 +125,15 @@ def test_a_threshold_is_of_the_kind_that_is_asked_for() -> None:
     assert bytes_changed["jump"] > bytes_changed["any"]
 
 
+def test_the_scale_of_iq1_m_stands_above_those_of_its_sub_blocks() -> None:
+    blocks = np.zeros((3, 56), np.uint8)
+    blocks[1, 49], blocks[2, 48] = 0x10, 0x01
+    found = [
+        thresholds.changes(LLAMA_CPP["IQ1_M"], kind, blocks[[0, 0]], blocks[1:]) for kind in ("scale", "sub-scale")
+    ]
+    assert np.array_equal(found, [[1, 0], [0, 1]])
+
+
 def test_what_is_called_equivalent_is_refuted_by_no_hard_row() -> None:
     refuted = []
     for name in ("Q2_0", "Q8_K", "MXFP4", "NVFP4"):
@@ -134,7 +143,7 @@ def test_what_is_called_equivalent_is_refuted_by_no_hard_row() -> None:
     assert not refuted
 
 
-@pytest.mark.parametrize("name", ["IQ4_XS", "Q3_K"])
+@pytest.mark.parametrize("name", ["IQ4_XS", "Q3_K", "IQ1_S", "IQ1_M"])
 def test_no_vector_refutes_a_rule_about_a_search(name: str) -> None:
     outcomes = list(derived.run(name, "encode", lambda bug: equivalent.reason(bug) is not None))
     assert outcomes and not [found.bug.name for found in outcomes if found.outcome == derived.KILLED]

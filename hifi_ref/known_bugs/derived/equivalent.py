@@ -118,7 +118,7 @@ RULES = tuple(
         ("encode", r"packing\.join_five_bits", "bits", r"(codes >> 4 & 1 ->|1 -> 3)", "Q5_0|Q5_1",
          "Codes are below 32."),
         ("encode", r"packing\.gather", "factor", r"p \* width -> width",
-         "Q4_0|Q4_1|Q4_K|IQ4_NL|IQ4_XS|IQ2_XS|MXFP4|NVFP4",
+         "Q4_0|Q4_1|Q4_K|IQ4_NL|IQ4_XS|IQ1_M|IQ2_XS|MXFP4|NVFP4",
          "There are two planes of nibbles, and p is 1."),
         ("encode", r"packing\.gather", "factor", r"p \* width -> p", "Q1_0", "The width is 1."),
         ("encode", r"q5_0\.encode", "reciprocal", r"exact.div\(.*np.float32\(-16\)", ".*",
