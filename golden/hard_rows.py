@@ -63,12 +63,12 @@ def _importance(kind: str, seed: int, n: int) -> np.ndarray | None:
         return (2.0 ** np.random.default_rng(seed).uniform(-30, 0, n)).astype(np.float32)
     if kind in RUNS:
         return _of_runs(kind, np.random.default_rng(seed), n)
-    if kind == "few huge":
-        return (inputs.importance("sparse", seed, n) * np.float32(1e15)).astype(np.float32)
-    if kind not in ("gaps", "faint", "huge"):
+    if kind not in ("gaps", "faint", "huge", "few huge"):
         return inputs.importance(kind, seed, n)
-    drawn = inputs.importance("lognormal", seed, n)
+    drawn = inputs.importance("sparse" if kind == "few huge" else "lognormal", seed, n)
     assert drawn is not None
+    if kind == "few huge":
+        return drawn * np.float32(1e15)
     # Whole runs without any; or so little that products underflow; or so much that errors of faint weights count
     return (drawn * {"gaps": np.arange(n) // 32 % 2, "faint": 1e-32, "huge": 1e25}[kind]).astype(np.float32)
 
