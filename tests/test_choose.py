@@ -22,7 +22,10 @@ Q4_K = Kind("encode", "Q4_K")
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process in which nothing was asked yet. A million weights take a second in NumPy; JAX starts in 4.9, or 3.4 where kept."""
+    """A process in which nothing was asked yet.
+
+    A million weights take a second in NumPy; JAX starts in 4.9, or in 3.4 where anything compiled is kept.
+    """
     for name, state in (("_in_jax", set()), ("_announced", set()), ("_saved", {}), ("_tensors", {})):
         monkeypatch.setattr(choose, name, state)
     monkeypatch.setattr(choose, "of_format", lambda operation, name: Speed(1.0, 1e9, 2.9))

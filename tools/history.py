@@ -41,8 +41,8 @@ where it exports them (b4435 to b4980 do not). Written by `python -m tools.histo
 
 Up to b3995 the encoders were compiled for the machine, with fused multiply-adds. Up to b8179 the searches of IQ1_S and
 IQ2_XXS end the process where weights are close to the largest binary32, and IQ1_M gives other blocks there and where
-sub-blocks are empty, and not the same ones twice: two packages of one build (b4291) differ. Up to b8352 a block of IQ4_NL
-whose trials give only sums of 0 gets a scale that is NaN, not 0.
+sub-blocks are empty, and not the same ones twice: two packages of one build (b4291) differ. Up to b8352 a block of
+IQ4_NL whose trials give only sums of 0 gets a scale that is NaN, not 0.
 
 A line below the table says what would give the same answers. Where few vectors are wrong several things would, and up
 to b3995 the fused multiply-adds alone are the cause.
