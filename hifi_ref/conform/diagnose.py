@@ -76,7 +76,7 @@ def _not_offered(cell: Cell) -> Diagnosis | None:
     n = len(cell.verdicts)
     if not n or not all(v.outcome == NO_ANSWER and REFUSED.match(v.detail) for v in cell.verdicts):
         return None
-    says = "Answers nothing. If it is not offered, the answer is `no`; a module raises NotImplementedError."
+    says = "Refuses all that was asked. If it is not offered, the answer is `no`; a module raises NotImplementedError."
     return Diagnosis("not offered", None, says, n, n)
 
 

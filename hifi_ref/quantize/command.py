@@ -22,7 +22,7 @@ from hifi_ref.quantize.source import Source, open_model
 from hifi_ref.quantize.write import write
 
 # Flags that name files.
-READ = ("imatrix", "tensor-type-file", "protect-super-weights", "text", "assign")
+READ = ("imatrix", "tensor-type-file", "protect-super-weights", "text", "errors", "assign")
 USAGE = Usage(
     "quantize",
     "(--hifi | --type=NAME | --mixture=NAME | --fork=NAME | --assign=NAME) [flags] SOURCE.gguf OUT.gguf",

@@ -193,8 +193,10 @@ def test_errors_are_kept(make: Make, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert measured[tensors + 1 :] == [1] * tensors
     assert model.run(asked, "--target-bpw=9", kept, "--quiet", model.guided) == 0
     assert measured[2 * tensors + 1 :] == [4] * tensors
-    (model.folder / "errors").write_text("something else")
     capsys.readouterr()
+    assert model.run(asked, "--target-bpw=9", kept, model.guided, f"--card={model.folder / 'errors'}") == 2
+    assert capsys.readouterr().err.endswith("errors: it is read as well\n") and len(measured) == 3 * tensors + 1
+    (model.folder / "errors").write_text("something else")
     assert model.run(asked, "--target-bpw=9", kept) == 2
     assert "is not what an interrupted run keeps" in capsys.readouterr().err
 
