@@ -15,12 +15,13 @@ from hifi_ref import api
 from hifi_ref.formats import Format, codebooks
 from hifi_ref.formats import hard_inputs as inputs
 
+SPLITS = ("loud among faint", "two loud", "least of all", "even shares")
 FAMILIES = (
     "halves", "whole numbers", "gauss", "near ties", "mixed scales", "ties", "heavy tails", "one magnitude", "sparse",
     "ternary", "positive", "powers of two", "sorted", "faint runs", "edge of subnormal", "gauss 1e-08", "gauss 1e-20",
     "gauss 1e+12", "overflow", "signed zeros", "least magnitudes", "least scales",
     "constant", "huge runs", "one alone", "scales apart", "whole scales", "few runs", "below zero",
-    "squares near overflow", "half of one", "loud among faint", "two loud", "least of all", "even shares",
+    "squares near overflow", "half of one", *SPLITS,
 )  # fmt: skip
 # Importance with a seed each, in turn
 OTHERS = (
@@ -116,6 +117,15 @@ def _family(f: Format, family: str, rng: np.random.Generator, n: int) -> np.ndar
         if family == "least scales":
             least = UNDEFINED_BELOW.get(f.name, 1) * 2.0**-128 * rng.uniform(1, 4)
         return (x * least).astype(np.float32)
+    if family in SPLITS:
+        return _for_splits(family, rng, n)
+    if family in ("scales apart", "whole scales", "few runs", "below zero"):
+        return of_scales(f, family, rng, n)
+    return inputs.weights(family, rng, 1, n)[0]
+
+
+def _for_splits(family: str, rng: np.random.Generator, n: int) -> np.ndarray:
+    """f32[n] of a family that a search for the best split in three decides by its last bits."""
     if family == "loud among faint":
         # What counts lies far below the largest of its run, so that squares of errors underflow, but not those of sums
         x = rng.standard_normal(n) * 10.0 ** rng.uniform(-45, -20) * (rng.random(n) < rng.choice([0.2, 1]))
@@ -135,15 +145,11 @@ def _family(f: Format, family: str, rng: np.random.Generator, n: int) -> np.ndar
         run[:] = rng.integers(-2, 3, 16) * size * (rng.random(16) < rng.choice([0.1, 1]))
         run[rng.integers(0, 16)] = 2.0**61
         return x.reshape(-1).astype(np.float32)
-    if family == "even shares":
-        # What the grid of IQ1_S holds, at scales between two odd shares of the largest
-        scales = rng.choice([2, 6, 10, 14], n // 32)
-        scales[rng.integers(0, n // 32)] = 15
-        rows = codebooks.grid("IQ1_S")[rng.integers(0, 2048, n // 8)].reshape(-1, 32)
-        return (scales[:, None] * (8 * rows + rng.choice([-1, 1], (n // 32, 1)))).reshape(-1).astype(np.float32)
-    if family in ("scales apart", "whole scales", "few runs", "below zero"):
-        return of_scales(f, family, rng, n)
-    return inputs.weights(family, rng, 1, n)[0]
+    # What the grid of IQ1_S holds, at scales between two odd shares of the largest
+    scales = rng.choice([2, 6, 10, 14], n // 32)
+    scales[rng.integers(0, n // 32)] = 15
+    rows = codebooks.grid("IQ1_S")[rng.integers(0, 2048, n // 8)].reshape(-1, 32)
+    return (scales[:, None] * (8 * rows + rng.choice([-1, 1], (n // 32, 1)))).reshape(-1).astype(np.float32)
 
 
 def of_scales(f: Format, family: str, rng: np.random.Generator, n: int) -> np.ndarray:
