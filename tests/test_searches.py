@@ -75,25 +75,25 @@ def test_short_lists_hold_the_first_of_the_least(name: str, seed: int, few_value
     assert first_of_least(book, errors, short) == first_of_least(book, errors, full)
 
 
-def in_jax(search: Callable[..., Any], *operands: np.ndarray) -> list[np.ndarray]:
-    """What the fast text gives, and last where it marks nothing."""
+@functools.cache
+def compiled(search: Callable[..., Any], settings: tuple[Any, ...]) -> Callable[..., Any]:
+    """The fast text of a search; last of what it gives is where it marks nothing."""
 
     def watched_search(*operands: Any) -> Any:
         with exact.faster_texts(FASTER_TEXTS), exact.watching() as marks:
-            found = search(*operands)
+            found = search(*operands, *settings)
         subs = operands[0].shape[-1]
         marked = [mark.reshape(-1, subs).any(axis=0) for mark in marks]
         return [*found, ~functools.reduce(jax.numpy.logical_or, marked, jax.numpy.zeros(subs, bool))]
 
-    run = jax.jit(canary.tracing(watched_search, frozenset(), "cpu"), compiler_options=CPU_OPTIONS)
-    return [np.asarray(part) for part in run(*operands)]
+    return jax.jit(canary.tracing(watched_search, frozenset(), "cpu"), compiler_options=CPU_OPTIONS)
 
 
-def agree(search: Callable[..., Any], *operands: np.ndarray) -> float:
+def agree(search: Callable[..., Any], operands: tuple[np.ndarray, ...], *settings: Any) -> float:
     """Both texts give the same wherever the fast one marks nothing; how often that is."""
     with np.errstate(all="ignore"):
-        expected = search(*operands)
-    *observed, unmarked = in_jax(search, *operands)
+        expected = search(*operands, *settings)
+    *observed, unmarked = map(np.asarray, compiled(search, settings)(*operands))
     for ours, theirs in zip(observed, expected, strict=True):
         same = hard_inputs.same_floats(ours, theirs) if ours.dtype == np.float32 else ours == theirs
         assert same.reshape(-1, same.shape[-1])[:, unmarked].all()
@@ -125,7 +125,7 @@ def test_the_nearest_rows(name: str, build: exact.Fusing | None) -> None:
         return nearest_rows(lists, Target(x, w, 2, np.float32(1)), scales, scales, digits)
 
     with exact.fusing(build):
-        assert agree(search, x, w, scales) > 0.9
+        assert agree(search, (x, w, scales)) > 0.9
 
 
 def drawn(n: int, subs: int, seed: int, steep: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -143,15 +143,22 @@ def drawn(n: int, subs: int, seed: int, steep: bool) -> tuple[np.ndarray, np.nda
 @given(seed=st.integers(0, 2**32 - 1), steep=st.booleans(), halves=st.booleans())
 def test_the_best_split(seed: int, steep: bool, halves: bool) -> None:
     x, w = drawn(16 if halves else 32, 64, seed, steep)
-    share = agree(lambda x, w: split_search.best_places(x, w, halves), x, w)
+    share = agree(split_search.best_places, (x, w), halves)
     assert steep or share > 0.9
 
 
 @pytest.mark.parametrize("halves", [False, True])
 def test_the_best_split_of_a_build(halves: bool) -> None:
-    x, w = drawn(16 if halves else 32, 256, 5, False)
-    with exact.fusing(exact.Fusing(frozenset())):
-        assert agree(lambda x, w: split_search.best_places(x, w, halves), x, w) > 0.9
+    def search(x, w):
+        with exact.fusing(exact.Fusing(frozenset())):
+            return split_search.best_places(x, w, halves)
+
+    assert agree(search, drawn(16 if halves else 32, 256, 5, False)) > 0.9
+
+
+def single_steps_within(x, w, codes, above_zero):
+    low, high = (-(2**22), 15) if above_zero else (-4, 3)
+    return single_steps.improve_by_single_steps(x, w, codes, codes, low, high, above_zero)
 
 
 @settings(max_examples=15, deadline=None)
@@ -159,12 +166,7 @@ def test_the_best_split_of_a_build(halves: bool) -> None:
 def test_single_steps(seed: int, steep: bool, above_zero: bool) -> None:
     x, w = drawn(16, 64, seed, steep)
     codes = np.random.default_rng(seed).integers(0 if above_zero else -4, 8, x.shape).astype(np.int32)
-
-    def search(x, w, codes):
-        low, high = (-(2**22), 15) if above_zero else (-4, 3)
-        return single_steps.improve_by_single_steps(x, w, codes, codes, low, high, above_zero)
-
-    share = agree(search, x, w, codes)
+    share = agree(single_steps_within, (x, w, codes), above_zero)
     assert steep or share > 0.9
 
 
