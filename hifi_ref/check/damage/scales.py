@@ -44,18 +44,22 @@ class Odd(NamedTuple):
     value: float
 
 
+class _Meaning(NamedTuple):
+    """Of each of the words of 16 bits: its value, the octave of that, and whether it is finite, and below 0."""
+
+    values: np.ndarray
+    octave: np.ndarray
+    finite: np.ndarray
+    negative: np.ndarray
+
+
 class _Column(NamedTuple):
     """A field of every block: its words u16[n] in the tensor's raw blocks uint8[n, type_size], and what they mean."""
 
     field: str
     words: Callable[[np.ndarray], np.ndarray]
-    values: np.ndarray
+    means: _Meaning
     positive: bool
-
-
-# The value of each of the words of 16 bits. An E8M0 byte is the exponent of a bfloat16.
-_WORDS = np.arange(1 << 16, dtype=np.uint16)
-F16, BF16 = _WORDS.view(np.float16).astype(np.float32), (_WORDS.astype(np.uint32) << 16).view(np.float32)
 
 
 def odd_scales(gguf: Gguf, tensor: Tensor) -> tuple[list[Odd], bool]:
@@ -73,17 +77,16 @@ def odd_scales(gguf: Gguf, tensor: Tensor) -> tuple[list[Odd], bool]:
         release(gguf.data, done, done + raw[at : at + step].nbytes)
     found, any_scale = [], False
     for count, column in zip(counts, columns, strict=True):
-        finite, octave = np.isfinite(column.values), _octaves(column.values)
-        octaves = np.bincount(octave, count, 256).astype(np.int64)
+        means = column.means
+        octaves = np.bincount(means.octave, count, 256).astype(np.int64)
         total = int(octaves[1:255].sum())
         any_scale |= bool(octaves[1:].any())
         few = min(total // 8, max(total // 1000, -(-2 * PAGE // size)))
         limit = _limit(octaves, few)
-        negative = (column.values < 0) & finite
         if limit is not None:
-            found.append(_first(raw, step, column, "far", count, (octave >= limit) & finite, total))
-        if column.positive and 0 < count[negative].sum() <= few:
-            found.append(_first(raw, step, column, "sign", count, negative, total))
+            found.append(_first(raw, step, column, "far", count, (means.octave >= limit) & means.finite, total))
+        if column.positive and 0 < count[means.negative].sum() <= few:
+            found.append(_first(raw, step, column, "sign", count, means.negative, total))
     return found, not any_scale
 
 
@@ -105,6 +108,17 @@ def _octaves(values: np.ndarray) -> np.ndarray:
     return (np.ascontiguousarray(values, np.float32).view(np.uint32) >> 23 & 0xFF).astype(np.int64)
 
 
+def _meaning(values: np.ndarray) -> _Meaning:
+    finite = np.isfinite(values)
+    return _Meaning(values, _octaves(values), finite, (values < 0) & finite)
+
+
+# An E8M0 byte is the exponent of a bfloat16.
+_WORD = np.arange(1 << 16, dtype=np.uint16)
+_F16 = _meaning(_WORD.view(np.float16).astype(np.float32))
+_BF16 = _meaning((_WORD.astype(np.uint32) << 16).view(np.float32))
+
+
 def _between(values: np.ndarray, limit: int) -> np.ndarray:
     octaves = _octaves(values)
     return (octaves >= limit) & (octaves < 255)
@@ -118,7 +132,7 @@ def _first(
         words = column.words(raw[at : at + step])
         if odd[words].any():
             i = int(odd[words].argmax())
-            return Odd(what, column.field, int(count[odd].sum()), total, at + i, float(column.values[words[i]]))
+            return Odd(what, column.field, int(count[odd].sum()), total, at + i, float(column.means.values[words[i]]))
     raise AssertionError("counted, but not found again")
 
 
@@ -132,12 +146,12 @@ def _columns(tensor: Tensor, order: str) -> Iterator[_Column]:
             # Of an f32 the upper half, which is a bfloat16.
             upper = 2 if field.dtype == "f32" and order == "<" else 0
             words = partial(_words, order + "u2", layout.offset(field.name) + upper)
-            values = F16 if field.dtype == "f16" else BF16
-            yield _Column(field.name, words, values, kind.name in POSITIVE.get(field.name, ()))
+            means = _F16 if field.dtype == "f16" else _BF16
+            yield _Column(field.name, words, means, kind.name in POSITIVE.get(field.name, ()))
     if kind.name == "IQ1_M":
-        yield _Column("scales", partial(_spread, order, layout.offset("scales")), F16, True)
+        yield _Column("scales", partial(_spread, order, layout.offset("scales")), _F16, True)
     if kind.name == "MXFP4":
-        yield _Column("e", lambda raw: raw[:, 0].astype(np.uint16) << 7, BF16, False)
+        yield _Column("e", lambda raw: raw[:, 0].astype(np.uint16) << 7, _BF16, False)
 
 
 def _words(dtype: str, offset: int, raw: np.ndarray) -> np.ndarray:
@@ -197,4 +211,4 @@ def _to_f32(bits: np.ndarray, name: str) -> np.ndarray:
     """Bits of F16, BF16 or F32 in either byte order -> f32."""
     if name == "F32":
         return bits.astype(np.uint32).view(np.float32)
-    return (F16 if name == "F16" else BF16)[bits]
+    return (_F16 if name == "F16" else _BF16).values[bits]
