@@ -55,8 +55,8 @@ def test_an_unknown_profile_is_one_sentence() -> None:
         hr.encode("Q4_K", x, profile="fast")
     with pytest.raises(ValueError, match="profile clang-arm64 is not known for Q4_K_HIFI"):
         hr.encode("Q4_K_HIFI", x, profile=PROFILE)
-    with pytest.raises(ValueError, match="profile gcc-x86-fma is not known for IQ1_S"):
-        hr.encode("IQ1_S", x, np.ones(256, np.float32), profile="gcc-x86-fma")
+    with pytest.raises(ValueError, match="profile gcc-x86-fma is not known for IQ1_M"):
+        hr.encode("IQ1_M", x, profile="gcc-x86-fma")
     with pytest.raises(ValueError, match="lane='jax' computes strictly: profile clang-arm64 needs lane='numpy'"):
         hr.encode("Q4_K", x, profile=PROFILE, lane="jax")
 

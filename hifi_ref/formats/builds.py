@@ -63,15 +63,17 @@ def _gcc_x86_fma(name: str, importance: bool) -> frozenset[str]:
         sites += ["trial step error"]
     if name == "IQ2_S" and not importance:
         sites += ["spread", "spread, left"]
+    if name == "IQ1_S":
+        sites += ["running w x", "lowest part"]
     return frozenset(sites)
 
 
 def _gcc_x86_fma_intel(name: str, importance: bool) -> frozenset[str]:
     """Only tuning for AMD's Zen keeps a product out of a chain of additions."""
-    return _gcc_x86_fma(name, importance) - {"sum of w x"}
+    return _gcc_x86_fma(name, importance) - {"sum of w x", "running w x"}
 
 
-_NOT_IN_2024 = ("IQ1_S", "IQ1_M", "MXFP4", "NVFP4", "Q1_0", "Q2_0")
+_NOT_IN_2024 = ("IQ1_M", "MXFP4", "NVFP4", "Q1_0", "Q2_0")
 BUILDS: Mapping[str, Build] = MappingProxyType(
     {
         "clang-arm64": Build(

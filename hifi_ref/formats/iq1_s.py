@@ -88,6 +88,8 @@ def encode(
 
     # SCALES OF THE SCALES, enlarged by the empirical factor
     d, scales, empty = grid_search.store_scales(found.scale.reshape(*shape, 8), 7)
+    known = ~found.nothing.reshape(*shape, 8) | empty[..., None]
+    grid_search.known_codes(known.reshape(-1), "the build keeps a chance shift where 32 weights are nearly 0")
     index = found.row_numbers.T.reshape(*shape, 8, 4)
     down = lib.where(empty[..., None], False, found.down[0].reshape(*shape, 8))
     high = sum((index[..., i] >> 8) << (3 * i) for i in range(4)) | scales << 12 | down.astype(np.int32) << 15

@@ -59,7 +59,7 @@ def test_the_build_is_named(models: dict[str, Path], profile: str) -> None:
 def test_builds_that_compute_alike_are_asked_as_one() -> None:
     assert builds.told_apart("Q4_K", False) == ("clang-arm64", "gcc-x86-fma", "gcc-x86-fma-intel")
     assert builds.told_apart("Q2_K", True) == ("clang-arm64", "gcc-x86-fma or gcc-x86-fma-intel")
-    assert builds.told_apart("IQ1_S", True) == ("clang-arm64",)
+    assert builds.told_apart("IQ1_M", True) == ("clang-arm64",)
 
 
 @every_profile

@@ -240,16 +240,16 @@ def choose(
     return Choice(scale, index, signs)
 
 
-def known_codes(known: Bool[Array, "subs"]) -> None:
-    """Sources before b8352 keep codes of an earlier sub-block where they find none. Raises UnknownBlocks."""
+def known_codes(
+    known: Bool[Array, "subs"], says: str = "the build keeps chance codes where no scale helps, as with importance 0"
+) -> None:
+    """Sources before b8352 keep what an earlier sub-block had where they find nothing. Raises UnknownBlocks."""
     if not exact.is_unguarded():
         return
     if exact.is_jax(known):
         exact.mark(~known)
     elif not known.all():
-        raise exact.UnknownBlocks(
-            "the build keeps chance codes where no scale helps, as with importance 0", np.asarray(known)
-        )
+        raise exact.UnknownBlocks(says, np.asarray(known))
 
 
 class StoredScales(NamedTuple):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 UP = np.array([-0.875, 0.125, 1.125], np.float32)  # the steps with the shift up
 DOWN = np.array([-1.125, -0.125, 0.875], np.float32)
+SITES = ("lowest part", "middle part", "highest part")
 LISTS = grid_lists.Lists("IQ1_S", 3)
 
 
@@ -52,7 +53,9 @@ def best_split(x: Float32[Array, "n subs"], w: Float32[Array, "n subs"], below: 
     n, subs = x.shape
     digits, kind, scale, found = best_places(x, w, halves)
     largest = lib.max(abs(x), axis=0)
-    nothing = (largest < np.float32(below)) | ~found
+    small = largest < np.float32(below)
+    grid_search.known_codes(small | found, "the build ends where no split helps, as with importance 0")
+    nothing = small | ~found
     scale = lib.where(found, scale, largest)
 
     # TURNED where the scale is negative
@@ -116,7 +119,7 @@ def best_places(x: Float32[Array, "n subs"], w: Float32[Array, "n subs"], halves
     sx, sw = ([_running(a, part) for part in in_half] for a in (mul(ordered_w, ordered_x, "running w x"), ordered_w))
     sums = sums_of_halves if halves else sums_of_whole
 
-    best, scale = np.full(subs, np.finfo(np.float32).min, np.float32), np.zeros(subs, np.float32)
+    best, scale = np.full(subs, lowest_score(), np.float32), np.zeros(subs, np.float32)
     first, second, kind = np.zeros((3, subs), np.int32)
     found = np.zeros(subs, bool)
     for i in range(n + 1):
@@ -130,6 +133,11 @@ def best_places(x: Float32[Array, "n subs"], w: Float32[Array, "n subs"], halves
 
     rank = np.argsort(order, axis=0)
     return Places((rank >= first).astype(np.int32) + (rank >= second), kind, scale, found)
+
+
+def lowest_score() -> np.float32:
+    """What the first split must be above; sources before b6133 begin just below 0, which faint scores can miss."""
+    return np.float32(-exact.SMALLEST_NORMAL) if exact.is_unguarded() else np.finfo(np.float32).min
 
 
 def _running(a: Float32[Array, "n subs"], part: Bool[np.ndarray, "n subs"]) -> Float32[np.ndarray, "n+1 subs"]:
@@ -148,8 +156,8 @@ def sums_of_whole(sx: Sequence[Running], sw: Sequence[Running]) -> Iterator[tupl
     """For the shift up and the shift down: sum w x q and sum w q^2 of the split."""
     parts_x, parts_w = ((first, second - first, last - second) for first, second, last in (sx[0], sw[0]))
     for steps in (UP, DOWN):
-        qx = [mul(part, step) for part, step in zip(parts_x, steps, strict=True)]
-        q2 = [mul(mul(part, step), step) for part, step in zip(parts_w, steps, strict=True)]
+        qx = [mul(part, step, site) for part, step, site in zip(parts_x, steps, SITES, strict=True)]
+        q2 = [mul(mul(part, step), step, site) for part, step, site in zip(parts_w, steps, SITES, strict=True)]
         yield qx[0] + qx[1] + qx[2], q2[0] + q2[1] + q2[2]
 
 

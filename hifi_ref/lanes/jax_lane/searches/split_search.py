@@ -12,7 +12,7 @@ import numpy as np
 
 from hifi_ref import exact
 from hifi_ref.exact import div, f32, fold, mul, pair, unpair, wall
-from hifi_ref.formats.search.split_search import DOWN, UP, Places, sums_of_halves, sums_of_whole
+from hifi_ref.formats.search.split_search import DOWN, UP, Places, lowest_score, sums_of_halves, sums_of_whole
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float32, Int32
@@ -70,7 +70,7 @@ def _best_places(x, w, halves):
                 best_number = jnp.where(better, f32(number + kind), best_number)
         return pair(best_score, best_number)
 
-    lowest, none = (jnp.full(subs, v, np.float32) for v in (np.finfo(np.float32).min, -1))
+    lowest, none = (jnp.full(subs, v, np.float32) for v in (lowest_score(), -1))
     best_score, number = unpair(wall(fold(len(starts), attempt, pair(lowest, none))))
     found = number >= 0
     number = jnp.maximum(exact.i32(number), 0)
@@ -84,7 +84,9 @@ def _best_places(x, w, halves):
         qx, q2 = jnp.where(kind == this, this_qx, qx), jnp.where(kind == this, this_q2, q2)
     scale = div(*wall(qx, jnp.where(found, q2, np.float32(1))))
     digits = exact.i32(rank >= first) + exact.i32(rank >= second)
-    return Places(digits, kind, scale, found), (best_score != best_score) | _may_underflow(x, w)
+    # Where all scores are 0 it depends on what is flushed whether the first one is above the lowest
+    doubtful = ~(best_score > 0) if exact.is_unguarded() else best_score != best_score
+    return Places(digits, kind, scale, found), doubtful | _may_underflow(x, w)
 
 
 # SORTING
