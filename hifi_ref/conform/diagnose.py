@@ -24,6 +24,13 @@ from hifi_ref.known_bugs import Bug, bugs_of
 REFUSED = re.compile(r"refused: (?!'returned)")
 
 
+# Kinds of bugs that change a last bit
+LAST_BITS = (
+    "reciprocal", "rounding", "half precision", "truncated arithmetic", "fused multiply-add", "order of additions",
+    "order of products", "f16 conversion",
+)  # fmt: skip
+
+
 class Diagnosis(NamedTuple):
     """kind: the class of bug. bug: the known bug's name, or None for a pattern. matches: of so many failing vectors."""
 
@@ -63,11 +70,18 @@ def _diagnose(cell: Cell) -> Diagnosis | None:
     if found is not None:
         name = found.bug.name if isinstance(found.bug, Bug) else None
         says = f"{found.bug.says.rstrip('.')}, in {found.where} alone." if found.where else found.bug.says
+        if cell.suite.operation == "encode" and len(wrong) == 1 and found.bug.kind in LAST_BITS:
+            says += " A single vector fails: what else changes a last bit there would do the same."
+        says = " Or: ".join(dict.fromkeys([says, *(bug.says for bug in found.others)]))
         return Diagnosis(found.bug.kind, name, says, len(wrong), len(wrong))
     # A bug by name tells more than a pattern does.
     if known is not None and 2 * known.matches >= known.of:
         return known
-    general = [d for d in (_pattern(cell, wrong), _flag(cell, wrong)) if d is not None and 2 * d.matches >= d.of]
+    general = [
+        d
+        for d in (_faint(cell, wrong), _pattern(cell, wrong), _flag(cell, wrong))
+        if d is not None and 2 * d.matches >= d.of
+    ]
     return max(general, key=lambda d: d.matches, default=None)
 
 
@@ -151,6 +165,22 @@ def _pattern(cell: Cell, wrong: list[Verdict]) -> Diagnosis | None:
             if matches and (found is None or matches > found.matches):
                 found = Diagnosis(pattern.kind, None, pattern.says, matches, len(wrong))
     return found
+
+
+def _faint(cell: Cell, wrong: list[Verdict]) -> Diagnosis | None:
+    """Only rows below some magnitude are encoded wrongly."""
+    if cell.suite.operation != "encode":
+        return None
+    most = max(float(abs(v.case.array("weights")).max()) for v in wrong)
+    sizes = [float(abs(v.case.array("weights")).max()) for v in cell.verdicts if v.outcome == EXACT]
+    above = [size for size in sizes if size]
+    if not above or not most < min(above):
+        return None
+    says = (
+        f"Only faint weights fail, of magnitudes up to {most:.3g}; from {min(above):.3g} on all are right. A guard "
+        "against dividing by next to nothing is set too high, or subnormal numbers are lost."
+    )
+    return Diagnosis("faint weights", None, says, len(wrong), len(wrong))
 
 
 def _flag(cell: Cell, wrong: list[Verdict]) -> Diagnosis | None:

@@ -32,6 +32,10 @@ def _nothing(layout: Layout, case: Case, observed: np.ndarray) -> bool:
     return not observed.view(np.uint8).any()
 
 
+def _left_out(layout: Layout, case: Case, observed: np.ndarray) -> bool:
+    return bool((same(observed, case.expected) | (observed == 0)).all())
+
+
 def _nan(layout: Layout, case: Case, observed: np.ndarray) -> bool:
     return bool((same(observed, case.expected) | np.isnan(observed) | np.isnan(case.expected)).all())
 
@@ -213,6 +217,7 @@ PATTERNS = (
         "Activations have a code of -128, which no encoder writes; what negates them in 8 bits gives -128 again.",
         _code_minus_128,
     ),
+    Pattern("left out", ("decode",), "Weights that are wrong are 0, as if they were never written.", _left_out),
     Pattern("order of elements", ("decode",), "Each block has the right weights, in another order.", _permuted),
     *(
         Pattern(

@@ -7,22 +7,17 @@ product is also compared with the sums of what two decoders give, of which one h
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from hifi_ref import api
 from hifi_ref.conform.cases import Suite
+from hifi_ref.conform.dot_parts import ERRORS, by_decoders
 from hifi_ref.conform.judge import EXACT, Cell, Verdict, bound_of, same
-from hifi_ref.formats import FORMATS, LLAMA_CPP, Format
+from hifi_ref.formats import LLAMA_CPP
 from hifi_ref.known_bugs import Bug, bugs_of
 from hifi_ref.known_bugs.derived import Derived, derived_bugs, functions
-
-ERRORS = (TypeError, ValueError, ArithmeticError, LookupError, NameError, AttributeError)
-# Relative to the sum of magnitudes, what binary32 sums of a row may be off.
-ROUNDED = 2.0**-18
 
 
 class Found(NamedTuple):
@@ -30,6 +25,14 @@ class Found(NamedTuple):
 
     bug: Bug | Derived
     where: str = ""
+    # Other bugs that give all answers as well
+    others: tuple[Bug | Derived, ...] = ()
+
+
+# So few wrong answers of a search do not tell one bug from another.
+FEW, NAMED = 3, 2
+# What hardly anyone does wrong is tried last.
+RARE = ("half precision", "truncated arithmetic", "order of products", "choice")
 
 
 def reproduced(cell: Cell, wrong: Sequence[Verdict]) -> Found | None:
@@ -38,24 +41,46 @@ def reproduced(cell: Cell, wrong: Sequence[Verdict]) -> Found | None:
     if name not in LLAMA_CPP or LLAMA_CPP[name].layout.fields != cell.suite.layout.fields:
         return None
     candidates: tuple[Bug | Derived, ...] = (*bugs_of(name, operation), *derived_bugs(name, operation))
+    candidates = tuple(sorted(candidates, key=lambda bug: bug.kind in RARE))
     smallest_first = sorted(wrong, key=lambda v: sum(a.size for a in v.case.given.values() if a is not None))
-    verdicts = [*smallest_first, *(v for v in cell.verdicts if v.outcome == EXACT)]
+    right = [v for v in cell.verdicts if v.outcome == EXACT]
+    verdicts = [*smallest_first, *right]
     if operation == "dot":
         everywhere = next((b for b in candidates if all(_same_dot(b, cell.suite, v) for v in verdicts)), None)
-        return _by_decoders(cell, smallest_first) if everywhere is None else Found(everywhere)
+        return _in_decoders(cell, smallest_first) if everywhere is None else Found(everywhere)
     places = wrong_places(cell.suite, wrong)
+    few = operation == "encode" and len(wrong) <= FEW
     somewhere: Found | None = None
+    alike: list[Bug | Derived] = []
     run = _functions_run(cell.suite, smallest_first[0])
     for bug in candidates:
         # What is not run there changes nothing, and the answer is wrong
         if isinstance(bug, Derived) and bug.function not in run:
             continue
-        kind = _explains(bug, cell.suite, verdicts, places, somewhere is None)
+        kind = _explains(bug, cell.suite, verdicts, places, somewhere is None and not few)
         if kind == "everywhere":
-            return Found(bug)
+            alike.append(bug)
+        if alike and (not few or len(alike) == NAMED):
+            break
         if kind == "somewhere" and somewhere is None:
             somewhere = Found(bug, named(cell.suite, places))
-    return somewhere
+        if operation == "encode" and not kind and somewhere is None and (only := _one_way(wrong, right)):
+            others = [v for v in right if _has_importance(v) == _has_importance(wrong[0])]
+            if _explains(bug, cell.suite, [*smallest_first, *others], places, False):
+                somewhere = Found(bug, only)
+    return Found(alike[0], "", tuple(alike[1:])) if alike else somewhere
+
+
+def _has_importance(verdict: Verdict) -> bool:
+    return verdict.case.given.get("importance") is not None
+
+
+def _one_way(wrong: Sequence[Verdict], right: Sequence[Verdict]) -> str:
+    """The way of encoding that alone goes wrong, with importance or without: C has a function for each; or ""."""
+    ways = {_has_importance(v) for v in wrong}
+    if len(ways) > 1 or {_has_importance(v) for v in right} <= ways:
+        return ""
+    return f"encoding with{'' if ways.pop() else 'out'} importance"
 
 
 def _explains(bug: Bug | Derived, suite: Suite, verdicts: Iterable[Verdict], places: np.ndarray, partly: bool) -> str:
@@ -123,10 +148,15 @@ def named(suite: Suite, places: np.ndarray) -> str:
     if suite.operation == "encode":
         bytes_ = np.flatnonzero(places) // 8
         return " and ".join(dict.fromkeys(suite.layout.field_at(int(byte)).name for byte in bytes_))
+    return f"weights {ranges(places)} of a block"
+
+
+def ranges(places: np.ndarray) -> str:
+    """ "0 to 15, 32 to 47 and so on"."""
     at = np.flatnonzero(places)
     runs = np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)
     texts = [f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
-    return f"weights {', '.join(texts[:3])}{' and so on' if len(texts) > 3 else ''} of a block"
+    return f"{', '.join(texts[:3])}{' and so on' if len(texts) > 3 else ''}"
 
 
 # DOT PRODUCTS
@@ -150,63 +180,11 @@ def agrees(suite: Suite, verdict: Verdict, given: np.ndarray) -> bool:
     return bounded is not None and bool((abs(given.astype(np.float64) - verdict.answer) <= bounded.bound).all())
 
 
-def _by_decoders(cell: Cell, wrong: Sequence[Verdict]) -> Found | None:
-    """A bug of decoding, of the weights or of the activations, in all or half of the weights of each run of 32."""
-    f = FORMATS[cell.suite.layout.name]
-    verdicts = [*wrong, *(v for v in cell.verdicts if v.outcome == EXACT)]
-    usable = [v for v in verdicts if np.isfinite(v.answer).all() and np.isfinite(v.case.expected).all()]
-    if len(usable) < 3:
+def _in_decoders(cell: Cell, wrong: Sequence[Verdict]) -> Found | None:
+    part = by_decoders(cell, wrong)
+    if part is None:
         return None
-    for side, name in (("w", f.name), ("a", str(f.dot_with))):
-        bugs: tuple[Bug | Derived, ...] = (*bugs_of(name, "decode"), *derived_bugs(name, "decode"))
-        for bug in bugs:
-            for part, where in ((slice(None), ""), (slice(0, 16), "first"), (slice(16, 32), "second")):
-                if all(_product_is(bug, side, part, cell.suite, v) for v in usable):
-                    half = f"the {where} half of each 32 {'weights' if side == 'w' else 'activations'}"
-                    return Found(bug, half if where else "the activations" if side == "a" else "")
-    return None
-
-
-@np.errstate(all="ignore")  # spoilt weights may be infinite where the right ones are not
-def _product_is(bug: Bug | Derived, side: str, part: slice, suite: Suite, verdict: Verdict) -> bool:
-    """Whether a wrong answer is the right one plus what the bug adds, with sums of activations as they are stored."""
-    f = FORMATS[suite.layout.name]
-    w, a = verdict.case.array("w"), verdict.case.array("a")
-    name, raw = (f.name, w) if side == "w" else (str(f.dot_with), a)
-    spoilt = _spoilt(bug, name, raw.tobytes())
-    right = _decoded(name, raw.tobytes())
-    if spoilt is None or spoilt.size != right.size:
-        return False
-    more = np.zeros((right.size // 32, 32))
-    more[:, part] = (spoilt - right).reshape(-1, 32)[:, part]
-    other = _decoded(str(f.dot_with), a.tobytes()) if side == "w" else _decoded(f.name, _without_mins(f, w).tobytes())
-    rows = verdict.case.rows
-    pairs = (more.reshape(rows, -1), other) if side == "w" else (other.reshape(rows, -1), more.reshape(-1))
-    size = abs(_decoded(f.name, w.tobytes()).reshape(rows, -1) * _decoded(str(f.dot_with), a.tobytes())).sum(axis=1)
-    terms = pairs[0] * pairs[1]
-    predicted = verdict.case.expected + terms.sum(axis=1)
-    return bool((abs(predicted - verdict.answer) <= ROUNDED * (size + abs(terms).sum(axis=1))).all())
-
-
-def _without_mins(f: Format, w: np.ndarray) -> np.ndarray:
-    """The blocks with mins of 0: these are multiplied by stored sums, not by the codes of the activations."""
-    blocks = w.reshape(-1, f.type_size).copy()
-    for field in f.layout.names:
-        if field in ("m", "dmin"):
-            blocks[:, f.layout.span(field)] = 0
-    return blocks
-
-
-@functools.lru_cache(maxsize=512)
-def _decoded(name: str, blocks: bytes) -> np.ndarray:
-    return api.decode(name, np.frombuffer(blocks, np.uint8), lane="numpy").astype(np.float64)
-
-
-@functools.lru_cache(maxsize=512)
-def _spoilt(bug: Bug | Derived, name: str, blocks: bytes) -> np.ndarray | None:
-    with np.errstate(all="ignore"):
-        try:
-            raw = np.frombuffer(blocks, np.uint8).reshape(-1, FORMATS[name].type_size).copy()
-            return np.asarray(bug.run(raw), np.float64).reshape(-1)
-        except ERRORS:
-            return None
+    side = "weights" if part.side == "w" else "activations"
+    if part.positions.all():
+        return Found(part.bug, "" if part.side == "w" else "the activations")
+    return Found(part.bug, f"{side} {ranges(part.positions)} of each {len(part.positions)}")

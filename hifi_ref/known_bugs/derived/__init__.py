@@ -9,7 +9,8 @@ added, compared or read in another way.
 
     functions     which functions and lines of the definition an operation runs
     calls         what may stand in the place of a call;   operators   of an operator, a comparison, a number
-    wrong         the wrong functions that stand there; wrong_bytes, wrong_conversions
+    reading       of what reads numbers: their sign, bits, order (orders), block, and sums carried on
+    wrong         the wrong functions that stand there; wrong_bytes, wrong_conversions, wrong_reading
     exchange      how a function runs with other code
     words         what a site is about, in the field's words
     equivalent    derived bugs that are none, each with the reason; equivalent_searches, those of encoders that search
@@ -19,13 +20,14 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from hifi_ref.known_bugs.derived import calls, functions, operators
+from hifi_ref.known_bugs.derived import calls, functions, operators, reading
 from hifi_ref.known_bugs.derived.calls import Change
 from hifi_ref.known_bugs.derived.exchange import Place, compiled, exchanged
 from hifi_ref.known_bugs.derived.functions import Function
@@ -42,6 +44,8 @@ ABOUT_RUNNING = {"axis", "unroll", "at_once", "kind", "mode", "dtype", "shape"}
 
 # Encoders and decoders have no integer sums that could fill 16 bits.
 ONLY_IN_DOT = ("integer overflow",)
+# They name what they are about.
+SAID = ("field", "order of a field", "order of numbers", "stride")
 # They mark blocks for the JAX lane.
 MARKING = ("scale_search._overflows", "scale_and_min_search._bounds", "scale_and_min_search.least_exponents")
 
@@ -83,13 +87,13 @@ def derived_bugs(format: str, operation: str) -> tuple[Derived, ...]:
 
 def _derived(format: str, operation: str, function: Function, place: Place, change: Change) -> Derived:
     old = _short(ast.unparse(place.node))
-    new = _short(
-        ast.unparse(change.node).replace("__import__('hifi_ref.known_bugs.derived.wrong', fromlist=['*']).", "")
-    )
+    new = _short(re.sub(r"__import__\(.*?\)\.", "", ast.unparse(change.node)))
     site = f"{function.name}: {old}"
+    said = change.kind in SAID
+    about = "" if said else subject(function.name.partition(".")[0], function.tree, place.node)
     return Derived(
         f"{format}.{operation} {function.name}: {old} -> {new}", change.kind, format, operation,
-        f"{change.says}{subject(function.name.partition('.')[0], function.tree, place.node)} ({site}).",
+        f"{change.says}{about} ({site}).",
         _runner(format, operation, function, place, change), site, f"{old} -> {new}", change.kind == "stride",
     )  # fmt: skip
 
@@ -112,7 +116,7 @@ def _runner(format: str, operation: str, function: Function, place: Place, chang
 def _changes(function: Function, operation: str) -> Iterator[tuple[Place, Change]]:
     seen = set()
     for place, role in places(function):
-        for change in _of_node(place.node, role, function):
+        for change in _of_node(place, role, function, operation):
             if operation != "dot" and change.kind in ONLY_IN_DOT:
                 continue
             text = (id(place.parent), place.field, place.index, ast.dump(change.node))
@@ -131,16 +135,22 @@ def places(function: Function) -> Iterator[tuple[Place, str]]:
             yield place, role
 
 
-def _of_node(node: ast.AST, role: str, function: Function) -> Iterator[Change]:
+def _of_node(place: Place, role: str, function: Function, operation: str) -> Iterator[Change]:
+    node = place.node
     if isinstance(node, ast.Call):
         if not function.name.startswith("packing."):
-            yield from calls.changes(node, vars(sys.modules[function.function.__module__]))
+            names = vars(sys.modules[function.function.__module__])
+            yield from calls.changes(node, names)
+            yield from reading.changes(node, function, operation)
+            if (layout := calls.layout_of(node, names)) and ast.unparse(node.func).endswith("unpack"):
+                yield from reading.of_layout(node, layout, operation)
     elif isinstance(node, ast.Name):
         yield from operators.of_name(node, _siblings(function.tree))
     elif isinstance(node, ast.Constant):
         yield from operators.of_constant(node, role)
     else:
         yield from operators.changes(node, role == "index")
+        yield from reading.of_operator(node, place.parent, operation)
 
 
 def _siblings(tree: ast.FunctionDef) -> dict[str, list[str]]:

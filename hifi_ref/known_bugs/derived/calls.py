@@ -165,8 +165,8 @@ def changes(node: ast.Call, names: dict[str, Any]) -> Iterator[Change]:
     for changes_result, function, says in PACKING.get(name, ()):
         arguments: list[ast.expr] = [node] if changes_result else node.args
         yield Change("bit order", says, ast.Call(wrong(function), arguments, [] if changes_result else node.keywords))
-    if name in ("pack", "unpack") and isinstance(node.func, ast.Attribute):
-        yield from _fields(name, node, names)
+    if layout := layout_of(node, names):
+        yield from _fields(name, node, layout)
 
 
 def _added(node: ast.Call) -> Iterator[Change]:
@@ -207,14 +207,19 @@ def _left_out(name: str, node: ast.Call) -> Iterator[Change]:
     yield Change(*says, node.args[1 if name == "at_most" else 0])
 
 
-def _fields(name: str, node: ast.Call, names: dict[str, Any]) -> Iterator[Change]:
-    assert isinstance(node.func, ast.Attribute)
+def layout_of(node: ast.Call, names: dict[str, Any]) -> Layout | None:
+    """Whose unpack or pack is called; None where it is not a layout's."""
+    if not isinstance(node.func, ast.Attribute) or node.func.attr not in ("pack", "unpack"):
+        return None
     try:
         layout = eval(compile(ast.Expression(node.func.value), "", "eval"), names)  # noqa: S307 - the definition's own text
     except NameError:
-        return
-    if not isinstance(layout, Layout):
-        return
+        return None
+    return layout if isinstance(layout, Layout) else None
+
+
+def _fields(name: str, node: ast.Call, layout: Layout) -> Iterator[Change]:
+    assert isinstance(node.func, ast.Attribute)
     if name == "unpack":
         yield from _read_otherwise(node, layout)
         return
@@ -222,12 +227,6 @@ def _fields(name: str, node: ast.Call, names: dict[str, Any]) -> Iterator[Change
         other = ast.Call(wrong("packed"), [node.func.value, ast.Constant(field.name)], node.keywords)
         what = "those of the next block" if field.count == 1 else "a place too far on"
         yield Change("field", f"Writes the field {field.name} {what}", other)
-
-
-ORDERS = {
-    "reversed": "from last to first", "pairs": "with neighbours swapped", "halves": "with its halves swapped",
-    "first half": "with its first half for both halves",
-}  # fmt: skip
 
 
 def _read_otherwise(node: ast.Call, layout: Layout) -> Iterator[Change]:
@@ -253,7 +252,5 @@ def _read_otherwise(node: ast.Call, layout: Layout) -> Iterator[Change]:
             yield Change("offset of codes", says, other("unpacked_unsigned", name))
         if field.dtype == "f32":
             yield Change("field", f"Reads the binary32 field {name} as a binary16", other("unpacked_as_half", name))
-        for order, says in ORDERS.items() if field.count >= 4 else ():
-            yield Change("order of a field", f"Reads the field {name} {says}", other("unpacked_in_order", name, order))
         if layout.block_size > 1:
             yield Change("stride", f"Reads the field {name} of another block", other("unpacked_of_neighbour", name))

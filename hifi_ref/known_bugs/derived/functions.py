@@ -10,7 +10,7 @@ import ast
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType
 from typing import Any, NamedTuple
@@ -29,6 +29,13 @@ SITED = ("mul", "product", "madd", "rounded")
 FAMILIES = ("gauss", "mixed scales", "overflow", "subnormal", "signed zeros", "sparse", "ties", "positive")
 
 
+class Numbers(NamedTuple):
+    """What a variable held: so many bits, or 0 if not whole numbers from 0 on, and its first shape."""
+
+    bits: int
+    shape: tuple[int, ...]
+
+
 class Function(NamedTuple):
     """One function or method of the definition."""
 
@@ -36,6 +43,7 @@ class Function(NamedTuple):
     function: FunctionType
     tree: ast.FunctionDef  # without decorators
     lines: frozenset[int]  # those that the operation runs
+    numbers: Mapping[str, Numbers]  # arrays by the names of variables, and of functions as "name()"
 
 
 def run(format: str, operation: str, first: np.ndarray, second: np.ndarray | None = None) -> np.ndarray:
@@ -54,12 +62,15 @@ def run(format: str, operation: str, first: np.ndarray, second: np.ndarray | Non
 @functools.cache
 def functions_of(format: str, operation: str) -> tuple[Function, ...]:
     """In the order of their files and lines."""
-    lines = _lines_run(format, operation, list(_inputs(format, operation)))
+    held: dict[tuple[str, str], dict[str, Numbers]] = {}
+    lines = _lines_run(format, operation, list(_inputs(format, operation)), held)
+    returned = {name: one for of in held.values() for name, one in of.items() if name.endswith("()")}
     found = []
-    for (file, name), numbers in lines.items():
-        function = _function(file, name)
+    for of, numbers in lines.items():
+        function = _function(*of)
         if function is not None:
-            found.append(Function(_named(function), function, _tree(function), frozenset(numbers)))
+            arrays = held.get(of, {}) | returned
+            found.append(Function(_named(function), function, _tree(function), frozenset(numbers), arrays))
     return tuple(sorted(found, key=lambda one: (one.function.__module__, one.tree.lineno)))
 
 
@@ -73,8 +84,16 @@ def _named(function: FunctionType) -> str:
     return f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
 
 
-def _lines_run(format: str, operation: str, cases: Sequence[tuple[Any, ...]]) -> dict[tuple[str, str], set[int]]:
-    """(file, qualified name of a function) -> the lines run, also those of the functions inside it."""
+def _lines_run(
+    format: str,
+    operation: str,
+    cases: Sequence[tuple[Any, ...]],
+    held: dict[tuple[str, str], dict[str, Numbers]] | None = None,
+) -> dict[tuple[str, str], set[int]]:
+    """(file, qualified name of a function) -> the lines run, also those of the functions inside it.
+
+    held takes what its variables held.
+    """  # fmt: skip
     lines: dict[tuple[str, str], set[int]] = {}
 
     def trace(frame: FrameType, event: str, argument: Any) -> Callable | None:
@@ -82,7 +101,10 @@ def _lines_run(format: str, operation: str, cases: Sequence[tuple[Any, ...]]) ->
         if not code.co_filename.startswith(ROOM):
             return None
         outermost = code.co_qualname.partition(".<locals>")[0]
-        lines.setdefault((code.co_filename, outermost), set()).add(frame.f_lineno)
+        of = code.co_filename, outermost
+        lines.setdefault(of, set()).add(frame.f_lineno)
+        if event == "return" and held is not None:
+            _hold({**frame.f_locals, f"{code.co_name}()": argument}, held.setdefault(of, {}))
         return trace
 
     before = sys.gettrace()
@@ -94,6 +116,14 @@ def _lines_run(format: str, operation: str, cases: Sequence[tuple[Any, ...]]) ->
     finally:
         sys.settrace(before)
     return {of: numbers for of, numbers in lines.items() if not of[1].startswith(LEFT_OUT)}
+
+
+def _hold(values: Mapping[str, Any], held: dict[str, Numbers]) -> None:
+    for name, value in values.items():
+        if isinstance(value, np.ndarray) and value.size:
+            whole = value.dtype.kind in "ui" and int(value.min()) >= 0
+            before = held.get(name, Numbers(0, value.shape))
+            held[name] = before._replace(bits=max(before.bits, int(value.max()).bit_length() if whole else 0))
 
 
 def _inputs(format: str, operation: str) -> Iterator[tuple[np.ndarray, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -123,4 +124,6 @@ def _near(value: float, role: str) -> list[float]:
     if isinstance(value, int) or value == int(value):
         # 0 and 1 begin sums and stand where nothing is
         return [value + 1, value - 1, value * 2] if 1 < abs(value) < 2**24 else []
+    if math.frexp(value)[0] == 0.5 and value != 0.5:
+        return [value * 2, value / 2]
     return [value - 0.5, value + 0.5] if value * 2 == int(value * 2) else [value * 1.125]

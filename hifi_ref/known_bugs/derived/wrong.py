@@ -25,7 +25,6 @@ from hifi_ref.known_bugs.derived.wrong_bytes import (  # noqa: F401 - looked up 
     stream_reversed,
     unpacked,
     unpacked_as_half,
-    unpacked_in_order,
     unpacked_in_steps,
     unpacked_of_neighbour,
     unpacked_unsigned,

@@ -87,16 +87,6 @@ def unpacked_as_half(layout: Layout, blocks: np.ndarray, field: str) -> tuple[np
     return tuple(right.values())
 
 
-def unpacked_in_order(layout: Layout, blocks: np.ndarray, field: str, order: str) -> tuple[np.ndarray, ...]:
-    """A run in another order: "reversed", "pairs", "halves" or "first half"."""
-    right = dict(zip(layout.names, layout.unpack(blocks), strict=True))
-    at = np.arange(right[field].shape[-1])
-    half = len(at) // 2
-    orders = {"reversed": at[::-1], "pairs": at ^ 1, "halves": np.roll(at, half), "first half": at % half}
-    right[field] = np.ascontiguousarray(right[field][..., orders[order] % len(at)])
-    return tuple(right.values())
-
-
 def unpacked_in_steps(layout: Layout, blocks: np.ndarray, more: int) -> tuple[np.ndarray, ...]:
     """Block i of a row is looked for i * more bytes too far on."""
     flat = blocks.reshape(-1, blocks.shape[-2] * blocks.shape[-1])
