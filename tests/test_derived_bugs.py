@@ -12,6 +12,7 @@ from golden.vectors import hexed
 from hifi_ref import api
 from hifi_ref.formats import LLAMA_CPP
 from hifi_ref.known_bugs.derived import Derived, derived_bugs, equivalent
+from hifi_ref.known_bugs.derived.orders import orders
 from tests.test_golden import numpy_lane
 
 SAMPLE = ("Q4_0", "Q8_0", "IQ4_NL")
@@ -59,6 +60,15 @@ def test_names_are_unique_and_say_where() -> None:
     assert len({bug.name for bug in bugs}) == len(bugs)
     assert any("k_scales.unpack" in bug.site and "first four bytes" in bug.says for bug in bugs)
     assert derived_bugs("Q4_K", "decode") is bugs
+
+
+@pytest.mark.parametrize("n", [4, 12, 16, 128])
+def test_each_order_is_another_one_within_its_run(n: int) -> None:
+    found = [order.taken for order in orders(n).values()]
+    assert len({taken.tobytes() for taken in [*found, np.arange(n)]}) == len(found) + 1 >= 9
+    assert all(taken.size == n and 0 <= taken.min() <= taken.max() < n for taken in found)
+    beyond = orders(16, beyond=True)["long 8"].taken
+    assert np.array_equal(beyond, [*range(8), *range(16, 24)]) and "long 8" not in orders(16)
 
 
 def test_the_definition_is_itself_again_after_a_bug_has_run() -> None:

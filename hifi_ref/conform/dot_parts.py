@@ -27,18 +27,6 @@ ROUNDED = 2.0**-18
 ANSWERS = 3
 
 
-def _times(kind: str, factor: float, says: str) -> Bug:
-    """Some weights count otherwise, whatever the format."""
-    return Bug(kind, kind, "", "decode", says, lambda blocks, name: factor * _decoded(name, blocks.tobytes()))
-
-
-COUNTED = (
-    _times("left out", 0, "Leaves out what is multiplied"),
-    _times("counted twice", 2, "Adds twice what is multiplied"),
-    _times("sign", -1, "Subtracts what is to be added"),
-)
-
-
 class Part(NamedTuple):
     """A bug of decoding, of the weights "w" or the activations "a", in these positions."""
 
@@ -58,7 +46,7 @@ def by_decoders(cell: Cell, wrong: Sequence[Verdict]) -> Part | None:
     found: Part | None = None
     for side, name in (("w", f.name), ("a", str(f.dot_with))):
         bugs: tuple[Bug | Derived, ...] = (*bugs_of(name, "decode"), *derived_bugs(name, "decode"))
-        bugs = (*COUNTED, *bugs) if side == "w" else bugs
+        bugs = (*_miscounted(name), *bugs) if side == "w" else bugs
         for bug in bugs:
             left = _sets_left(bug, side, sets, cell.suite, usable)
             if left[0]:
@@ -66,6 +54,20 @@ def by_decoders(cell: Cell, wrong: Sequence[Verdict]) -> Part | None:
             if found is None and left.any() and sum(v.outcome != EXACT for v in usable) >= ANSWERS:
                 found = Part(bug, side, sets[int(left.argmax())] > 0)
     return found
+
+
+@functools.cache
+def _miscounted(name: str) -> tuple[Bug, ...]:
+    """Weights that count otherwise than once."""
+    ways = (
+        (0, "left out", "Leaves out what is to be added"),
+        (2, "counted twice", "Adds twice what is to be added once"),
+        (-1, "sign", "Subtracts what is to be added"),
+    )
+    return tuple(
+        Bug(f"{name}.dot {kind}", kind, name, "decode", says, lambda blocks, n=n: n * _decoded(name, blocks.tobytes()))
+        for n, kind, says in ways
+    )
 
 
 def _is_finite(f: Format, verdict: Verdict) -> bool:
@@ -163,7 +165,6 @@ def _spoilt(bug: Bug | Derived, name: str, blocks: bytes) -> np.ndarray | None:
     with np.errstate(all="ignore"):
         try:
             raw = np.frombuffer(blocks, np.uint8).reshape(-1, FORMATS[name].type_size).copy()
-            found = bug.run(raw, name) if bug in COUNTED else bug.run(raw)
-            return np.asarray(found, np.float64).reshape(-1)
+            return np.asarray(bug.run(raw), np.float64).reshape(-1)
         except ERRORS:
             return None

@@ -9,7 +9,7 @@ import pytest
 
 from hifi_ref import api, exact, known_bugs
 from hifi_ref.conform import bulk, cases, diagnose, judge, report
-from hifi_ref.known_bugs.derived import functions
+from hifi_ref.known_bugs.derived import derived_bugs, functions
 from tests.conform.helpers import SUITES, InProcess, Reference, reported
 
 
@@ -105,6 +105,52 @@ def test_a_dot_product_without_its_scale_says_nothing_of_a_field() -> None:
 
     failures = reported(LosesSigns(), "MXFP4.dot").failures
     assert {failure.field for failure in failures} <= {"qs", None, ""}
+
+
+def test_a_bug_in_one_of_two_twin_lines_of_a_dot_product_is_named_with_its_weights() -> None:
+    """Codes in high nibbles lose their sign."""
+
+    class Loses(Reference):
+        def dot(self, name: str, w: np.ndarray, a: np.ndarray) -> np.ndarray:
+            blocks = w.reshape(-1, 17).copy()
+            blocks[:, 1:] &= 0x7F
+            return super().dot(name, blocks.reshape(w.shape), a)
+
+    found = reported(Loses(), "MXFP4.dot").diagnosis
+    assert found.kind == "bits" and "highest bit" in found.says and "weights 16 to 31 of each 32" in found.says
+
+
+def test_weights_that_a_dot_product_leaves_out_are_named() -> None:
+    class Stops(Reference):
+        def dot(self, name: str, w: np.ndarray, a: np.ndarray) -> np.ndarray:
+            activations = a.reshape(-1, 34).copy()
+            activations[:, 30:] = 0
+            return super().dot(name, w, activations.reshape(-1))
+
+    found = reported(Stops(), "Q5_0.dot").diagnosis
+    assert found.kind == "left out" and "weights 28 to 31 of each 32" in found.says
+
+
+def test_a_bug_in_encoding_without_importance_is_named_though_the_other_way_is_right() -> None:
+    bug = next(b for b in derived_bugs("Q6_K", "encode") if b.says.startswith("Does not cap a code, in the sub-blocks"))
+
+    class Uncapped(Reference):
+        def encode(self, name: str, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+            rows = x.reshape(-1, x.shape[-1])
+            return bug.run(rows, None) if weights is None else super().encode(name, x, weights)
+
+    suite = SUITES["Q6_K.encode"]
+    few = cases.Suite(suite.layout, "encode", suite.cases[::2])
+    found = diagnose.diagnose(judge.judge_suite(InProcess(Uncapped()), few))
+    assert found is not None and found.kind == "clamp" and found.says.endswith("in encoding without importance alone.")
+
+
+def test_a_guard_that_is_set_too_high_is_known_by_faint_weights() -> None:
+    class Guarded(Reference):
+        def encode(self, name: str, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+            return super().encode(name, np.where(abs(x).max() < 1e-20, np.float32(0), x), weights)
+
+    assert reported(Guarded(), "Q2_0.encode").diagnosis.kind == "faint weights"
 
 
 def test_a_diagnosis_warns_of_nothing(recwarn: pytest.WarningsRecorder) -> None:
