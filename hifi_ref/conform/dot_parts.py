@@ -49,6 +49,9 @@ def by_decoders(cell: Cell, wrong: Sequence[Verdict]) -> Part | None:
         bugs = (*_miscounted(name), *bugs) if side == "w" else bugs
         for bug in bugs:
             left = _sets_left(bug, side, sets, cell.suite, usable)
+            # What counts otherwise everywhere has another factor: other bugs say which
+            if bug in _miscounted(name):
+                left[0] = False
             if left[0]:
                 return Part(bug, side, sets[0] > 0)
             if found is None and left.any() and sum(v.outcome != EXACT for v in usable) >= ANSWERS:
@@ -123,12 +126,12 @@ def position_sets(unit: int) -> np.ndarray:
 
 def _bits(at: np.ndarray, unit: int) -> Iterator[np.ndarray]:
     """Each r-th of every n runs of k; then those where two bits differ, and where they are alike."""
-    powers = [1 << i for i in range(unit.bit_length() - 1)]
+    powers = [1 << i for i in range(unit.bit_length())]
     for n in powers[1:]:
         for k in reversed(powers):
             for r in range(n) if n * k <= unit else ():
                 yield at // k % n == r
-    for k in powers:
+    for k in powers[:-1]:
         for other in powers[: powers.index(k)]:
             differ = (at // k ^ at // other) % 2 == 1
             yield differ

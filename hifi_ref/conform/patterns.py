@@ -217,7 +217,7 @@ PATTERNS = (
         "Activations have a code of -128, which no encoder writes; what negates them in 8 bits gives -128 again.",
         _code_minus_128,
     ),
-    Pattern("left out", ("decode",), "Weights that are wrong are 0, as if they were never written.", _left_out),
+    Pattern("left out", ("decode",), "Wrong weights are all 0: not written, or a sign or a code is lost.", _left_out),
     Pattern("order of elements", ("decode",), "Each block has the right weights, in another order.", _permuted),
     *(
         Pattern(

@@ -45,7 +45,7 @@ ABOUT_RUNNING = {"axis", "unroll", "at_once", "kind", "mode", "dtype", "shape"}
 # Encoders and decoders have no integer sums that could fill 16 bits.
 ONLY_IN_DOT = ("integer overflow",)
 # They name what they are about.
-SAID = ("field", "order of a field", "order of numbers", "stride")
+SAID = ("order of a field", "order of numbers", "stride")
 # They mark blocks for the JAX lane.
 MARKING = ("scale_search._overflows", "scale_and_min_search._bounds", "scale_and_min_search.least_exponents")
 
@@ -154,12 +154,15 @@ def _of_node(place: Place, role: str, function: Function, operation: str) -> Ite
 
 
 def _siblings(tree: ast.FunctionDef) -> dict[str, list[str]]:
-    """Names of the function that one statement assigns together -> the others."""
+    """Names of the function that one statement assigns together, and scales of both sides -> the others."""
     found: dict[str, list[str]] = {}
     for statement in tree.body:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Tuple):
             names = [one.id for one in statement.targets[0].elts if isinstance(one, ast.Name) and one.id != "_"]
             found |= {name: [other for other in names if other != name] for name in names}
+    for weights in ("d", "dw"):
+        if weights in found and "da" in found:
+            found["da"], found[weights] = [*found["da"], weights], [*found[weights], "da"]
     return found
 
 

@@ -79,7 +79,7 @@ RULES = tuple(
         (".*", r"packing\.spread_stream", ".*", r"(words|2 \*\* width)", "Q1_0", "Only the lowest bit is used."),
         (".*", r"packing\.spread_stream", ".*", r"8 \* i -> 8", "Q5_0|Q5_1", "A word has two bytes, and i is 1."),
         (".*", r"tq1_0\._codes", "constant", r"5 ->", ".*", "There are five powers, however many are asked for."),
-        ("dot", r"(iq4_xs|nvfp4)\.dot", "field", r"d -> (high|qs)", ".*", "Only its shape is asked for."),
+        ("dot", r"(iq4_xs|nvfp4)\.dot", "field", r"d -> (high|qs|da \(3\))", ".*", "Only its shape is asked for."),
         ("dot", r"mxfp4\.dot", "bits", r"(119 -> 239|qs & np.uint8\(119\) -> qs)", ".*",
          "Where all codes are 0 or -0 the sum is 0, whatever the scale."),
         (

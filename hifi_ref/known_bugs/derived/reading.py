@@ -39,6 +39,9 @@ def changes(node: ast.Call, function: Function, operation: str) -> Iterator[Chan
     if name in ("f32", "i32") and 1 < (width := function.numbers.get(_value(node.args[0]), _NONE).bits) <= 8:
         says = f"Takes {thing(node.args[0])}, of {width} bits, for two's complement numbers"
         yield Change("offset of codes", says, call("twos_complement", node.args[0], width))
+        if operation in BLOCKS:
+            says = f"Subtracts {2 ** (width - 1)} from {thing(node.args[0])}, as in formats that have an offset"
+            yield Change("offset of codes", says, call("centred", node.args[0], width))
     if name in PARTED and operation in BLOCKS:
         yield from _parts(node, name, function, BLOCKS[operation])
     if name in TABLES and operation in BLOCKS:
@@ -103,7 +106,7 @@ def of_operator(node: ast.AST, parent: ast.AST, operation: str) -> Iterator[Chan
         if isinstance(node.right, ast.Name) and node.right.id == "sums":
             says = "Goes on with the sum of the sub-block before, which is not set to 0"
             yield Change("carried over", says, ast.BinOp(node.left, node.op, call("carried", node.right, -1)))
-    if isinstance(node.op, ast.Add | ast.Sub) and _is_plain(node.right) and _constant(node.right) == 1:
+    if isinstance(node.op, ast.Add | ast.Sub) and _constant(node.right) == 1 and "**" not in ast.unparse(node.left):
         says = f"Has 2 in the place of 1, which is to be {'added' if isinstance(node.op, ast.Add) else 'subtracted'}"
         two = ast.parse(ast.unparse(node.right).replace("1)", "2)") if isinstance(node.right, ast.Call) else "2")
         yield Change("offset of codes", says, ast.BinOp(node.left, node.op, two.body[0].value))  # type: ignore[attr-defined]
@@ -166,6 +169,8 @@ def _codes(node: ast.Call, name: str) -> Iterator[Change]:
     if width > 1:
         says = f"Takes codes of {width} bits for two's complement numbers, as where a signed byte is shifted"
         yield Change("offset of codes", says, call("twos_complement", node, width))
+        says = f"Subtracts {2 ** (width - 1)} from codes of {width} bits, as in formats that have an offset"
+        yield Change("offset of codes", says, call("centred", node, width))
         yield Change("bits", f"Loses the highest bit of codes of {width} bits", call("narrowed", node, width))
 
 
@@ -193,7 +198,9 @@ def _choices(node: ast.Call, name: str) -> Iterator[Change]:
     if name == "where" and len(node.args) == 3 and not (_is_plain(node.args[2]) or _is_turned(node.args[2])):
         condition, met, otherwise = node.args
         yield Change("choice", f"Leaves out the condition `{ast.unparse(condition)}`, as if it were met", met)
-        yield Change("choice", f"Leaves out what is to be where `{ast.unparse(condition)}`", otherwise)
+        # What stands in for a divisor is not used
+        if _constant(met) != 1:
+            yield Change("choice", f"Leaves out what is to be where `{ast.unparse(condition)}`", otherwise)
     if name == "extreme":
         yield Change("comparison", EQUALS, call("last_extreme", *node.args, *(k.value for k in node.keywords)))
     if ast.unparse(node.func) == "np.minimum.reduceat":

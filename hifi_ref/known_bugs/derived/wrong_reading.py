@@ -23,6 +23,13 @@ def twos_complement(value: Any, width: int) -> np.ndarray:
     return signed.astype(np.int8 if width <= 8 else np.int32)
 
 
+def centred(value: Any, width: int) -> np.ndarray:
+    """Numbers of ``width`` bits less half of their range."""
+    if value.dtype.kind not in "ui":
+        raise NotApplicableError("not whole numbers")
+    return value.astype(np.int16) - np.int16(2 ** (width - 1))
+
+
 def shifted_signed(value: Any, by: Any) -> np.ndarray:
     """An arithmetic shift of what has no sign."""
     if value.dtype.kind != "u":
