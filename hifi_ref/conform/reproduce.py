@@ -57,7 +57,8 @@ def reproduced(cell: Cell, wrong: Sequence[Verdict]) -> Found | None:
         # What is not run there changes nothing, and the answer is wrong
         if isinstance(bug, Derived) and bug.function not in run:
             continue
-        kind = _explains(bug, cell.suite, verdicts, places, somewhere is None and not few)
+        partly = somewhere is None and (isinstance(bug, Bug) or not few)
+        kind = _explains(bug, cell.suite, verdicts, places, partly)
         if kind == "everywhere":
             alike.append(bug)
         if alike and (not few or len(alike) == NAMED):
