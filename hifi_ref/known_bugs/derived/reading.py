@@ -123,9 +123,9 @@ def _of_search(node: ast.AST) -> Iterator[Change]:
             other = ast.List([ast.Constant(i) for i in (*values[:at], 0, *values[at:])], ast.Load())
             yield Change("condition", "Does not leave out the trial of step 0", other)
     if isinstance(node, ast.Compare) and ast.unparse(node.comparators[0]).endswith("NOTHING"):
-        other: ast.cmpop = ast.LtE() if isinstance(node.ops[0], ast.Lt) else ast.Gt()
+        comparison: ast.cmpop = ast.LtE() if isinstance(node.ops[0], ast.Lt) else ast.Gt()
         says = f"Takes 0 alone for nothing, not all below `{ast.unparse(node.comparators[0])}`"
-        yield Change("condition", says, ast.Compare(node.left, [other], [ast.Constant(0)]))
+        yield Change("condition", says, ast.Compare(node.left, [comparison], [ast.Constant(0)]))
 
 
 def _whole_numbers(node: ast.List) -> list[int]:

@@ -104,7 +104,7 @@ def unpacked_of_blocks(layout: Layout, blocks: np.ndarray, which: str, *fields: 
     at = np.arange(blocks.shape[axis])
     taken = {"first": at * 0, "even": at & ~1, "other": np.minimum(at ^ 1, at[-1])}[which]
     other: Any = layout.unpack(np.take(blocks, taken, axis=axis))
-    both = zip(layout.names, layout.unpack(blocks), other, strict=True)
+    both: Any = zip(layout.names, layout.unpack(blocks), other, strict=True)
     return tuple(moved if name in fields else right for name, right, moved in both)
 
 
