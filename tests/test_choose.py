@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 import hifi_ref as hr
-from hifi_ref.lanes import canary, choose, jax_lane, kept, numpy_lane
+from hifi_ref.lanes import canary, choose, cores, jax_lane, kept, numpy_lane
 from hifi_ref.lanes.choose import Kind
 from hifi_ref.lanes.jax_lane import encoding
 from hifi_ref.lanes.speeds import ENCODED_PIECE, Speed
@@ -208,3 +210,14 @@ def test_what_nobody_announced_stays_here(monkeypatch: pytest.MonkeyPatch, asked
     choose.announce(WORK)
     choose.announce([("Q4_K", False, MILLION)])
     assert choose.platform() == "cpu"
+
+
+def test_a_thread_that_keeps_to_one_core() -> None:
+    def threads() -> set[int]:
+        found = set()
+        cores.each(lambda _: found.add(threading.get_ident()), range(4))
+        return found
+
+    assert threading.get_ident() not in threads()
+    with ThreadPoolExecutor(1, initializer=cores.keep_to_one) as pool:
+        assert pool.submit(threads).result() == {pool.submit(threading.get_ident).result()}

@@ -2,6 +2,7 @@
 
 numpy_lane   the definition at work: chunks that fit a cache, on all cores
 jax_lane     the same text compiled by XLA, and what keeps it exact
+cores        how many threads do it
 canary       whether a back end of jax computes as IEEE-754 asks
 choose       which lane does work on NumPy arrays where nobody named one
 speeds       what both lanes were measured to do

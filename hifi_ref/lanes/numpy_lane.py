@@ -6,9 +6,7 @@ so, and XLA does it around its own execution) would be silently wrong, so every 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ import numpy as np
 from hifi_ref import exact
 from hifi_ref.exact.clean_thread import keeps_subnormals
 from hifi_ref.formats import Format
+from hifi_ref.lanes import cores
 
 # Weights a chunk. Searches keep about twenty temporaries of one sub-block row each; decoding streams.
 ENCODE_CHUNK = 1 << 17
@@ -109,10 +108,4 @@ def each(part: Callable[[int], None], starts: range) -> None:
         with np.errstate(all="ignore"):
             part(start)
 
-    if len(starts) < 2:
-        for start in starts:
-            checked(start)
-        return
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done in [pool.submit(checked, start) for start in starts]:
-            done.result()
+    cores.each(checked, starts)

@@ -16,7 +16,7 @@ import numpy as np
 
 from hifi_ref import api, exact
 from hifi_ref.formats import FORMATS
-from hifi_ref.lanes import choose
+from hifi_ref.lanes import choose, cores
 from hifi_ref.model_files.files import InputError, give_back, release, share_heaps
 from hifi_ref.model_files.gguf_file import Gguf, Tensor
 from hifi_ref.model_files.weights import Weights
@@ -151,8 +151,8 @@ class _Threads:
         finally:
             if collecting:
                 gc.enable()
-        cores = os.cpu_count() or 1
-        self.at_once, self._pool = cores + 1, ThreadPoolExecutor(cores)
+        threads = cores.count()
+        self.at_once, self._pool = threads + 1, ThreadPoolExecutor(threads, initializer=cores.keep_to_one)
 
     def submit(self, task: Task, first: int, stop: int) -> Callable[[], list[Piece]]:
         return self._pool.submit(made, task, first, stop).result

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -15,7 +13,7 @@ import numpy as np
 from hifi_ref import exact
 from hifi_ref.exact import clean_thread
 from hifi_ref.formats import FORMATS, Format
-from hifi_ref.lanes import executables, numpy_lane
+from hifi_ref.lanes import cores, executables, numpy_lane
 from hifi_ref.lanes.canary import corrections, platforms_of, require_exact, tracing, tracing_anywhere
 from hifi_ref.lanes.jax_lane import watched
 from hifi_ref.lanes.jax_lane.compiling import ONE_CORE_OPTIONS, opaque
@@ -194,13 +192,7 @@ def _encode_chunks(
             blocks = _repair(f, np.asarray(exact.widened(x[at], kind)), own, blocks, marked, build)
         out[at] = blocks
 
-    starts = range(0, x.shape[axis], step) if x.size else range(0)
-    if len(starts) == 1:
-        part(0)
-        return out
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done in [pool.submit(part, start) for start in starts]:
-            done.result()
+    cores.each(part, range(0, x.shape[axis], step) if x.size else range(0))
     return out
 
 
