@@ -60,6 +60,7 @@ from hifi_ref.exact.loops import (  # fmt: skip
     columns,
     fold,
     held,
+    largest,
     pair,
     rows,
     unmarked_fold,

@@ -34,6 +34,17 @@ def widen_f16(h: UInt16[Array, "*n"]) -> Float32[Array, "*n"]:
     return h.view(np.float16).astype(np.float32)
 
 
+def _widened_f16(h: UInt16[np.ndarray, "*n"]) -> Float32[np.ndarray, "*n"]:
+    """widen_f16 of finite numbers, faster: the fields in the places of float32's, then the other bias made good."""
+    wide = h.view(np.int16).astype(np.int32)
+    wide <<= 13
+    # Without the bits between the sign and the exponent, which are the sign's too
+    wide &= np.int32(-0x70002000)
+    result = wide.view(np.float32)
+    result *= np.float32(2.0**112)
+    return result
+
+
 def narrow_f16(x: Float32[Array, "*n"]) -> UInt16[Array, "*n"]:
     """float32 -> uint16 bits of binary16, nearest even, overflow to infinity; any NaN becomes 0x7E00 with its sign."""
     x = rounded(x)
@@ -72,6 +83,8 @@ def widened(stored: Shaped[Array, "*n"], kind: str) -> Float32[Array, "*n"]:
     """float32 of what a file stores as ``kind``: "F32" as it is, or the bits of finite "F16" or "BF16" as uint16."""
     if kind == "F32":
         return stored
+    if kind == "F16" and not is_jax(stored):
+        return _widened_f16(np.asarray(stored))
     wide = {"F16": widen_f16, "BF16": widen_bf16}[kind](stored)
     if not is_jax(stored):
         return wide

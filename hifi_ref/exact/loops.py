@@ -138,3 +138,11 @@ def columns(x: Shaped[Array, "..."], n: int) -> Shaped[Array, "n groups"]:
 def rows(x: Shaped[Array, "n groups"]) -> Shaped[Array, "groups n"]:
     """The inverse of columns: [n, groups] -> [groups, n], in memory."""
     return wall(wall(x).T) if is_jax(x) else np.ascontiguousarray(x.T)
+
+
+def largest(x: Float32[Array, "*n run"]) -> Float32[Array, "*n"]:
+    """The largest magnitude of each run."""
+    if is_jax(x):
+        return library(x).abs(x).max(axis=-1)
+    # Along short runs NumPy begins anew with each
+    return np.abs(columns(x, x.shape[-1])).max(axis=0).reshape(x.shape[:-1])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hifi_ref.exact.bit_patterns import bits, f32, i32
+from hifi_ref.exact.bit_patterns import bits, f32, from_bits, i32
 from hifi_ref.exact.fusing import is_arm64
 from hifi_ref.exact.lanes import is_for_cpu, is_jax, library
 from hifi_ref.exact.profiles import rounded
@@ -54,6 +54,10 @@ def round_half_away(x: Float32[Array, "*n"]) -> Float32[Array, "*n"]:
     """float32 integer nearest to x, halves away from zero: C's roundf, right also for 0.49999997."""
     x = rounded(x)
     numpy_like = library(x)
+    if not is_jax(x):
+        # Less than a half by so little that only what ends in a half or more reaches the next whole number
+        almost_half = from_bits((bits(x) & np.uint32(0x80000000)) | np.uint32(0x3EFFFFFF))
+        return np.trunc(x + almost_half)
     whole = numpy_like.trunc(x)
     away = numpy_like.copysign(np.float32(1), x)
     return numpy_like.where(abs(x - whole) >= np.float32(0.5), whole + away, whole)
@@ -65,6 +69,8 @@ def truncate(x: Float32[Array, "*n"]) -> Int32[Array, "*n"]:
     Within ``fusing`` on arm64 it is the nearest of int32, and 0 for NaN.
     """
     numpy_like = library(x)
+    if not is_jax(x) and (numpy_like.abs(x) < np.float32(2.0**31)).all():
+        return i32(np.asarray(x))
     inside = (x >= np.float32(-(2.0**31))) & (x < np.float32(2.0**31))
     outside: Any = np.int32(-(2**31))
     if is_arm64():

@@ -63,7 +63,7 @@ def encode(
 ) -> UInt8[Array, "rows blocks 17"]:
     # SCALE: two below the exponent of the largest magnitude, since the largest step stands for 6
     lib = exact.library(x)
-    largest = lib.abs(x).max(axis=-1)
+    largest = exact.largest(x)
     e = lib.where(largest > 0, floor_log2(largest) - 2 + 127, 0).astype(np.uint8)
     # CODES
     half = exact.from_bits(exact.widen_e8m0_half(e))

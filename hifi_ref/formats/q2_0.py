@@ -56,7 +56,7 @@ def encode(
 ) -> UInt8[Array, "rows blocks 18"]:
     # SCALE
     lib = exact.library(x)
-    d = lib.abs(x).max(axis=-1)
+    d = exact.largest(x)
     inverse = exact.reciprocal_or_zero(d)
     # CODES
     rounded = exact.round_half_away(exact.product(x, inverse[..., None]))

@@ -57,7 +57,7 @@ def encode(
 
 def scale_and_codes(x: Float32[Array, "*n 32"]) -> tuple[Float32[Array, "*n"], Int32[Array, "*n 32"]]:
     """The scale before narrowing, and the codes; Q8_1 shares them."""
-    d = exact.div(exact.library(x).abs(x).max(axis=-1), np.float32(127))
+    d = exact.div(exact.largest(x), np.float32(127))
     inverse = exact.reciprocal_or_zero(d)
     rounded = exact.round_half_away(exact.product(x, inverse[..., None]))
     return d, exact.truncate(rounded)

@@ -42,7 +42,7 @@ SPEEDS: dict[str, dict[str, Speed]] = {
         "Q4_1": Speed(90, 380, 0.3),
         "Q5_0": Speed(100, 230, 0.3),
         "Q5_1": Speed(60, 430, 0.5),
-        "Q8_0": Speed(63, 694, 0.2),
+        "Q8_0": Speed(350, 694, 0.2),
         "Q8_1": Speed(61, 543, 0.2),
         "Q2_K": Speed(4, 50, 1.4),
         "Q3_K": Speed(4, 80, 2.2),

@@ -33,6 +33,11 @@ def converted(symbol: str, source: np.ndarray, target: type) -> np.ndarray:
 HALVES = np.arange(65536, dtype=np.uint16)
 
 
+def test_stored_f16_is_widened_as_any() -> None:
+    finite = HALVES[HALVES & 0x7C00 != 0x7C00]
+    assert np.array_equal(bit_list(exact.widened(finite, "F16")), bit_list(exact.widen_f16(finite)))
+
+
 @each_lane
 def test_widen_every_f16(lane: Callable) -> None:
     by_struct = f4([struct.unpack("<e", struct.pack("<H", h))[0] for h in range(65536)])
