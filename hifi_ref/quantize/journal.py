@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,8 @@ class Part:
         self.file, self.path, self.done = file, f"{file.path}.part", set[int]()
         self.journal_path = f"{self.path}.journal"
         self._digests: dict[int, Any] = {}
+        self._background = ThreadPoolExecutor(1)
+        self._on_disk: Future[None] | None = None
         with writing(file):
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
@@ -87,9 +90,23 @@ class Part:
             self._journal.write(json.dumps([i, digest]) + "\n")
             self._journal.flush()
         self.done.add(i)
+        self._begin_sync()
+
+    def _begin_sync(self) -> None:
+        """What is written goes to the disk meanwhile, and is not waited for until the end."""
+        if self._on_disk is None or self._on_disk.done():
+            self._end_sync()
+            self._on_disk = self._background.submit(os.fsync, self._fd)
+
+    def _end_sync(self) -> None:
+        """Raises NotWritten where it failed, for the system tells that once."""
+        if self._on_disk is not None:
+            with writing(self.file):
+                self._on_disk.result()
 
     def replace(self) -> None:
         """All tensors are whole: the file takes its place."""
+        self._end_sync()
         with writing(self.file):
             os.fsync(self._fd)
             os.replace(self.path, self.file.path)
@@ -97,6 +114,7 @@ class Part:
             os.unlink(self.journal_path)
 
     def close(self) -> None:
+        self._background.shutdown()
         self._journal.close()
         os.close(self._fd)
 
