@@ -129,6 +129,7 @@ def _finish(book, shelf, target, scales, found, left):
     """The open lanes of all trials, side by side: the whole short list, or where it will not do the full one."""
     n, size = scales.shape[1], found.size
     batch = min(BATCH, size)
+    is_fused = exact.fusing_now() is not None
     items, total = _places(left.reshape(-1) != NOTHING, batch)
     rows, start, count = (jnp.asarray(a.reshape(-1)) for a in (shelf.rows, shelf.start, shelf.length))
     # A lane's numbers next to each other, so that they are read at one go
@@ -154,7 +155,9 @@ def _finish(book, shelf, target, scales, found, left):
             codes = _read(rows, jnp.minimum(begin + j, len(shelf.rows) - 8), 8)
             return j + 8, _judge(book, errors, codes, best, length - j)
 
-        state = np.int32(0), _doubted(doubts, _none(_look(rows, begin)))
+        # Of a strict search _may_underflow has told
+        best = _none(_look(rows, begin))
+        state = np.int32(0), _doubted(doubts, best) if is_fused else best
         _, best = lax.while_loop(lambda state: state[0] < length.max(), eight, state)
         return found.at[jnp.where(live, item, size)].set(_as_one(best, point), mode="drop", unique_indices=True)
 
