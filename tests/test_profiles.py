@@ -29,7 +29,7 @@ def test_the_builds_are_reproduced() -> None:
             for profile, blocks in case.profiles.items():
                 seen[profile][blocks is None] += 1
                 if blocks is None:
-                    with pytest.raises(ValueError, match="keeps chance codes where no scale helps, as with importance"):
+                    with pytest.raises(ValueError, match="the build (keeps|ends where)"):
                         hr.encode(f.name, x.reshape(case.rows, -1), importance, profile=profile)
                     continue
                 build = builds.arithmetic(profile, f.name, importance is not None)
@@ -42,8 +42,8 @@ def test_the_builds_are_reproduced() -> None:
             assert np.array_equal(observed, blocks), (profile, f.name, list(cases))
     assert seen == {
         "clang-arm64": Counter({False: 86}),
-        "gcc-x86-fma": Counter({False: 184, True: 13}),
-        "gcc-x86-fma-intel": Counter({False: 176, True: 13}),
+        "gcc-x86-fma": Counter({False: 191, True: 23}),
+        "gcc-x86-fma-intel": Counter({False: 184, True: 23}),
     }
 
 

@@ -27,11 +27,14 @@ def guarded(command: str, own_part: Callable[[list[str]], int], arguments: Seque
     if not hasattr(os, "fork"):
         return own_part(list(arguments))
     sizes = _sizes(arguments)
+    # The terminal's interrupt reaches both; the child answers it. Until then this process must not.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     child = os.fork()
     if not child:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         _run_and_leave(own_part, arguments)
-    # The terminal's interrupt reaches both; the child answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, lambda number, frame: os.kill(child, number))
     _, status = os.waitpid(child, 0)
     if os.WIFEXITED(status):

@@ -96,7 +96,7 @@ RULES = tuple(
         ("encode", r"q4_0\.encode|nvfp4\._narrow_ue4m3", "rounding", r".*-> truncate_down", ".*",
          "What is cut off is never negative."),
         ("encode", r"scale_search\.extreme", "truncated arithmetic", ".*", ".*", "Adding 0 is exact."),
-        ("encode", r"scale_search\.extreme", "sign|term|offset of codes", r"np.take_along_axis", "Q8_K",
+        ("encode", r"scale_search\.extreme", "sign|term|offset of codes", r".* -> np.take", "Q8_K",
          "The sign of a zero is lost: a block of zeros has the scale 0."),
         ("encode", r"q4_0\.encode|q1_0\.encode", "reciprocal", r"exact.div\(.*np.float32\((-8|128)\)", ".*",
          "The reciprocal of a power of two is exact."),

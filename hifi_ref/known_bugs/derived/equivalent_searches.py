@@ -17,7 +17,7 @@ SEARCHES = (
      "Where no square counts the products are 0 as well: codes are whole, so that w l l is at least w."),
     ("encode", r"scale_search\.least_weighted_square_error", "field", r"l2 -> xl \([23]\)", ".*",
      "Where one of the sums is 0 the scale is 0: only the sign of that zero can differ, which conform accepts."),
-    ("encode", r"scale_search\.extreme", "sign|offset of codes|term", r"np.take_along_axis", "IQ4_XS",
+    ("encode", r"scale_search\.extreme", "sign|offset of codes|term", r".* -> np.take", "IQ4_XS",
      "Only the sign of a scale that is zero can differ, which conform accepts."),
     ("encode", r"iq4_xs\.encode", "bit order", r"gather\(\(stored & 15\).*(interleaved|run_turned)", ".*",
      "A run of one byte has no other byte and no neighbours."),
