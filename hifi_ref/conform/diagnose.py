@@ -15,7 +15,7 @@ import numpy as np
 
 from hifi_ref.conform.cases import Case, Suite
 from hifi_ref.conform.judge import BOUND, DIFFERS, EXACT, NO_ANSWER, Cell, Verdict, same
-from hifi_ref.conform.patterns import PATTERNS
+from hifi_ref.conform.patterns import PATTERNS, fields_say
 from hifi_ref.conform.reproduce import agrees, reproduced
 from hifi_ref.formats import FORMATS
 from hifi_ref.known_bugs import Bug, bugs_of
@@ -155,16 +155,23 @@ def _answers(bug: Bug, cases: list[Case]) -> dict[str, np.ndarray]:
 
 
 def _pattern(cell: Cell, wrong: list[Verdict]) -> Diagnosis | None:
-    found: Diagnosis | None = None
+    counted: dict[str, Diagnosis] = {}
     for pattern in PATTERNS:
         if pattern.kind == "another choice" and 4 * len(wrong) > len(cell.verdicts):
             # A search that rounds otherwise agrees on most vectors
             continue
         if cell.suite.operation in pattern.operations:
             matches = sum(bool(pattern.holds(cell.suite.layout, v.case, v.answer)) for v in wrong)
-            if matches and (found is None or matches > found.matches):
-                found = Diagnosis(pattern.kind, None, pattern.says, matches, len(wrong))
-    return found
+            if matches:
+                counted.setdefault(pattern.kind, Diagnosis(pattern.kind, None, pattern.says, matches, len(wrong)))
+    if not counted:
+        return None
+    most = max(found.matches for found in counted.values())
+    best, *others = (found for found in counted.values() if found.matches == most)
+    if best.kind.startswith("field "):
+        fields = [found.kind.removeprefix("field ") for found in (best, *others) if found.kind.startswith("field ")]
+        return best._replace(says=fields_say(fields))
+    return best
 
 
 def _faint(cell: Cell, wrong: list[Verdict]) -> Diagnosis | None:

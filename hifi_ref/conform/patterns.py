@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -110,9 +111,17 @@ def _number(x: np.ndarray) -> np.ndarray:
     return np.where(bits < 0, -(2**31) - bits, bits)
 
 
+CODES = ("qs", "qh", "ql", "hmask")
+
+
 def _only_codes(layout: Layout, case: Case, observed: np.ndarray) -> bool:
     """The codes are other ones, and each weight is off by no more than the size of a rounding."""
-    if layout.name not in FORMATS or not _wrong_fields(layout, case, observed) <= {"qs", "qh", "ql", "hmask"}:
+    if layout.name not in FORMATS:
+        return False
+    # Of some formats these hold signs, scales or shifts as well
+    holding = {field.name: field.holds for field in FORMATS[layout.name].layout.fields}
+    codes = {name for name in CODES if not re.search("sign|scale|delta", holding.get(name, ""))}
+    if not _wrong_fields(layout, case, observed) <= codes:
         return False
     with np.errstate(all="ignore"):
         got, right = (_decoded(layout.name, raw) for raw in (observed, case.expected))
@@ -202,6 +211,14 @@ FIELDS = {
     "scales": "the scales of the sub-blocks", "scales_h": "the high bits of the scales",
     "scales_l": "the low bits of the scales", "e": "the exponent", "ql": "the low bits of the codes", "qs": "the codes",
 }  # fmt: skip
+
+
+def fields_say(names: Sequence[str]) -> str:
+    """Of fields that explain what is wrong equally well."""
+    fields = " or ".join(f"{name} ({FIELDS[name]})" for name in names)
+    return f"What is read of the field {fields} is wrong: each wrong weight is what other bytes there give."
+
+
 PATTERNS = (
     # Where all that is expected is a zero, its sign says more than that the answer is one
     Pattern("sign of zero", FLOATS, "Only the sign of zeros differs.", _zero_sign),
@@ -219,14 +236,7 @@ PATTERNS = (
     ),
     Pattern("left out", ("decode",), "Wrong weights are all 0: not written, or a sign or a code is lost.", _left_out),
     Pattern("order of elements", ("decode",), "Each block has the right weights, in another order.", _permuted),
-    *(
-        Pattern(
-            f"field {name}", ("decode",),
-            f"What is read of the field {name} ({holds}) is wrong: each wrong weight is what other bytes there give.",
-            _of_field(name),
-        )
-        for name, holds in FIELDS.items()
-    ),
+    *(Pattern(f"field {name}", ("decode",), fields_say([name]), _of_field(name)) for name in FIELDS),
     Pattern(
         "constant factor", ("decode",),
         "The weights of each vector are the right ones times one factor: the scale is read, converted or multiplied "
@@ -241,8 +251,8 @@ PATTERNS = (
     Pattern("sign of zero", ("encode",), "Only the sign of a scale that is zero differs.", _zero_scale_sign),
     Pattern(
         "another choice", ("encode",),
-        "The blocks decode to weights as close to the given ones as the reference's: the search chooses otherwise, as "
-        "one with fused multiply-adds or another order of additions does.",
+        "The blocks decode to weights as close to the given ones as the reference's: a search or a rounding chooses "
+        "otherwise, as with fused multiply-adds or another order of additions.",
         _another_choice,
     ),
     Pattern(
