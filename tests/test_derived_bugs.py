@@ -62,6 +62,12 @@ def test_names_are_unique_and_say_where() -> None:
     assert derived_bugs("Q4_K", "decode") is bugs
 
 
+def test_every_operation_has_bugs() -> None:
+    for name, f in LLAMA_CPP.items():
+        for operation in ("decode", "encode", "dot"):
+            assert getattr(f, operation) is None or derived_bugs(name, operation), (name, operation)
+
+
 @pytest.mark.parametrize("n", [4, 12, 16, 128])
 def test_each_order_is_another_one_within_its_run(n: int) -> None:
     found = [order.taken for order in orders(n).values()]

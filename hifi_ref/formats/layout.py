@@ -117,12 +117,7 @@ class Layout:
         for field in self.fields:
             array = values[field.name]
             parts.append(_write(array[..., None] if field.count == 1 else array, field.dtype))
-        if exact.is_jax(parts[0]):
-            return exact.library(parts[0]).concatenate(parts, axis=-1)
-        blocks = np.empty((*parts[0].shape[:-1], self.type_size), np.uint8)
-        for field, part in zip(self.fields, parts, strict=True):
-            blocks[..., self.span(field.name)] = part
-        return blocks
+        return exact.library(parts[0]).concatenate(parts, axis=-1)
 
     def table(self) -> str:
         """The byte table of the format's docstring."""
@@ -166,8 +161,6 @@ def _write(values: Shaped[Array, "*n count"], dtype: str) -> UInt8[Array, "*n by
         word = exact.bits(values)
     else:
         word = values.astype(np.uint16)
-    if not exact.is_jax(word):
-        return np.ascontiguousarray(word, word.dtype.newbyteorder("<")).view(np.uint8)
     size = SIZE[dtype]
     parts = [(word >> word.dtype.type(8 * i)).astype(np.uint8) for i in range(size)]
     stacked = exact.library(word).stack(parts, axis=-1)

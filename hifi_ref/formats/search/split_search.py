@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 UP = np.array([-0.875, 0.125, 1.125], np.float32)  # the steps with the shift up
 DOWN = np.array([-1.125, -0.125, 0.875], np.float32)
-SITES = ("lowest part", "middle part", "highest part")
+PARTS = ("lowest", "middle", "highest")
 LISTS = grid_lists.Lists("IQ1_S", 3)
 
 
@@ -156,8 +156,8 @@ def sums_of_whole(sx: Sequence[Running], sw: Sequence[Running]) -> Iterator[tupl
     """For the shift up and the shift down: sum w x q and sum w q^2 of the split."""
     parts_x, parts_w = ((first, second - first, last - second) for first, second, last in (sx[0], sw[0]))
     for steps in (UP, DOWN):
-        qx = [mul(part, step, site) for part, step, site in zip(parts_x, steps, SITES, strict=True)]
-        q2 = [mul(mul(part, step), step, site) for part, step, site in zip(parts_w, steps, SITES, strict=True)]
+        qx = [mul(part, step, f"{at} part") for part, step, at in zip(parts_x, steps, PARTS, strict=True)]
+        q2 = [mul(mul(part, step), step, f"{at} part") for part, step, at in zip(parts_w, steps, PARTS, strict=True)]
         yield qx[0] + qx[1] + qx[2], q2[0] + q2[1] + q2[2]
 
 
