@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hifi_ref import exact
-from hifi_ref.formats import hard_inputs
+from hifi_ref.formats import builds, hard_inputs
 from hifi_ref.formats.search import grid_lists, single_steps, split_search
 from hifi_ref.formats.search.grid_search import _digits
 from hifi_ref.formats.search.nearest_row import Target, nearest_rows
@@ -147,10 +147,12 @@ def test_the_best_split(seed: int, steep: bool, halves: bool) -> None:
     assert steep or share > 0.9
 
 
-@pytest.mark.parametrize("halves", [False, True])
-def test_the_best_split_of_a_build(halves: bool) -> None:
+@pytest.mark.parametrize(
+    ("profile", "name", "halves"), [("gcc-x86-fma", "IQ1_S", False), ("clang-arm64", "IQ1_M", True)]
+)
+def test_the_best_split_of_a_build(profile: str, name: str, halves: bool) -> None:
     def search(x, w):
-        with exact.fusing(exact.Fusing(frozenset())):
+        with exact.fusing(builds.arithmetic(profile, name, True)):
             return split_search.best_places(x, w, halves)
 
     assert agree(search, drawn(16 if halves else 32, 256, 5, False)) > 0.9

@@ -181,11 +181,11 @@ def _faint(cell: Cell, wrong: list[Verdict]) -> Diagnosis | None:
     most = max(float(abs(v.case.array("weights")).max()) for v in wrong)
     sizes = [float(abs(v.case.array("weights")).max()) for v in cell.verdicts if v.outcome == EXACT]
     above = [size for size in sizes if size]
-    if not above or not most < min(above):
+    if not above or not 0 < most < min(above):
         return None
     says = (
-        f"Only faint weights fail, of magnitudes up to {most:.3g}; from {min(above):.3g} on all are right. A guard "
-        "against dividing by next to nothing is set too high, or subnormal numbers are lost."
+        f"Only faint weights fail, of magnitudes up to {most:.3g}; from {min(above):.3g} on all are right. Look at the "
+        "guard against dividing by next to nothing, and at subnormal numbers."
     )
     return Diagnosis("faint weights", None, says, len(wrong), len(wrong))
 

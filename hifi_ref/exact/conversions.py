@@ -37,7 +37,7 @@ def widen_f16(h: UInt16[Array, "*n"]) -> Float32[Array, "*n"]:
 def _widened_f16(h: UInt16[np.ndarray, "*n"]) -> Float32[np.ndarray, "*n"]:
     """widen_f16, faster where all are finite: the fields in the places of float32's, then the other bias made good."""
     if (h & np.uint16(0x7FFF) >= np.uint16(0x7C00)).any():
-        return h.view(np.float16).astype(np.float32)
+        return np.asarray(widen_f16(h))
     wide = h.view(np.int16).astype(np.int32)
     wide <<= 13
     # Without the bits between the sign and the exponent, which are the sign's too

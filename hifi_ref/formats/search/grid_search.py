@@ -243,7 +243,7 @@ def choose(
 def known_codes(
     known: Bool[Array, "subs"], says: str = "the build keeps chance codes where no scale helps, as with importance 0"
 ) -> None:
-    """Sources before b8352 keep what an earlier sub-block had where they find nothing. Raises UnknownBlocks."""
+    """Older sources keep what an earlier sub-block had where they find nothing, or end. Raises UnknownBlocks."""
     if not exact.is_unguarded():
         return
     if exact.is_jax(known):

@@ -136,7 +136,7 @@ def best_places(x: Float32[Array, "n subs"], w: Float32[Array, "n subs"], halves
 
 
 def lowest_score() -> np.float32:
-    """What the first split must be above; sources before b6133 begin just below 0, which faint scores can miss."""
+    """What the first split must be above; the older sources begin just below 0, which faint scores can miss."""
     return np.float32(-exact.SMALLEST_NORMAL) if exact.is_unguarded() else np.finfo(np.float32).min
 
 
