@@ -21,13 +21,13 @@ FAMILIES = (
     "ternary", "positive", "powers of two", "sorted", "faint runs", "edge of subnormal", "gauss 1e-08", "gauss 1e-20",
     "gauss 1e+12", "overflow", "signed zeros", "least magnitudes", "least scales",
     "constant", "huge runs", "one alone", "scales apart", "whole scales", "few runs", "below zero",
-    "squares near overflow", "half of one", *SPLITS,
+    "squares near overflow", "half of one", "faint behind", *SPLITS,
 )  # fmt: skip
 # Importance with a seed each, in turn
 OTHERS = (
     ("lognormal", 1), ("even", 0), ("sparse", 2), ("steep", 3), ("gaps", 4), ("faint", 5), ("runs", 6), ("alone", 7),
     ("huge", 8), ("one alone", 10), ("one alone 32", 12),
-    ("each apart", 9), ("some", 11), ("few huge", 13),
+    ("each apart", 9), ("some", 11), ("few huge", 13), ("huge behind", 14),
 )  # fmt: skip
 # Importance by runs of 16 or 32 weights
 RUNS = ("runs", "alone", "one alone", "one alone 32")
@@ -62,6 +62,9 @@ def _importance(kind: str, seed: int, n: int) -> np.ndarray | None:
         return (np.random.default_rng(seed).random(n) < 0.5).astype(np.float32)
     if kind == "each apart":
         return (2.0 ** np.random.default_rng(seed).uniform(-30, 0, n)).astype(np.float32)
+    if kind == "huge behind":
+        # Times a root it overflows
+        return np.where(np.arange(n) < 32, 1, 3e38).astype(np.float32)
     if kind in RUNS:
         return _of_runs(kind, np.random.default_rng(seed), n)
     if kind not in ("gaps", "faint", "huge", "few huge"):
@@ -98,6 +101,8 @@ def _family(f: Format, family: str, rng: np.random.Generator, n: int) -> np.ndar
         # Its scale is a power of two less than it
         least = np.float32(rng.choice(OWN_LEAST.get(f.name, LEAST))) * rng.choice([-1, 1]) * 2.0 ** rng.integers(0, 9)
         return np.where(np.arange(n) == rng.integers(0, n), least, 0).astype(np.float32)
+    if family == "faint behind":
+        return (rng.standard_normal(n) * np.where(np.arange(n) < 32, 10, 1e-17)).astype(np.float32)
     if family == "squares near overflow":
         # Their sum is finite, twice that is not
         x = rng.standard_normal(n)
