@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -32,10 +33,23 @@ def read_importance(path: str, include: Sequence[str] = (), exclude: Sequence[st
 
 
 def check_model(importance: Importance | None, names: Iterable[str], model: str) -> None:
-    """Raises InputError where no entry of the matrix is that of a tensor of the model."""
-    if importance is not None and importance.matrix.rows.keys().isdisjoint(names):
-        first = next(iter(importance.matrix.rows))
-        raise InputError(
-            f"{printable(importance.path)} is the importance matrix of another model: {model} has none of its "
-            f"{len(importance.matrix.rows)} tensors, such as {first}"
-        )
+    """Raises InputError where no entry of the matrix is that of a tensor of the model, or where it has further layers.
+
+    A matrix of another model with the same names, layers and widths cannot be told.
+    """
+    if importance is None:
+        return
+    names, entries = set(names), importance.matrix.rows
+    another = f"{printable(importance.path)} is the importance matrix of another model:"
+    if names.isdisjoint(entries):
+        first = next(iter(entries))
+        raise InputError(f"{another} {model} has none of its {len(entries)} tensors, such as {first}")
+    last, last_of_matrix = (max(map(_layer, of)) for of in (names, entries))
+    if -1 < last < last_of_matrix:
+        raise InputError(f"{another} its last layer is {last_of_matrix}, and that of {model} {last}")
+
+
+def _layer(name: str) -> int:
+    """The number of a tensor's layer; -1 where it has none."""
+    found = re.match(r"blk\.(\d+)\.", name)
+    return int(found[1]) if found else -1

@@ -122,9 +122,12 @@ def test_a_matrix_of_another_model(both: Both, tmp_path: Path, capsys: pytest.Ca
     other.mkdir()
     wider = families.written(families.described("odd widths"), other / "wider.gguf")
     named = families.written(Model(tensors={"a.weight": ((256, 2), "F32")}), other / "named.gguf")
+    tensors = {"blk.0.attn_q.weight": ((256, 256), "F32"), "blk.7.attn_q.weight": ((256, 256), "F32")}
+    deeper = families.written(Model(tensors=tensors), other / "deeper.gguf")
     for source, wanted in [
         (wider, "the importance of output.weight has 320 values for a shape of [256, 6]"),
         (named, "i.dat is the importance matrix of another model: source.gguf has none of its 1 tensors, such as a."),
+        (deeper, "i.dat is the importance matrix of another model: its last layer is 7, and that of source.gguf 2"),
     ]:
         families.importance(source, tmp_path / "i.dat")
         out = tmp_path / "out.gguf"
