@@ -15,19 +15,21 @@ from hifi_ref import api
 from hifi_ref.formats import Format, codebooks
 from hifi_ref.formats import hard_inputs as inputs
 
+BY_IMPORTANCE = ("faint behind", "two faint in front", "two faint alone", "a faint one in each", "one of eight")
 SPLITS = ("loud among faint", "two loud", "least of all", "even shares")
 FAMILIES = (
     "halves", "whole numbers", "gauss", "near ties", "mixed scales", "ties", "heavy tails", "one magnitude", "sparse",
     "ternary", "positive", "powers of two", "sorted", "faint runs", "edge of subnormal", "gauss 1e-08", "gauss 1e-20",
     "gauss 1e+12", "overflow", "signed zeros", "least magnitudes", "least scales",
     "constant", "huge runs", "one alone", "scales apart", "whole scales", "few runs", "below zero",
-    "squares near overflow", "half of one", "faint behind", *SPLITS,
+    "squares near overflow", "half of one", "equal shares", "equal shares 32", *BY_IMPORTANCE, *SPLITS,
 )  # fmt: skip
 # Importance with a seed each, in turn
 OTHERS = (
     ("lognormal", 1), ("even", 0), ("sparse", 2), ("steep", 3), ("gaps", 4), ("faint", 5), ("runs", 6), ("alone", 7),
     ("huge", 8), ("one alone", 10), ("one alone 32", 12),
-    ("each apart", 9), ("some", 11), ("few huge", 13), ("huge behind", 14),
+    ("each apart", 9), ("some", 11), ("few huge", 13),
+    ("huge behind", 14), ("huge but the first two", 15), ("first of each", 16),
 )  # fmt: skip
 # Importance by runs of 16 or 32 weights
 RUNS = ("runs", "alone", "one alone", "one alone 32")
@@ -62,9 +64,8 @@ def _importance(kind: str, seed: int, n: int) -> np.ndarray | None:
         return (np.random.default_rng(seed).random(n) < 0.5).astype(np.float32)
     if kind == "each apart":
         return (2.0 ** np.random.default_rng(seed).uniform(-30, 0, n)).astype(np.float32)
-    if kind == "huge behind":
-        # Times a root it overflows
-        return np.where(np.arange(n) < 32, 1, 3e38).astype(np.float32)
+    if kind in ("huge behind", "huge but the first two", "first of each"):
+        return _of_places(kind, np.arange(n))
     if kind in RUNS:
         return _of_runs(kind, np.random.default_rng(seed), n)
     if kind not in ("gaps", "faint", "huge", "few huge"):
@@ -75,6 +76,17 @@ def _importance(kind: str, seed: int, n: int) -> np.ndarray | None:
         return drawn * np.float32(1e15)
     # Whole runs without any; or so little that products underflow; or so much that errors of faint weights count
     return (drawn * {"gaps": np.arange(n) // 32 % 2, "faint": 1e-32, "huge": 1e25}[kind]).astype(np.float32)
+
+
+def _of_places(kind: str, at: np.ndarray) -> np.ndarray:
+    """f32[n]: what families by importance are for."""
+    if kind == "huge behind":
+        # Times a root it overflows
+        return np.where(at < 32, 1, 3e38).astype(np.float32)
+    if kind == "huge but the first two":
+        # Beside it the first run's scale vanishes
+        return np.where(at < 2, 1e-6, np.where(at < 32, 1e34, 1)).astype(np.float32)
+    return np.where(at % 16 == 0, 3e5, 1).astype(np.float32)
 
 
 def _of_runs(kind: str, rng: np.random.Generator, n: int) -> np.ndarray:
@@ -101,8 +113,15 @@ def _family(f: Format, family: str, rng: np.random.Generator, n: int) -> np.ndar
         # Its scale is a power of two less than it
         least = np.float32(rng.choice(OWN_LEAST.get(f.name, LEAST))) * rng.choice([-1, 1]) * 2.0 ** rng.integers(0, 9)
         return np.where(np.arange(n) == rng.integers(0, n), least, 0).astype(np.float32)
-    if family == "faint behind":
-        return (rng.standard_normal(n) * np.where(np.arange(n) < 32, 10, 1e-17)).astype(np.float32)
+    if family in ("equal shares", "equal shares 32"):
+        # Of the largest scale, and at a power of two of its odd steps, give or take last bits
+        run = 32 if family.endswith("32") else 16
+        shares = 2.0 ** rng.integers(1, 5, n // run) / rng.choice([15, 31])
+        shares = np.minimum(shares * (1 + rng.integers(-4, 5, n // run) * 2.0**-24), 1)
+        shares[rng.integers(0, n // run)] = 1
+        return (rng.uniform(1, 2) * np.repeat(shares, run)).astype(np.float32)
+    if family in BY_IMPORTANCE:
+        return _by_importance(family, rng, n)
     if family == "squares near overflow":
         # Their sum is finite, twice that is not
         x = rng.standard_normal(n)
@@ -127,6 +146,23 @@ def _family(f: Format, family: str, rng: np.random.Generator, n: int) -> np.ndar
     if family in ("scales apart", "whole scales", "few runs", "below zero"):
         return of_scales(f, family, rng, n)
     return inputs.weights(family, rng, 1, n)[0]
+
+
+def _by_importance(family: str, rng: np.random.Generator, n: int) -> np.ndarray:
+    """f32[n] that importance far from even makes hard."""
+    x, at = rng.standard_normal(n), np.arange(n)
+    if family == "faint behind":
+        x *= np.where(at < 32, 10, 1e-17)
+    elif family == "one of eight":
+        # Each run is on the grid, so that errors which are no numbers decide nothing; or squares nearly overflow
+        x = (at % 8 == np.repeat(rng.integers(0, 8, n // 8), 8)) * rng.choice([-1, 1], n) * rng.choice([1, 2.0**61.2])
+    elif family == "a faint one in each":
+        # It costs least to take its sign, but outweighs the others
+        x = rng.uniform(0.8, 1.3, n) * np.where(at % 16 == 0, 1e-3, 1) * rng.choice([-1, 1], n)
+    else:
+        faint = np.where(at == 1, rng.uniform(-1, 1), at == 0) * 1e-6
+        x = np.where(at < 32, faint, x * (family == "two faint in front"))
+    return x.astype(np.float32)
 
 
 def _for_splits(family: str, rng: np.random.Generator, n: int) -> np.ndarray:

@@ -145,7 +145,8 @@ def test_the_index_lists_every_file() -> None:
         text = (GOLDEN / entry["path"]).read_bytes()
         assert (entry["sha256"], entry["bytes"]) == (hashlib.sha256(text).hexdigest(), len(text))
         assert entry["tests"] == len(judge.all_tests(json.loads(text)))
-    assert sum(entry["bytes"] for entry in INDEX["files"]) <= 12_000_000
+    # With those of the HIFI family under 16 MB
+    assert sum(entry["bytes"] for entry in INDEX["files"]) <= 12_500_000
 
 
 def test_the_vectors_reach_every_number() -> None:
