@@ -16,8 +16,9 @@ import numpy as np
 from hifi_ref.conform.cases import Case, Suite
 from hifi_ref.conform.judge import BOUND, DIFFERS, EXACT, NO_ANSWER, Cell, Verdict, same
 from hifi_ref.conform.patterns import PATTERNS, fields_say
-from hifi_ref.conform.reproduce import agrees, reproduced
-from hifi_ref.formats import FORMATS
+from hifi_ref.conform.reproduce import agrees, named, reproduced
+from hifi_ref.conform.solved_numbers import by_values
+from hifi_ref.formats import FORMATS, LLAMA_CPP
 from hifi_ref.known_bugs import Bug, bugs_of
 
 # The detail of an error that may mean no.
@@ -29,6 +30,8 @@ LAST_BITS = (
     "reciprocal", "rounding", "half precision", "truncated arithmetic", "fused multiply-add", "order of additions",
     "order of products", "f16 conversion",
 )  # fmt: skip
+# Patterns that say less than which code is taken for what
+VAGUE = re.compile("field |left out|order of elements|last bit")
 
 
 class Diagnosis(NamedTuple):
@@ -69,7 +72,7 @@ def _diagnose(cell: Cell) -> Diagnosis | None:
     found = reproduced(cell, wrong)
     if found is not None:
         name = found.bug.name if isinstance(found.bug, Bug) else None
-        says = f"{found.bug.says.rstrip('.')}, in {found.where} alone." if found.where else found.bug.says
+        says = f"{found.bug.says.rstrip('.')}{f', in {found.where} alone' if found.where else ''}."
         if cell.suite.operation == "encode" and len(wrong) == 1 and found.bug.kind in LAST_BITS:
             says += " A single vector fails: what else changes a last bit there would do the same."
         says = " Or: ".join(dict.fromkeys([says, *(bug.says for bug in found.others)]))
@@ -77,10 +80,10 @@ def _diagnose(cell: Cell) -> Diagnosis | None:
     # A bug by name tells more than a pattern does.
     if known is not None and 2 * known.matches >= known.of:
         return known
+    pattern, values = _pattern(cell, wrong), _values(cell, wrong)
+    first, second = (values, pattern) if pattern is not None and VAGUE.match(pattern.kind) else (pattern, values)
     general = [
-        d
-        for d in (_faint(cell, wrong), _pattern(cell, wrong), _flag(cell, wrong))
-        if d is not None and 2 * d.matches >= d.of
+        d for d in (_faint(cell, wrong), first, second, _flag(cell, wrong)) if d is not None and 2 * d.matches >= d.of
     ]
     return max(general, key=lambda d: d.matches, default=None)
 
@@ -188,6 +191,17 @@ def _faint(cell: Cell, wrong: list[Verdict]) -> Diagnosis | None:
         "guard against dividing by next to nothing, and at subnormal numbers."
     )
     return Diagnosis("faint weights", None, says, len(wrong), len(wrong))
+
+
+def _values(cell: Cell, wrong: list[Verdict]) -> Diagnosis | None:
+    """Numbers of a decoder that are taken for other values."""
+    layout = cell.suite.layout
+    known = layout.name in LLAMA_CPP and LLAMA_CPP[layout.name].layout.fields == layout.fields
+    solved = by_values(cell, wrong) if cell.suite.operation == "decode" and known else None
+    if solved is None:
+        return None
+    where = "" if solved.positions is None else f", in {named(cell.suite, solved.positions)} alone"
+    return Diagnosis(solved.kind, None, f"{solved.says}{where}.", len(wrong), len(wrong))
 
 
 def _flag(cell: Cell, wrong: list[Verdict]) -> Diagnosis | None:

@@ -15,14 +15,14 @@ import numpy as np
 
 from hifi_ref import api
 from hifi_ref.conform.cases import Suite
+from hifi_ref.conform.dot_numbers import ROUNDED
 from hifi_ref.conform.judge import EXACT, Cell, Verdict
+from hifi_ref.conform.misread_bits import Misread
 from hifi_ref.formats import FORMATS, Format
 from hifi_ref.known_bugs import Bug, bugs_of
 from hifi_ref.known_bugs.derived import Derived, derived_bugs
 
 ERRORS = (TypeError, ValueError, ArithmeticError, LookupError, NameError, AttributeError)
-# Relative to the sum of magnitudes, what binary32 sums of a row may be off.
-ROUNDED = 2.0**-18
 # A set of positions is told from all others by no fewer answers.
 ANSWERS = 3
 
@@ -30,13 +30,13 @@ ANSWERS = 3
 class Part(NamedTuple):
     """A bug of decoding, of the weights "w" or the activations "a", in these positions."""
 
-    bug: Bug | Derived
+    bug: Bug | Derived | Misread
     side: str
     positions: np.ndarray  # bool
 
 
-def by_decoders(cell: Cell, wrong: Sequence[Verdict]) -> Part | None:
-    """The first bug that gives all answers, in all positions or in some alone."""
+def by_decoders(cell: Cell, wrong: Sequence[Verdict], misreadings: Sequence[Misread] = ()) -> Part | None:
+    """The first bug that gives all answers, in all positions or in some alone. misreadings: these alone are tried."""
     f = FORMATS[cell.suite.layout.name]
     verdicts = [*wrong, *(v for v in cell.verdicts if v.outcome == EXACT)]
     usable = [v for v in verdicts if _is_finite(f, v)]
@@ -44,9 +44,10 @@ def by_decoders(cell: Cell, wrong: Sequence[Verdict]) -> Part | None:
         return None
     sets = position_sets(max(f.block_size, FORMATS[str(f.dot_with)].block_size))
     found: Part | None = None
-    for side, name in (("w", f.name), ("a", str(f.dot_with))):
-        bugs: tuple[Bug | Derived, ...] = (*bugs_of(name, "decode"), *derived_bugs(name, "decode"))
-        bugs = (*_miscounted(name), *bugs) if side == "w" else bugs
+    for side, name in (("w", f.name), ("a", str(f.dot_with)))[: 1 if misreadings else 2]:
+        bugs: tuple[Bug | Derived | Misread, ...] = (*bugs_of(name, "decode"), *derived_bugs(name, "decode"))
+        if misreadings or side == "w":
+            bugs = (*misreadings,) or (*_miscounted(name), *bugs)
         for bug in bugs:
             left = _sets_left(bug, side, sets, cell.suite, usable)
             # What counts otherwise everywhere has another factor: other bugs say which
@@ -81,7 +82,7 @@ def _is_finite(f: Format, verdict: Verdict) -> bool:
 
 @np.errstate(all="ignore")  # spoilt weights may be infinite where the right ones are not
 def _sets_left(
-    bug: Bug | Derived, side: str, sets: np.ndarray, suite: Suite, verdicts: Sequence[Verdict]
+    bug: Bug | Derived | Misread, side: str, sets: np.ndarray, suite: Suite, verdicts: Sequence[Verdict]
 ) -> np.ndarray:
     """bool[sets]: in which the bug gives every answer."""
     left = np.ones(len(sets), bool)
@@ -99,7 +100,7 @@ def _sets_left(
 
 
 def _added(
-    bug: Bug | Derived, side: str, suite: Suite, verdict: Verdict, unit: int
+    bug: Bug | Derived | Misread, side: str, suite: Suite, verdict: Verdict, unit: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """What the bug adds, [rows, blocks, positions], with sums of activations as they are stored; and the rows' sums of
     magnitudes."""
@@ -164,7 +165,7 @@ def _decoded(name: str, blocks: bytes) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=512)
-def _spoilt(bug: Bug | Derived, name: str, blocks: bytes) -> np.ndarray | None:
+def _spoilt(bug: Bug | Derived | Misread, name: str, blocks: bytes) -> np.ndarray | None:
     with np.errstate(all="ignore"):
         try:
             raw = np.frombuffer(blocks, np.uint8).reshape(-1, FORMATS[name].type_size).copy()

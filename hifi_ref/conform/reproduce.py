@@ -13,8 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from hifi_ref.conform.cases import Suite
+from hifi_ref.conform.dot_kernel import Explained, by_kernel
 from hifi_ref.conform.dot_parts import ERRORS, by_decoders
 from hifi_ref.conform.judge import EXACT, Cell, Verdict, bound_of, same
+from hifi_ref.conform.misread_bits import Misread, misreadings
+from hifi_ref.conform.solved_numbers import Solved, dot_by_values
 from hifi_ref.formats import LLAMA_CPP
 from hifi_ref.known_bugs import Bug, bugs_of
 from hifi_ref.known_bugs.derived import Derived, derived_bugs, functions
@@ -23,7 +26,7 @@ from hifi_ref.known_bugs.derived import Derived, derived_bugs, functions
 class Found(NamedTuple):
     """A bug, and in which places alone it shows; "" for everywhere."""
 
-    bug: Bug | Derived
+    bug: Bug | Derived | Misread | Explained | Solved
     where: str = ""
     # Other bugs that give all answers as well
     others: tuple[Bug | Derived, ...] = ()
@@ -69,6 +72,13 @@ def reproduced(cell: Cell, wrong: Sequence[Verdict]) -> Found | None:
             others = [v for v in right if _has_importance(v) == _has_importance(wrong[0])]
             if _explains(bug, cell.suite, [*smallest_first, *others], places, False):
                 somewhere = Found(bug, only)
+    if operation == "decode" and not alike and somewhere is None:
+        for misreading in misreadings(name):
+            kind = _explains(misreading, cell.suite, verdicts, places, somewhere is None)
+            if kind == "everywhere":
+                return Found(misreading)
+            if kind and somewhere is None:
+                somewhere = Found(misreading, named(cell.suite, places))
     return Found(alike[0], "", tuple(alike[1:])) if alike else somewhere
 
 
@@ -84,7 +94,9 @@ def _one_way(wrong: Sequence[Verdict], right: Sequence[Verdict]) -> str:
     return f"encoding with{'' if ways.pop() else 'out'} importance"
 
 
-def _explains(bug: Bug | Derived, suite: Suite, verdicts: Iterable[Verdict], places: np.ndarray, partly: bool) -> str:
+def _explains(
+    bug: Bug | Derived | Misread, suite: Suite, verdicts: Iterable[Verdict], places: np.ndarray, partly: bool
+) -> str:
     """ "everywhere", "somewhere" or ""."""
     everywhere = True
     for verdict in verdicts:
@@ -110,7 +122,7 @@ def _given(suite: Suite, verdict: Verdict) -> tuple[np.ndarray | None, ...]:
     return first.reshape(shape), *others
 
 
-def answer(bug: Bug | Derived, suite: Suite, verdict: Verdict) -> np.ndarray:
+def answer(bug: Bug | Derived | Misread, suite: Suite, verdict: Verdict) -> np.ndarray:
     """What a bug answers to a case, of one axis; nothing where it cannot answer."""
     try:
         with np.errstate(all="ignore"):
@@ -182,10 +194,24 @@ def agrees(suite: Suite, verdict: Verdict, given: np.ndarray) -> bool:
 
 
 def _in_decoders(cell: Cell, wrong: Sequence[Verdict]) -> Found | None:
+    """A decoder's bug in all positions, or a way in which the kernel adds and multiplies, or that bug in some alone."""
     part = by_decoders(cell, wrong)
+    everywhere = part is not None and part.positions.all()
+    if part is not None and everywhere and part.side == "w":
+        return Found(part.bug)
+    kernel = by_kernel(cell, wrong)
+    if kernel is not None and not (everywhere and kernel.positions is not None):
+        return Found(kernel, _in_weights(kernel.positions))
+    if part is not None and everywhere:
+        return Found(part.bug, "the activations")
+    part = part or by_decoders(cell, wrong, misreadings(cell.suite.layout.name))
     if part is None:
-        return None
+        solved = dot_by_values(cell, wrong)
+        return None if solved is None else Found(solved, _in_weights(solved.positions))
     side = "weights" if part.side == "w" else "activations"
-    if part.positions.all():
-        return Found(part.bug, "" if part.side == "w" else "the activations")
-    return Found(part.bug, f"{side} {ranges(part.positions)} of each {len(part.positions)}")
+    return Found(part.bug, _in_weights(part.positions).replace("weights", side, 1))
+
+
+def _in_weights(positions: np.ndarray | None) -> str:
+    """ "weights 16 to 31 of each 32"; "" for all."""
+    return "" if positions is None or positions.all() else f"weights {ranges(positions)} of each {len(positions)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jsonschema
@@ -12,6 +12,7 @@ import pytest
 
 from hifi_ref import api
 from hifi_ref.conform import cases, command, judge, report, serve
+from hifi_ref.formats import FORMATS
 from tests.paths import ROOT
 
 EXAMPLES = ROOT / "docs" / "examples" / "conform"
@@ -57,3 +58,17 @@ def reported(module: Any, name: str) -> report.CellReport:
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     code = command.main(arguments)
     return code, *capsys.readouterr()
+
+
+def spoilt(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Reference:
+    """The reference with blocks of one format changed before they are read."""
+    size = FORMATS[name].type_size
+
+    class Spoilt(Reference):
+        def decode(self, name: str, blocks: np.ndarray) -> np.ndarray:
+            return super().decode(name, change(blocks.reshape(-1, size)).reshape(blocks.shape))
+
+        def dot(self, name: str, w: np.ndarray, a: np.ndarray) -> np.ndarray:
+            return super().dot(name, change(w.reshape(-1, size)).reshape(w.shape), a)
+
+    return Spoilt()
