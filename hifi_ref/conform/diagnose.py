@@ -80,11 +80,9 @@ def _diagnose(cell: Cell) -> Diagnosis | None:
     # A bug by name tells more than a pattern does.
     if known is not None and 2 * known.matches >= known.of:
         return known
-    pattern, values = _pattern(cell, wrong), _values(cell, wrong)
-    first, second = (values, pattern) if pattern is not None and VAGUE.match(pattern.kind) else (pattern, values)
-    general = [
-        d for d in (_faint(cell, wrong), first, second, _flag(cell, wrong)) if d is not None and 2 * d.matches >= d.of
-    ]
+    values = _values(cell, wrong)
+    found_so = _faint(cell, wrong), _pattern(cell, wrong, values is None), values, _flag(cell, wrong)
+    general = [d for d in found_so if d is not None and 2 * d.matches >= d.of]
     return max(general, key=lambda d: d.matches, default=None)
 
 
@@ -157,11 +155,14 @@ def _answers(bug: Bug, cases: list[Case]) -> dict[str, np.ndarray]:
         return {id: answer for case in cases for id, answer in _answers(bug, [case]).items()}
 
 
-def _pattern(cell: Cell, wrong: list[Verdict]) -> Diagnosis | None:
+def _pattern(cell: Cell, wrong: list[Verdict], vague: bool) -> Diagnosis | None:
+    """vague: patterns that say less than which code is taken for what are tried as well."""
     counted: dict[str, Diagnosis] = {}
     for pattern in PATTERNS:
         if pattern.kind == "another choice" and 4 * len(wrong) > len(cell.verdicts):
             # A search that rounds otherwise agrees on most vectors
+            continue
+        if not vague and VAGUE.match(pattern.kind):
             continue
         if cell.suite.operation in pattern.operations:
             matches = sum(bool(pattern.holds(cell.suite.layout, v.case, v.answer)) for v in wrong)

@@ -161,9 +161,11 @@ def _steps(part: np.ndarray, run: int) -> Iterator[tuple[str, np.ndarray]]:
         for other in dict.fromkeys((0, step // 2, step - 1, step + 1, 2 * step)):
             if other != step:
                 source = part + (other - step) * at[:, None]
-                each = f"each {size} of them" if size > 1 else "each"
-                says = f"Reads {{}} {other} bits apart where they are {step} apart, for {each}"
-                yield says, np.where((source < first) | (source > last), ZERO, source)
+                source = np.where((source < first) | (source > last), ZERO, source)
+                # What lies beyond as a whole has been tried as 0
+                if not (source[at == at[-1]] == ZERO).all():
+                    each = f"each {size} of them" if size > 1 else "each"
+                    yield f"Reads {{}} {other} bits apart where they are {step} apart, for {each}, and 0 beyond", source
 
 
 def _read(name: str, taken: np.ndarray, blocks: np.ndarray) -> np.ndarray:
