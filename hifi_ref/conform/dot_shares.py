@@ -61,7 +61,7 @@ def _others(count: int) -> Iterator[tuple[str, str, Share]]:
 def _of_rows() -> Iterator[tuple[str, str, Share]]:
     """Of another block of the row."""
     for which in ("row's first block", "block before", "next block"):
-        for what in ("sums of activations", "scale of the mins", "mins"):
+        for what in ("sums of activations", "scale of the mins", "mins", "scale of the activations for the mins"):
             yield "mins", f"Takes the {what} of the {which}", functools.partial(_of_row, which=which, what=what)
 
 
@@ -74,6 +74,8 @@ def _of_row(k: Numbers, which: str, what: str) -> np.ndarray | None:
         return _share(k, sums=k.sums[source])
     if what == "mins":
         return _share(k, _mins(k)[:, source])
+    if what == "scale of the activations for the mins":
+        return k.dmin[..., None] * _scale(k)[source] * _mins(k) * k.sums
     return k.dmin[:, source][..., None] * _scale(k) * _mins(k) * k.sums
 
 

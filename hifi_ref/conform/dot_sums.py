@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from hifi_ref.conform.dot_numbers import Numbers
 from hifi_ref.conform.dot_way import Way, powers, sizes, spread, sums_of
 from hifi_ref.known_bugs.derived.orders import orders
+
+# What is added to the rows of a grid, and taken from them
+SHIFT = 0.125
 
 
 def _levels(k: Numbers, size: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -36,21 +40,49 @@ def _level(k: Numbers, size: int, which: str) -> tuple[np.ndarray, np.ndarray] |
 
 def carried_on(k: Numbers) -> Iterator[Way]:
     size, _ = sizes(k)
-    for run in powers(2, size):
+    shifted = k.mins is not None and (k.dmin == SHIFT * k.d).all()
+    # Of two that say the same the longer run, with fewer accumulators
+    for run in reversed(powers(2, size)):
         for which, *_ in _levels(k, run):
             for parent in [*powers(2 * run, size), 0]:
                 within = f"within each {parent} weights" if parent else "through all blocks of a row"
-                sums = f"the sums of {run} products{which}"
-                says = f"Does not begin anew: {sums} are carried on to the next, {within}"
-                yield Way("carried over", says, functools.partial(_running, run=run, which=which, parent=parent))
+                for turns in (1, 2, 4) if not parent or parent > 2 * run else (1,):
+                    next_one = (
+                        "the next" if turns == 1 else f"those {turns} further on, one of {turns} accumulators each"
+                    )
+                    sums = f"the sums of {run} products{which}"
+                    for and_shifts in (False, True) if shifted else (False,):
+                        says = (
+                            f"{sums}{' and of the shifts' if and_shifts else ''} are carried on to {next_one}, {within}"
+                        )
+                        added = functools.partial(
+                            _running, run=run, which=which, parent=parent, turns=turns, and_shifts=and_shifts
+                        )
+                        yield Way("carried over", f"Does not begin anew: {says}", added)
 
 
-def _running(k: Numbers, run: int, which: str, parent: int) -> np.ndarray | None:
+def _running(
+    k: Numbers, run: int, which: str, parent: int, turns: int = 1, and_shifts: bool = False
+) -> np.ndarray | None:
+    if and_shifts:
+        k = _with_shifts(k)
     found = _level(k, run, which)
     if found is None:
         return None
     sums, later = found
-    return later * (carried(sums, parent // run) - sums)
+    count = (parent // run or sums.shape[1] * sums.shape[2]) // turns
+    if not count or (sums.shape[1] * sums.shape[2]) % turns:
+        return None
+    rows = sums.reshape(len(sums), -1, count, turns)
+    return later * (np.cumsum(rows, axis=2).reshape(sums.shape) - sums)
+
+
+def _with_shifts(k: Numbers) -> Numbers:
+    """The shift of each group added to the codes of its rows, of formats that have one."""
+    assert k.mins is not None
+    per = k.codes.shape[-1] // k.mins.shape[-1]
+    scales = spread(k.scales, k.codes.shape[-1])
+    return replace(k, codes=k.codes + SHIFT * np.repeat(k.mins, per, axis=-1) / scales, mins=None)
 
 
 def carried(sums: np.ndarray, count: int) -> np.ndarray:

@@ -183,6 +183,7 @@ def _values(k: Numbers) -> Iterator[Way]:
         subs: tuple[tuple[str, Callable[[np.ndarray], np.ndarray]], ...] = (
             ("Leaves out the scale of the sub-block", lambda s: s * 0 + 1),
             ("Multiplies twice by the scale of the sub-block", lambda s: s * s),
+            ("Takes the scales of sub-blocks for unsigned bytes", lambda s: s % 256),
             ("Takes the scales of sub-blocks without their signs", abs),
         )
         for says, of in subs:

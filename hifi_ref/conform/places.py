@@ -36,6 +36,13 @@ def places(n: int) -> dict[str, np.ndarray]:
             found[f"Takes activations of pairs as halves, {run}"] = rest | down << low
             found[f"Takes activations at half the index, {run}"] = rest | part >> 1 << low
             found[f"Takes activations at twice the index, {run}"] = (rest | part << low) + (part << low)
+    for i in range(1, bits + 1):
+        for j in range(i):
+            length, less = 1 << i, 1 << j
+            says = f"Goes on by {less} activations instead of {length}"
+            found[says] = at // length * less + at % length
+            found[f"{says}, and takes {less} over and over"] = at // length * less + at % less
+            found[f"Takes {less} activations over and over in each {length}"] = at // length * length + at % less
     for step in sorted({*range(8, n, 8), 1, 2, 4} - {n}):
         for far in (step, -step):
             says = f"Takes activations {step} places {'further on' if far > 0 else 'before'}"

@@ -86,6 +86,20 @@ def one_scale_in_eight(codes: np.ndarray, q: np.ndarray, scales: np.ndarray, d: 
     return d * np.where(np.arange(16) < 8, scales, scales[:, :1]) * sums(codes * q)
 
 
+def short_steps(codes: np.ndarray, q: np.ndarray, scales: np.ndarray, d: np.ndarray) -> np.ndarray:
+    at = np.arange(256)
+    return d * scales * sums(codes * q[:, at // 128 * 32 + at % 32])
+
+
+def unsigned_scales(codes: np.ndarray, q: np.ndarray, scales: np.ndarray, d: np.ndarray) -> np.ndarray:
+    return d * scales.view(np.uint8) * sums(codes * q)
+
+
+def two_accumulators(codes: np.ndarray, q: np.ndarray, scales: np.ndarray, d: np.ndarray) -> np.ndarray:
+    running = np.cumsum(sums(codes * q).reshape(-1, 8, 2), axis=1)
+    return d * scales * running.reshape(-1, 16)
+
+
 @pytest.mark.parametrize(
     ("kernel", "says"),
     [
@@ -98,12 +112,19 @@ def one_scale_in_eight(codes: np.ndarray, q: np.ndarray, scales: np.ndarray, d: 
         (further_on, "in weights 128 to 191 of each 256 alone"),
         (a_quarter, "Every answer is 0.25 times the right one"),
         (half_counted, "Counts what is to be added 1.5 times, in weights 128 to 255 of each 256 alone."),
+        (short_steps, "Goes on by 32 activations instead of 128, and takes 32 over and over"),
+        (two_accumulators, "16 products are carried on to those 2 further on, one of 2 accumulators each"),
         (each_second_block, "Leaves out each second block of a row."),
     ],
 )
 def test_a_kernel_that_adds_wrongly_is_named_for_it(kernel: Plain, says: str) -> None:
     found = diagnose.diagnose(cell_of(q6_k(kernel), "Q6_K.dot"))
     assert found is not None and says in found.says and found.bug is None
+
+
+def test_scales_without_their_signs_are_told_in_words_of_the_decoder() -> None:
+    found = diagnose.diagnose(cell_of(q6_k(unsigned_scales), "Q6_K.dot"))
+    assert found is not None and "unsigned" in found.says and found.matches == found.of
 
 
 def test_the_plain_kernel_is_right() -> None:
