@@ -118,7 +118,8 @@ def _what(kind: str, low: int, high: int, width: int) -> str:
     word = WORDS.get(kind, f"the field {kind}")
     if high - low == width:
         return word
-    return f"bit {low} of {word}" if high - low == 1 else f"bits {low} to {high - 1} of {word}"
+    bits = f"bit {low}" if high - low == 1 else f"bits {low} to {high - 1}"
+    return f"the high bits ({bits}) of {word}" if high == width else f"{bits} of {word}"
 
 
 def _sources(bits: np.ndarray, low: int, high: int) -> Iterator[tuple[str, np.ndarray]]:

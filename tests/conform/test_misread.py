@@ -33,13 +33,16 @@ def fifth_bits(far: int) -> Blocks:
 @pytest.mark.parametrize("far", [2, 4, 7])
 def test_bits_that_are_taken_too_far_on(far: int) -> None:
     says = said(spoilt("Q5_0", fifth_bits(far)), "Q5_0.decode")
-    assert f"Reads bit 4 of the codes from {far} bits further on, and 0 beyond" in says
+    assert f"Reads the high bits (bit 4) of the codes from {far} bits further on, and 0 beyond" in says
     assert "in weights 16 to 31" in says
 
 
 def test_the_same_in_a_dot_product() -> None:
     says = said(spoilt("Q5_0", fifth_bits(4)), "Q5_0.dot")
-    assert "Reads bit 4 of the codes from 4 bits further on, and 0 beyond" in says and "weights 16 to 31" in says
+    assert (
+        "Reads the high bits (bit 4) of the codes from 4 bits further on, and 0 beyond" in says
+        and "weights 16 to 31" in says
+    )
 
 
 def decoded(change: Callable[[np.ndarray], np.ndarray]) -> Reference:

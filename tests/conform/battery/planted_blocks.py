@@ -85,7 +85,7 @@ BUGS = {
     "Q8_0.decode": (
         ("(int8_t)b[2 + j]", "b[2 + j]", "unsigned|sign"),
         ("b += 34", "b += 36", STRIDE + "|byte"),
-        ("(int8_t)b[2 + j] * d", "(b[2 + j] - 128) * d", OFFSET + "|signed|codes"),
+        ("(int8_t)b[2 + j] * d", "(b[2 + j] - 128) * d", OFFSET + "|signed|codes|as -128"),
         ("b[2 + j]", "b[2 + (j ^ 1)]", "order|swap|neighbour"),
         ("load_half(b)", "as_float((b[0] | b[1] << 8) << 16)", HALF),
         ("b[2 + j]", "b[33 - j]", "order|reverse"),
@@ -144,7 +144,7 @@ BUGS = {
     "Q1_0.decode": (
         ("b[2 + j / 8] >> j % 8", "b[2 + j / 8] >> (7 - j % 8)", "bit|reverse|order"),
         ("? d : -d", "? -d : d", "sign|invert|minus"),
-        ("? d : -d", "? d : 0", "sign|zero|minus"),
+        ("? d : -d", "? d : 0", "sign|zero|minus|as 0"),
         ("b[2 + j / 8] >> j % 8", "b[2 + j % 16] >> j / 16", "bit|order|plane|byte"),
     ),
 }  # fmt: skip
