@@ -1,6 +1,7 @@
 """What is wrong with a cell: a bug whose answers are the observed ones, or a pattern in how they differ.
 
-Tried in this order: a bug that gives every answer of the cell, right and wrong (reproduce.py); a known bug that gives
+Tried in this order: a known bug that gives every wrong answer; right blocks whose parts an encoder writes to a wrong
+place (rewritten.py); a bug that gives every answer of the cell, right and wrong (reproduce.py); a known bug that gives
 most wrong answers; a general pattern, or a property of the vectors.
 """
 
@@ -13,10 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hifi_ref.conform import encoded_facts
 from hifi_ref.conform.cases import Case, Suite
 from hifi_ref.conform.judge import BOUND, DIFFERS, EXACT, NO_ANSWER, Cell, Verdict, same
 from hifi_ref.conform.patterns import PATTERNS, fields_say
-from hifi_ref.conform.reproduce import agrees, named, reproduced
+from hifi_ref.conform.reproduce import agrees, alike, named, one_way, reproduced
+from hifi_ref.conform.rewritten import rewritten
 from hifi_ref.conform.solved_numbers import by_values
 from hifi_ref.formats import FORMATS, LLAMA_CPP
 from hifi_ref.known_bugs import Bug, bugs_of
@@ -27,8 +30,8 @@ REFUSED = re.compile(r"refused: (?!'returned)")
 
 # Kinds of bugs that change a last bit
 LAST_BITS = (
-    "reciprocal", "rounding", "half precision", "truncated arithmetic", "fused multiply-add", "order of additions",
-    "order of products", "f16 conversion",
+    "reciprocal", "inverse", "rounding", "half precision", "truncated arithmetic", "fused multiply-add",
+    "order of additions", "order of products", "f16 conversion",
 )  # fmt: skip
 # Patterns that say less than which code is taken for what
 VAGUE = re.compile("field |left out|order of elements|last bit")
@@ -69,6 +72,8 @@ def _diagnose(cell: Cell) -> Diagnosis | None:
     known = _known_bug(cell, wrong)
     if known is not None and known.matches == known.of:
         return known
+    if (moved := _rewritten(cell, wrong)) is not None:
+        return moved
     found = reproduced(cell, wrong)
     if found is not None:
         name = found.bug.name if isinstance(found.bug, Bug) else None
@@ -83,7 +88,26 @@ def _diagnose(cell: Cell) -> Diagnosis | None:
     values = _values(cell, wrong)
     found_so = _faint(cell, wrong), _pattern(cell, wrong, values is None), values, _flag(cell, wrong)
     general = [d for d in found_so if d is not None and 2 * d.matches >= d.of]
-    return max(general, key=lambda d: d.matches, default=None)
+    best = max(general, key=lambda d: d.matches, default=None)
+    if cell.suite.operation != "encode":
+        return best
+    facts = encoded_facts.facts(cell, wrong)
+    if best is None:
+        return Diagnosis("what differs", None, facts, len(wrong), len(wrong)) if facts else None
+    return best._replace(says=f"{best.says} {facts}".rstrip())
+
+
+def _rewritten(cell: Cell, wrong: list[Verdict]) -> Diagnosis | None:
+    """Right blocks whose parts stand in a wrong place, everywhere or in one way of encoding."""
+    if cell.suite.operation != "encode":
+        return None
+    right = [v for v in cell.verdicts if v.outcome == EXACT]
+    only = one_way(wrong, right)
+    says = rewritten(cell.suite, [*wrong, *right])
+    if not says and only:
+        says = rewritten(cell.suite, [*wrong, *(v for v in right if alike(v, wrong[0]))])
+        says = says and f"{says.rstrip('.')}, in {only} alone."
+    return Diagnosis("packing", None, says, len(wrong), len(wrong)) if says else None
 
 
 def _not_offered(cell: Cell) -> Diagnosis | None:

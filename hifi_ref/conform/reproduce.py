@@ -19,6 +19,7 @@ from hifi_ref.conform.judge import EXACT, Cell, Verdict, bound_of, same
 from hifi_ref.conform.misread_bits import Misread, misreadings
 from hifi_ref.conform.solved_numbers import Solved, dot_by_values
 from hifi_ref.formats import LLAMA_CPP
+from hifi_ref.formats.layout import Layout
 from hifi_ref.known_bugs import Bug, bugs_of
 from hifi_ref.known_bugs.derived import Derived, derived_bugs, functions
 
@@ -44,7 +45,8 @@ def reproduced(cell: Cell, wrong: Sequence[Verdict]) -> Found | None:
     if name not in LLAMA_CPP or LLAMA_CPP[name].layout.fields != cell.suite.layout.fields:
         return None
     candidates: tuple[Bug | Derived, ...] = (*bugs_of(name, operation), *derived_bugs(name, operation))
-    candidates = tuple(sorted(candidates, key=lambda bug: bug.kind in RARE))
+    rare = (*RARE, "carried over") if operation == "encode" else RARE
+    candidates = tuple(sorted(candidates, key=lambda bug: bug.kind in rare))
     smallest_first = sorted(wrong, key=lambda v: sum(a.size for a in v.case.given.values() if a is not None))
     right = [v for v in cell.verdicts if v.outcome == EXACT]
     verdicts = [*smallest_first, *right]
@@ -54,39 +56,51 @@ def reproduced(cell: Cell, wrong: Sequence[Verdict]) -> Found | None:
     places = wrong_places(cell.suite, wrong)
     few = operation == "encode" and len(wrong) <= FEW
     somewhere: Found | None = None
-    alike: list[Bug | Derived] = []
+    same_answers: list[Bug | Derived] = []
+    one: Found | None = None
+    only = one_way(wrong, right) if operation == "encode" else ""
     run = _functions_run(cell.suite, smallest_first[0])
     for bug in candidates:
         # What is not run there changes nothing, and the answer is wrong
         if isinstance(bug, Derived) and bug.function not in run:
             continue
+        first = answer(bug, cell.suite, smallest_first[0])
+        whole = _equal(first, smallest_first[0].answer)
         partly = somewhere is None and (isinstance(bug, Bug) or not few)
-        kind = _explains(bug, cell.suite, verdicts, places, partly)
+        if not whole and not (partly and _agrees_in(cell.suite, first, smallest_first[0].answer, places)):
+            continue
+        kind = _explains(bug, cell.suite, verdicts[1:], places, partly, whole)
         if kind == "everywhere":
-            alike.append(bug)
-        if alike and (not few or len(alike) == NAMED):
+            same_answers.append(bug)
+        if same_answers and (not few or len(same_answers) == NAMED):
             break
         if kind == "somewhere" and somewhere is None:
             somewhere = Found(bug, named(cell.suite, places))
-        if operation == "encode" and not kind and somewhere is None and (only := _one_way(wrong, right)):
-            others = [v for v in right if _has_importance(v) == _has_importance(wrong[0])]
-            if _explains(bug, cell.suite, [*smallest_first, *others], places, False):
-                somewhere = Found(bug, only)
-    if operation == "decode" and not alike and somewhere is None:
+        if operation == "encode" and whole and kind != "everywhere" and only and not one:
+            others = [v for v in right if alike(v, wrong[0])]
+            if _explains(bug, cell.suite, [*smallest_first[1:], *others], places, False):
+                one = Found(bug, only)
+    if operation == "decode" and not same_answers and somewhere is None:
         for misreading in misreadings(name):
             kind = _explains(misreading, cell.suite, verdicts, places, somewhere is None)
             if kind == "everywhere":
                 return Found(misreading)
             if kind and somewhere is None:
                 somewhere = Found(misreading, named(cell.suite, places))
-    return Found(alike[0], "", tuple(alike[1:])) if alike else somewhere
+    somewhere = one or somewhere
+    return Found(same_answers[0], "", tuple(same_answers[1:])) if same_answers else somewhere
 
 
 def _has_importance(verdict: Verdict) -> bool:
     return verdict.case.given.get("importance") is not None
 
 
-def _one_way(wrong: Sequence[Verdict], right: Sequence[Verdict]) -> str:
+def alike(one: Verdict, other: Verdict) -> bool:
+    """Both with importance, or both without."""
+    return _has_importance(one) == _has_importance(other)
+
+
+def one_way(wrong: Sequence[Verdict], right: Sequence[Verdict]) -> str:
     """The way of encoding that alone goes wrong, with importance or without: C has a function for each; or ""."""
     ways = {_has_importance(v) for v in wrong}
     if len(ways) > 1 or {_has_importance(v) for v in right} <= ways:
@@ -95,10 +109,14 @@ def _one_way(wrong: Sequence[Verdict], right: Sequence[Verdict]) -> str:
 
 
 def _explains(
-    bug: Bug | Derived | Misread, suite: Suite, verdicts: Iterable[Verdict], places: np.ndarray, partly: bool
+    bug: Bug | Derived | Misread,
+    suite: Suite,
+    verdicts: Iterable[Verdict],
+    places: np.ndarray,
+    partly: bool,
+    everywhere: bool = True,
 ) -> str:
     """ "everywhere", "somewhere" or ""."""
-    everywhere = True
     for verdict in verdicts:
         given = answer(bug, suite, verdict)
         if given.size != verdict.answer.size:
@@ -148,7 +166,17 @@ def wrong_places(suite: Suite, wrong: Iterable[Verdict]) -> np.ndarray:
     for verdict in wrong:
         observed, expected = (_by_block(suite, a) for a in (verdict.answer, verdict.case.expected))
         found |= (~same(observed, expected)).any(axis=0)
-    return found
+    return found if suite.operation == "decode" else _whole_numbers(suite.layout, found)
+
+
+def _whole_numbers(layout: Layout, places: np.ndarray) -> np.ndarray:
+    """bool[bits of a block]: those of all nibbles, and of all floats, that have one of these."""
+    whole = np.repeat(places.reshape(-1, 4).any(axis=1), 4)
+    for field in layout.fields:
+        at = slice(8 * layout.offset(field.name), 8 * (layout.offset(field.name) + field.size))
+        if field.dtype in ("f16", "f32"):
+            whole[at] = whole[at].any()
+    return whole
 
 
 def _same_in(suite: Suite, given: np.ndarray, observed: np.ndarray, places: np.ndarray) -> bool:
@@ -156,11 +184,22 @@ def _same_in(suite: Suite, given: np.ndarray, observed: np.ndarray, places: np.n
     return bool(same(np.ascontiguousarray(one), np.ascontiguousarray(other)).all())
 
 
+def _equal(given: np.ndarray, observed: np.ndarray) -> bool:
+    return given.size == observed.size and bool(same(given, observed).all())
+
+
+def _agrees_in(suite: Suite, given: np.ndarray, observed: np.ndarray, places: np.ndarray) -> bool:
+    return given.size == observed.size and _same_in(suite, given, observed, places)
+
+
 def named(suite: Suite, places: np.ndarray) -> str:
-    """ "weights 0 to 15", or the fields that the bits belong to."""
+    """ "weights 0 to 15", or the fields that the bits belong to, where only one nibble of their bytes does with it."""
     if suite.operation == "encode":
-        bytes_ = np.flatnonzero(places) // 8
-        return " and ".join(dict.fromkeys(suite.layout.field_at(int(byte)).name for byte in bytes_))
+        nibbles: dict[str, set[int]] = {}
+        for place in np.flatnonzero(places):
+            nibbles.setdefault(suite.layout.field_at(int(place) // 8).name, set()).add(int(place) % 8 // 4)
+        which = {1: {0: " (low nibbles)", 1: " (high nibbles)"}, 2: {0: "", 1: ""}}
+        return " and ".join(f"{name}{which[len(of)][min(of)]}" for name, of in nibbles.items())
     return f"weights {ranges(places)} of a block"
 
 

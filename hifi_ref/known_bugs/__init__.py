@@ -11,7 +11,7 @@ Takes the high nibble of a byte for the earlier weight.
     kinds            the classes of bugs, and where they were seen
     moves            changes of bytes;         misread_codes, misread_scales   the bugs made of them
     decoded_values   f16 scales and values;    decoded_tables                  4-bit floats, grids, digits
-    rounding         wrong roundings;          encoded_codes, encoded_floats, encoded_blocks
+    rounding         wrong roundings;          encoded_codes, encoded_floats, encoded_blocks, encoded_high_bits
     dot_terms        a dot product's parts;    dot_sums, dot_integers, dot_mins, dot_floats   the bugs made of them
     spanning         what shows in the second block or row alone
     hifi             the formats of the HIFI fork, a list of their own
@@ -29,6 +29,7 @@ from hifi_ref.known_bugs import (
     encoded_blocks,
     encoded_codes,
     encoded_floats,
+    encoded_high_bits,
     misread_codes,
     misread_scales,
     spanning,
@@ -46,6 +47,7 @@ BUGS: tuple[Bug, ...] = (
     *encoded_blocks.bugs(),
     *encoded_codes.bugs(),
     *encoded_floats.bugs(),
+    *encoded_high_bits.bugs(),
     *dot_sums.bugs(),
     *dot_integers.bugs(),
     *dot_mins.bugs(),

@@ -9,6 +9,7 @@ import numpy as np
 from hifi_ref import exact
 from hifi_ref.exact import div, f32
 from hifi_ref.formats import FORMATS, codebooks, tq1_0
+from hifi_ref.formats.mxfp4 import floor_log2
 from hifi_ref.formats.packing import gather, gather_stream, join_nibbles
 from hifi_ref.known_bugs.bug import Bug, bug, encode
 from hifi_ref.known_bugs.rounding import Rounding, by_block, half_away_by_adding, half_even, half_up
@@ -136,6 +137,21 @@ def _exponent_rounded_up(largest: np.ndarray) -> np.ndarray:
     return np.where(largest > 0, np.clip(e - (mantissa == 0.5) + 127, 0, 254), 0)
 
 
+def _logarithm(rounding: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """The exponent by a logarithm that is rounded so."""
+
+    def exponent(largest: np.ndarray) -> np.ndarray:
+        some = largest > 0
+        x = np.where(some, largest, np.float32(1))
+        floor, logarithm = floor_log2(x), np.log2(x, dtype=np.float64)
+        # What binary32 rounds up to a whole number is one
+        whole = (np.ldexp(1.0, floor) == x) | (floor > np.floor(logarithm))
+        rest = np.where(whole, 0, np.clip(logarithm - floor, 2.0**-20, 1 - 2.0**-20))
+        return np.where(some, rounding(floor + rest).astype(np.int64) - 2 + 127, 0)
+
+    return exponent
+
+
 def nvfp4(scale: Callable[[np.ndarray], np.ndarray], codes: Callable = codebooks.nearest_step_fp4) -> Callable:
     """NVFP4 with another conversion of scales, f32[n, 4] -> u8[n, 4], or other codes."""
 
@@ -177,6 +193,11 @@ def _float_bugs() -> Iterator[Bug]:
         ("E8M0 special", "no exponent below 0",
         "Cuts negative exponents to 0, though the release lets the byte wrap around.",
          mxfp4(lambda largest: np.clip(_stored_exponent(largest), 0, 254))),
+        ("rounding", "logarithm towards zero", "Cuts the logarithm off towards 0 instead of rounding it down, which "
+         "differs below 1.", mxfp4(_logarithm(np.trunc))),
+        ("rounding", "logarithm to nearest", "Rounds the logarithm to the nearest whole number, not down.",
+         mxfp4(_logarithm(np.rint))),
+        ("rounding", "logarithm up", "Rounds the logarithm up, not down.", mxfp4(_logarithm(np.ceil))),
         ("scale", "rounded up", "Takes the least power of two that clips no weight.", mxfp4(_exponent_rounded_up)),
         ("rounding", "ties to even", "Rounds ties to the even code, not to the smaller step.",
         mxfp4(codes=_nearest_to_even)),

@@ -10,8 +10,10 @@ added, compared or read in another way.
     functions     which functions and lines of the definition an operation runs
     calls         what may stand in the place of a call;   operators   of an operator, a comparison, a number
     reading       of what reads numbers: their sign, bits, order (orders), block, and sums carried on
-    wrong         the wrong functions that stand there; wrong_bytes, wrong_conversions, wrong_reading
-    exchange      how a function runs with other code
+    quantities    of what an encoder takes: constants, the largest, guards;   importances   what its errors count
+    wrong         the wrong functions that stand there; wrong_bytes, wrong_conversions, wrong_reading, wrong_quantities
+    exchange      how a function runs with other code, and an operation with it (runners)
+    stages        searches that are not run anew for each bug
     words         what a site is about, in the field's words
     equivalent    derived bugs that are none, each with the reason; equivalent_searches, those of encoders that search
 """
@@ -20,17 +22,17 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import numpy as np
-
-from hifi_ref.known_bugs.derived import calls, functions, operators, reading
+from hifi_ref.known_bugs.derived import calls, functions, operators, quantities, reading, runners
 from hifi_ref.known_bugs.derived.calls import Change
-from hifi_ref.known_bugs.derived.exchange import Place, compiled, exchanged
+from hifi_ref.known_bugs.derived.exchange import Place
 from hifi_ref.known_bugs.derived.functions import Function
+from hifi_ref.known_bugs.derived.runners import Site
 from hifi_ref.known_bugs.derived.words import subject
 
 __all__ = ["Derived", "derived_bugs"]
@@ -46,6 +48,10 @@ ABOUT_RUNNING = {"axis", "unroll", "at_once", "kind", "mode", "dtype", "shape"}
 ONLY_IN_DOT = ("integer overflow",)
 # They name what they are about.
 SAID = ("order of a field", "order of numbers", "stride")
+# Statements of a function that C may have as lines of its own, twice.
+SHORT = 8
+# Numbers that are off by one there need a vector for each of the lines.
+NOT_IN_ONE = ("constant", "another constant", "offset")
 # They mark blocks for the JAX lane.
 MARKING = ("scale_search._overflows", "scale_and_min_search._bounds", "scale_and_min_search.least_exponents")
 
@@ -73,16 +79,67 @@ class Derived(NamedTuple):
 def derived_bugs(format: str, operation: str) -> tuple[Derived, ...]:
     """All of one operation of one format, in the order of the definition's text; some are equivalent to it."""
     found: dict[str, Derived] = {}
-    for function in functions.functions_of(format, operation):
-        if function.name in MARKING:
-            continue
-        for place, change in _changes(function, operation):
-            one = _derived(format, operation, function, place, change)
-            name, number = one.name, 2
-            while name in found:
-                name, number = f"{one.name} ({number})", number + 1
-            found[name] = one._replace(name=name)
+    singles = (
+        _derived(format, operation, function, place, change)
+        for function in functions.functions_of(format, operation)
+        if function.name not in MARKING
+        for place, change in _changes(function, operation)
+    )
+    several = (_at_all_sites(format), _in_one_call(format)) if operation == "encode" else ()
+    for one in itertools.chain(singles, *several):
+        name, number = one.name, 2
+        while name in found:
+            name, number = f"{one.name} ({number})", number + 1
+        found[name] = one._replace(name=name)
     return tuple(found.values())
+
+
+def _at_all_sites(format: str) -> Iterator[Derived]:
+    """Roundings of an encoder, and comparisons of one of its functions, that are wrong at every site of their kind."""
+    alike: dict[tuple[str, ...], list[Site]] = {}
+    for function in functions.functions_of(format, "encode"):
+        for place, change in _changes(function, "encode"):
+            node = place.node
+            if change.kind == "rounding" and isinstance(node, ast.Call):
+                alike.setdefault((change.says, ast.unparse(node.func)), []).append((function, place, change))
+            if change.kind == "comparison" and isinstance(node, ast.Compare):
+                key = function.name, change.says, ast.unparse(node.left)
+                alike.setdefault(key, []).append((function, place, change))
+    for sites in alike.values():
+        if len(sites) > 1:
+            one, where = _derived(format, "encode", *sites[0]), f"at all {len(sites)} sites"
+            says = f"{one.says.rstrip('.')}, and wherever else it does so ({len(sites)} sites)."
+            run = runners.at_sites(format, "encode", sites)
+            yield one._replace(
+                name=f"{one.name}, {where}",
+                kind=f"every {one.kind}",
+                says=says,
+                run=run,
+                change=f"{one.change}, {where}",
+            )
+
+
+def _in_one_call(format: str) -> Iterator[Derived]:
+    """Bugs of a short function that show in one of its calls alone: C has such lines twice."""
+    all_of = functions.functions_of(format, "encode")
+    for function in all_of:
+        calls_of = [
+            (caller, place)
+            for caller in all_of
+            for place, _ in places(caller)
+            if isinstance(place.node, ast.Call) and ast.unparse(place.node.func) == function.tree.name
+        ]
+        if len(calls_of) < 2 or len(function.tree.body) > SHORT:
+            continue
+        for place, change in _changes(function, "encode"):
+            for caller, at in calls_of if change.kind not in NOT_IN_ONE else ():
+                one, text = _derived(format, "encode", function, place, change), _short(ast.unparse(at.node))
+                says = f"{one.says.rstrip('.')}, in the call {text} alone."
+                run = runners.in_one_call(format, (function, place, change), caller, at)
+                yield one._replace(
+                    name=f"{one.name}, in {text}", kind=f"one {one.kind}", says=says, run=run,
+                    change=f"{one.change}, in {text}",
+                )  # fmt: skip
 
 
 def _derived(format: str, operation: str, function: Function, place: Place, change: Change) -> Derived:
@@ -94,7 +151,8 @@ def _derived(format: str, operation: str, function: Function, place: Place, chan
     return Derived(
         f"{format}.{operation} {function.name}: {old} -> {new}", change.kind, format, operation,
         f"{change.says}{about} ({site}).",
-        _runner(format, operation, function, place, change), site, f"{old} -> {new}", change.kind == "stride",
+        runners.at_sites(format, operation, [(function, place, change)]), site, f"{old} -> {new}",
+        change.kind == "stride",
     )  # fmt: skip
 
 
@@ -103,20 +161,13 @@ def _short(text: str) -> str:
     return text if len(text) <= 90 else f"{text[:87]}..."
 
 
-def _runner(format: str, operation: str, function: Function, place: Place, change: Change) -> Callable:
-    code = functools.cache(lambda: {function.function: compiled(function, [(place, lambda _: change.node)])})
-
-    def run(first: np.ndarray, second: np.ndarray | None = None) -> np.ndarray:
-        with exchanged(code()), np.errstate(all="ignore"):
-            return np.asarray(functions.run(format, operation, first, second))
-
-    return run
-
-
 def _changes(function: Function, operation: str) -> Iterator[tuple[Place, Change]]:
     seen = set()
     for place, role in places(function):
-        for change in _of_node(place, role, function, operation):
+        found = _of_node(place, role, function, operation)
+        if operation == "encode":
+            found = itertools.chain(found, quantities.changes(place.node, place.parent, place.field, function, role))
+        for change in found:
             if operation != "dot" and change.kind in ONLY_IN_DOT:
                 continue
             text = (id(place.parent), place.field, place.index, ast.dump(change.node))

@@ -40,17 +40,21 @@ INSTEAD: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("rounding", "int_towards_zero", "Cuts off towards zero instead of rounding"),
         ("rounding", "int_down", "Rounds down instead of to nearest"),
         ("rounding", "int_half_added", "Rounds by adding a half and cutting off, as (int)(x + 0.5f)"),
+        ("rounding", "int_up", "Rounds up instead of to nearest"),
     ),
     "rounded_code": (
         ("rounding", "code_half_away", "Rounds ties away from zero, not to even"),
         ("rounding", "code_half_up", "Rounds ties up, not to even"),
         ("rounding", "code_towards_zero", "Cuts off towards zero instead of rounding"),
         ("rounding", "code_half_added", "Rounds by adding a half and cutting off, as (int)(x + 0.5f)"),
+        ("rounding", "code_down", "Rounds down instead of to nearest"),
     ),
     "round_half_away": (
         ("rounding", "whole_half_even", "Rounds ties to even, not away from zero"),
         ("rounding", "whole_half_up", "Rounds ties up, not away from zero"),
-        ("rounding", "whole_half_added", "Rounds by adding a half in binary32 and cutting off"),
+        ("rounding", "whole_half_added", "Rounds by adding a half, away from zero, in binary32 and cutting off"),
+        ("rounding", "whole_half_cut", "Rounds by adding a half and cutting off towards zero, as (int)(x + 0.5f)"),
+        ("rounding", "whole_down", "Rounds down instead of to nearest"),
         ("rounding", "whole_towards_zero", "Cuts off towards zero instead of rounding"),
     ),
     "truncate": (

@@ -110,6 +110,8 @@ RULES = tuple(
          "The scales were narrowed before."),
         ("encode", r"q2_0\.encode", "constant|clamp", r"(2 ->|lib.clip)", ".*",
          "The quotient by the largest magnitude is at most 1 and a rounding: no defined code is above 2."),
+        ("encode", r"q2_0\.encode", "range of codes", r".*-1, 2 (\*\* 22|- 1)\)$", ".*",
+         "The quotient by the largest magnitude is at most 1 and a rounding: no defined code is above 2."),
         ("encode", r"q8_k\.encode", "clamp|constant", r"(exact.at_most\(127|127 -> \d+ \(2\))", ".*",
          "The product with the inverse is at most 127 and a rounding."),
         ("encode", r"q5_0\.encode", "clamp", r"exact.as_int8\(exact.truncate", ".*",
@@ -151,6 +153,8 @@ RULES = tuple(
          "The code of 0 is 0, which has no sign."),
         ("encode", r"nvfp4\._narrow_ue4m3", "fused multiply-add|truncated arithmetic", r"exact.madd\(", ".*",
          "A product with 512 is exact."),
+        ("encode", r"codebooks\.nearest_step_fp4|nvfp4\.encode", "narrowed first", r"d -> exact.round", "NVFP4",
+         "The scale has at most four bits, which a binary16 holds."),
         # ORDERS OF FEW
         ("dot", r"q[12]_0\.dot", "order of additions", r"exact.sum_in_order\(.*(halves|.*in_lanes)", ".*",
          "Two terms have one order, and up to eight terms one in eight lanes."),

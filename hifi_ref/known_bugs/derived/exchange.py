@@ -58,6 +58,20 @@ def compiled(function: Function, changes: Sequence[tuple[Place, Callable[[Any], 
     return next(one for one in code.co_consts if isinstance(one, CodeType) and one.co_name == function.tree.name)
 
 
+_others: list[FunctionType] = []
+
+
+def other(number: int) -> FunctionType:
+    """A function that was kept by ``keep``."""
+    return _others[number]
+
+
+def keep(right: FunctionType, code: CodeType) -> int:
+    """The number of a copy of a function that has this code."""
+    _others.append(FunctionType(code, right.__globals__, right.__name__, right.__defaults__, right.__closure__))
+    return len(_others) - 1
+
+
 @contextmanager
 def exchanged(codes: Mapping[FunctionType, CodeType]) -> Iterator[None]:
     """Within it the functions have these codes."""

@@ -36,6 +36,12 @@ from hifi_ref.known_bugs.derived.wrong_conversions import (  # noqa: F401 - like
     narrow_f16_flushed,
     narrow_f16_half_away,
     round_f16_cut,
+    whole_down,
+    whole_half_added,
+    whole_half_cut,
+    whole_half_even,
+    whole_half_up,
+    whole_towards_zero,
     widen_f16_finite,
     widen_f16_flushed,
 )
@@ -148,6 +154,14 @@ def int_half_added(x: Any) -> np.ndarray:
     return _as_nearest_int(x, np.trunc(x + np.float32(0.5)))
 
 
+def int_up(x: Any) -> np.ndarray:
+    return _as_nearest_int(x, np.ceil(x))
+
+
+def code_down(x: Any, low: int, high: int) -> np.ndarray:
+    return exact.f32(np.clip(int_down(x), low, high))
+
+
 def code_half_away(x: Any, low: int, high: int) -> np.ndarray:
     return exact.f32(np.clip(int_half_away(x), low, high))
 
@@ -162,22 +176,6 @@ def code_towards_zero(x: Any, low: int, high: int) -> np.ndarray:
 
 def code_half_added(x: Any, low: int, high: int) -> np.ndarray:
     return exact.f32(np.clip(int_half_added(x), low, high))
-
-
-def whole_half_even(x: Any) -> np.ndarray:
-    return np.rint(x)
-
-
-def whole_half_up(x: Any) -> np.ndarray:
-    return np.floor(np.asarray(x, np.float64) + 0.5).astype(np.float32)
-
-
-def whole_half_added(x: Any) -> np.ndarray:
-    return np.trunc(x + np.copysign(np.float32(0.5), x)).astype(np.float32)
-
-
-def whole_towards_zero(x: Any) -> np.ndarray:
-    return np.trunc(x)
 
 
 def truncate_half_even(x: Any) -> np.ndarray:

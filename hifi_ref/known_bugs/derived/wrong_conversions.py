@@ -51,3 +51,27 @@ def narrow_bf16_half_up(x: Any) -> np.ndarray:
 
 def round_f16_cut(x: Any) -> np.ndarray:
     return exact.widen_f16(narrow_f16_cut(x))
+
+
+def whole_half_even(x: Any) -> np.ndarray:
+    return np.rint(x)
+
+
+def whole_half_up(x: Any) -> np.ndarray:
+    return np.floor(np.asarray(x, np.float64) + 0.5).astype(np.float32)
+
+
+def whole_half_added(x: Any) -> np.ndarray:
+    return np.trunc(x + np.copysign(np.float32(0.5), x)).astype(np.float32)
+
+
+def whole_half_cut(x: Any) -> np.ndarray:
+    return np.trunc(x + np.float32(0.5)).astype(np.float32)
+
+
+def whole_down(x: Any) -> np.ndarray:
+    return np.floor(x)
+
+
+def whole_towards_zero(x: Any) -> np.ndarray:
+    return np.trunc(x)
