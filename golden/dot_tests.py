@@ -95,6 +95,8 @@ def dot_tests(f: Format, rng: np.random.Generator) -> Found:
         yield test("ties of the definition", w, a, "RoundingTie", "SeveralRows", rows=len(w))
     if g.name == "Q8_K":
         yield more_blocks_than_lanes(f, np.random.default_rng([f.type_id, 12]), test)
+    if g.name in ("Q8_0", "Q8_1", "Q8_K"):
+        yield from of_kernels(f, np.random.default_rng([f.type_id, 7]), test)
 
 
 def rare_scales(f: Format, rng: np.random.Generator, test: Callable[..., tuple[str, dict[str, Any]]]) -> Found:
@@ -156,6 +158,22 @@ def more_blocks_than_lanes(
         w[:, f.layout.span(codes)] = 0
     a = release.encode("Q8_K", inputs.weights("gauss", rng, 1, 12 * f.block_size))
     return test("more blocks than lanes", w, a, "LongRow", "OrderOfAdditions", "SeveralRows", rows=8)
+
+
+def of_kernels(f: Format, rng: np.random.Generator, test: Callable[..., tuple[str, dict[str, Any]]]) -> Found:
+    """What a kernel may hold in too few bits, and blocks that are left over where it takes several at a time."""
+    g = inputs.partner_of(f)
+    unit = max(f.block_size, g.block_size)
+    w = of_like_scales(f, inputs.usual_blocks(f, rng, 7 * unit // f.block_size), rng)
+    yield test("blocks left over", w, release.encode(g.name, inputs.weights("gauss", rng, 1, 7 * unit)), "LongRow")
+    # The largest codes and scales, or rows of a grid that are as good as largest; each activation has its weight's sign
+    byte = 0xFC if f.name == "IQ3_S" else 0xFF
+    w = inputs.tame_scales(f, np.full((unit // f.block_size, f.type_size), byte, np.uint8), rng)
+    signs = np.where(release.decode(f.name, w.reshape(1, -1)) < 0, np.float32(-1), np.float32(1))
+    yield test("largest sums", w, release.encode(g.name, signs), "Saturating")
+    if g.name == "Q8_1":
+        x = inputs.weights("gauss", rng, 1, unit) * np.float32(1e-5)
+        yield test("faint activations", inputs.usual_blocks(f, rng, 1), release.encode(g.name, x), "FaintSums")
 
 
 def of_like_scales(f: Format, blocks: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -11,7 +11,7 @@ from golden import derived, hard_rows, judge, mutants, near_misses, redundant, t
 from golden.vectors import hexed
 from hifi_ref import api
 from hifi_ref.formats import LLAMA_CPP
-from hifi_ref.known_bugs.derived import Derived, derived_bugs, equivalent
+from hifi_ref.known_bugs.derived import Derived, derived_bugs, equivalent, importances, quantities
 from hifi_ref.known_bugs.derived.orders import orders
 from tests.test_golden import numpy_lane
 
@@ -66,6 +66,23 @@ def test_every_operation_has_bugs() -> None:
     for name, f in LLAMA_CPP.items():
         for operation in ("decode", "encode", "dot"):
             assert getattr(f, operation) is None or derived_bugs(name, operation), (name, operation)
+
+
+def test_what_encoders_take_is_answered_otherwise_in_every_way() -> None:
+    """These ways know the definition by its text: where that changes they must be found again."""
+    said = {bug.says for f in LLAMA_CPP.values() if f.encode for bug in derived_bugs(f.name, "encode")}
+    beginnings = [
+        *(f"Errors count {says}" for says in importances.IMPORTANCE),
+        *(f"Takes the importance {says}" for says in importances.ROOTS.values()),
+        *(f"Takes the mean square {says}" for says in importances.MEAN_SQUARES.values()),
+        *quantities.AGAIN.values(),
+        "Takes the root of mean square + x^2, not root mean square + |x|", "Tries the steps (-0.9, 0.05, 36)",
+        "Tries 6 steps on each side", "Tries scales 0.05 apart", "Begins with 0, not below all numbers",
+        "Begins the search for the largest with the smallest normal number", "Begins the search for the smallest",
+        "Has 1.125 in the place of 1.1125", "Has 0.2 in the place of 0.1", "Takes all below 1e-08 for nothing",
+        "Divides, where the inverse is to be inverted", "Takes the reciprocal of the inverse, also where that is 0",
+    ]  # fmt: skip
+    assert [one for one in beginnings if not any(says.startswith(one) for says in said)] == []
 
 
 @pytest.mark.parametrize("n", [4, 12, 16, 128])

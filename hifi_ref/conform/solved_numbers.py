@@ -39,10 +39,12 @@ def by_values(cell: Cell, wrong: Sequence[Verdict]) -> Solved | None:
     verdicts = [*wrong, *(v for v in cell.verdicts if v.outcome == EXACT)]
     f = FORMATS[name]
     blocks = np.concatenate([v.case.array("blocks").reshape(-1, f.type_size) for v in verdicts])
-    observed, right = (
-        np.concatenate([a.reshape(-1, f.block_size) for a in part]).astype(np.float64)
-        for part in ([v.answer for v in verdicts], [v.case.expected for v in verdicts])
-    )
+    # NaNs that signal are widened, too
+    with np.errstate(invalid="ignore"):
+        observed, right = (
+            np.concatenate([a.reshape(-1, f.block_size) for a in part]).astype(np.float64)
+            for part in ([v.answer for v in verdicts], [v.case.expected for v in verdicts])
+        )
     off = (observed != right) & ~(np.isnan(observed) & np.isnan(right))
     for kind in KINDS:
         if kind not in numbers_of(name) or (kind == "scale" and name in ("MXFP4", "NVFP4")):
