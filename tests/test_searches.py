@@ -20,7 +20,7 @@ from hifi_ref.formats.search.grid_search import _digits
 from hifi_ref.formats.search.nearest_row import Target, nearest_rows
 from hifi_ref.lanes import canary
 from hifi_ref.lanes.jax_lane import CPU_OPTIONS, watched
-from hifi_ref.lanes.jax_lane.searches import FASTER_TEXTS, grid_shelf
+from hifi_ref.lanes.jax_lane.searches import FASTER_TEXTS, close_rows, grid_shelf
 from hifi_ref.lanes.jax_lane.searches import split_search as fast_split_search
 from hifi_ref.lanes.jax_lane.searches.nearest_row import _short_list_will_do
 
@@ -73,6 +73,28 @@ def test_short_lists_hold_the_first_of_the_least(name: str, seed: int, few_value
     assert bool(will_do[0])
     full, short = (shelf.rows[shelf.start[k, number] :][: shelf.length[k, number]] for k in range(2))
     assert first_of_least(book, errors, short) == first_of_least(book, errors, full)
+
+
+@pytest.mark.parametrize("name", ["IQ3_XXS", "IQ3_S"])
+def test_bytes_of_close_rows_hold_the_short_lists(name: str) -> None:
+    """In their order, but for rows that are farther, which are told of."""
+    lists = grid_lists.Lists(name, BOOKS[name])
+    book, shelf = lists.book, grid_shelf.shelf(lists, close_rows.ROWS)
+    words = close_rows.close(lists).T.copy().view(np.uint32)
+    for number, (*rows, known) in enumerate(words):
+        point = number >> 3 * np.arange(4) & 7
+        short = shelf.rows[shelf.start[1, number] :][: shelf.length[1, number]]
+        away = np.stack(book.digits(short.astype(np.int32)), axis=1) - point
+        two = np.where(known >> 4 + np.arange(4) & 1, -2, 2)
+        near = ((abs(away) < 2) | (away == two)).all(axis=1)
+        codes = np.array(rows, np.uint32).view(np.uint8)[:, None] >> np.arange(8, dtype=np.uint8) & 1
+        above, below = codes[:, :4].astype(int), codes[:, 4:].astype(int)
+        told = np.where(above & below == 1, two, above - below)
+        held = min(near.sum(), close_rows.ROWS)
+        assert (told[:held] == away[near][:held]).all()
+        assert (told[held:] == told[max(held - 1, 0)]).all()
+        assert [bool(known & flag) for flag in (close_rows.LONG, close_rows.STRAY)] == [near.sum() > held, not near[0]]
+        assert ((known >> np.arange(4) & 1) == (abs(away[~near]) > 1).any(axis=0)).all()
 
 
 @functools.cache

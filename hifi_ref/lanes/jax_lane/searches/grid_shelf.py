@@ -18,6 +18,9 @@ from hifi_ref.formats.search.grid_lists import Lists
 if TYPE_CHECKING:
     from jaxtyping import Bool, Int32, UInt16
 
+# What is left to judge of a point's lists after the first few rows
+NOTHING, SHORT_LIST, FULL_LIST = np.arange(3, dtype=np.uint8)
+
 
 class Shelf(NamedTuple):
     """Both lists of each point, by its number: its digits read in base top + 1, the first digit lowest."""

@@ -1,8 +1,8 @@
 """The nearest rows of many groups at once: first a few rows of each list for all groups, then the rest for those left.
 
 The rows are found from the short lists of grid_shelf, once the errors themselves have shown that these will do. The
-first few rows are judged for all lanes at once, a lane being a group of a sub-block; lanes with more to judge are then
-gathered, side by side, until none is left.
+first few rows are judged for all lanes at once, a lane being a group of a sub-block, in a grid of eight steps by
+close_rows; lanes with more to judge are then gathered, side by side, until none is left.
 
 A build that fuses adds errors unrounded, which takes binary64. For all lanes the errors are rounded all the same: a row
 that leads by more than such sums may differ has the least sum of the build, too. Lanes without such a row are left to
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -23,7 +24,8 @@ from hifi_ref.exact import pair, unpair, wall
 from hifi_ref.exact.traced_products import TracedProduct
 from hifi_ref.formats.search.grid_lists import Lists
 from hifi_ref.formats.search.nearest_row import LARGEST, Rows, Target
-from hifi_ref.lanes.jax_lane.searches.grid_shelf import shelf
+from hifi_ref.lanes.jax_lane.searches import close_rows
+from hifi_ref.lanes.jax_lane.searches.grid_shelf import FULL_LIST, NOTHING, SHORT_LIST, shelf
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float32, Int32
@@ -40,8 +42,6 @@ CLOSE = np.float32(2.0**-18)
 HUGE = np.float32(2.0**100)
 # In the place of a row that binary64 does not tell; no row has all of these bits
 UNSURE = np.uint32(0xFFFF)
-# What is left to judge for a lane after its first few rows
-NOTHING, SHORT_LIST, FULL_LIST = np.arange(3, dtype=np.uint8)
 
 
 def nearest_rows(
@@ -62,13 +62,13 @@ def nearest_rows(
     )
     scales_of_lanes, inverses_of_lanes = wall(jnp.tile(scales, (1, groups)), jnp.tile(inverses, (1, groups)))
 
-    def digits_of_lanes(k):
-        return [digit.reshape(-1) for digit in digits(flat.x, inverses_of_lanes[k])]
+    def digits_of_lanes(inverse):
+        return [digit.reshape(-1) for digit in digits(flat.x, inverse)]
 
     is_fused = exact.fusing_now() is not None
     # Of a build's marks only those count that UNSURE stands for
     with exact.watching() if is_fused else exact.unwatched():
-        rows, points = _nearest_rows(lists.book, shelf(lists, FEW[lists.grid]), flat, scales_of_lanes, digits_of_lanes)
+        rows, points = _nearest_rows(lists, flat, scales_of_lanes, inverses_of_lanes, digits_of_lanes)
     rows, points = (a.reshape(len(scales), groups, subs) for a in (rows, points))
     if is_fused:
         exact.mark(rows == UNSURE.astype(np.int32))
@@ -93,16 +93,28 @@ def _may_underflow(target: Target, scales: Float32[Array, "trials subs"]) -> Boo
     return (ew + 2 * es < -70) | (ew < -60) | (es < -60) | large | negative
 
 
-def _nearest_rows(book, shelf, target, scales, digits):
+def _nearest_rows(lists, target, scales, inverses, digits):
+    book, listed = lists.book, shelf(lists, FEW[lists.grid])
+    if book.width == 4 and exact.fusing_now() is None:
+        points = wall(jax.vmap(lambda inverse: book.pack(digits(inverse)))(inverses))
+        rows, left = close_rows.judge(lists, target, scales, points)
+        found = (rows | points << 16).astype(np.uint32)
+    else:
+        found, left = _first_rows(book, listed, target, scales, inverses, digits)
+    found = _finish(book, listed, target, scales, found, left)
+    return (found & np.uint32(0xFFFF)).astype(np.int32), (found >> np.uint32(16)).astype(np.int32)
+
+
+def _first_rows(book, shelf, target, scales, inverses, digits):
+    """The first few rows of each lane's short list, and what is left to judge."""
     trials, n = scales.shape
     few = shelf.first.shape[1]
     is_fused = exact.fusing_now() is not None
     first, long = jnp.asarray(shelf.first.reshape(-1)), jnp.asarray(shelf.long)
 
     def trial(k, state):
-        """The first few rows of each lane's short list, and what is left to judge."""
         found, left = state
-        own = digits(k)
+        own = digits(inverses[k])
         point, number = wall(book.pack(own), _number(book, own))
         errors = wall(exact.rounded(target.errors(scales[k], book.top)))
         codes = _read(first, number * few, few)
@@ -119,10 +131,7 @@ def _nearest_rows(book, shelf, target, scales, digits):
             rest = jnp.where(is_close & (rest == NOTHING), SHORT_LIST, jnp.where(least < HUGE, rest, FULL_LIST))
         return found.at[k].set(_as_one(best, point)), left.at[k].set(rest)
 
-    state = jnp.zeros((trials, n), np.uint32), jnp.zeros((trials, n), np.uint8)
-    found, left = lax.fori_loop(0, trials, trial, state)
-    found = _finish(book, shelf, target, scales, found, left)
-    return (found & np.uint32(0xFFFF)).astype(np.int32), (found >> np.uint32(16)).astype(np.int32)
+    return lax.fori_loop(0, trials, trial, (jnp.zeros((trials, n), np.uint32), jnp.zeros((trials, n), np.uint8)))
 
 
 def _finish(book, shelf, target, scales, found, left):
