@@ -22,7 +22,7 @@ from hifi_ref.lanes import canary
 from hifi_ref.lanes.jax_lane import CPU_OPTIONS, watched
 from hifi_ref.lanes.jax_lane.searches import FASTER_TEXTS, close_rows, grid_shelf
 from hifi_ref.lanes.jax_lane.searches import split_search as fast_split_search
-from hifi_ref.lanes.jax_lane.searches.nearest_row import _short_list_will_do
+from hifi_ref.lanes.jax_lane.searches.judging import short_list_will_do
 
 BUILDS = [pytest.param(None, id="strict"), pytest.param(exact.Fusing(frozenset()), id="fused")]
 BOOKS = {"IQ2_XXS": 2, "IQ2_XS": 2, "IQ2_S": 1, "IQ3_XXS": 2, "IQ3_S": 3, "IQ1_S": 3}
@@ -69,7 +69,7 @@ def test_short_lists_hold_the_first_of_the_least(name: str, seed: int, few_value
     for i, digit in enumerate(digits):
         errors[i, digit:] = np.cumsum(grown[i, digit:])
         errors[i, : digit + 1] = (errors[i, digit] + np.cumsum(np.append(0, grown[i, :digit]))).astype(np.float32)[::-1]
-    will_do = _short_list_will_do(book, errors[:, :, None], np.array([point], np.int32))
+    will_do = short_list_will_do(book, errors[:, :, None], np.array([point], np.int32))
     assert bool(will_do[0])
     full, short = (shelf.rows[shelf.start[k, number] :][: shelf.length[k, number]] for k in range(2))
     assert first_of_least(book, errors, short) == first_of_least(book, errors, full)

@@ -30,6 +30,7 @@ BELIEVED = {
     "formats/search/scale_search.py:least_weighted_square_error": "the products that the first sums watched",
     "lanes/jax_lane/searches/close_rows.py:_errors": "marked by _may_underflow",
     "lanes/jax_lane/searches/close_rows.py:judge": "a bound, not a value",
+    "lanes/jax_lane/searches/nearest_row.py:_first_rows": "marked by _may_underflow",
     "lanes/jax_lane/searches/split_search.py:_best_places": "marked by _faint_gain and _may_underflow",
     "lanes/jax_lane/searches/split_search.py:_faint_gain": "a bound, not a value",
     "lanes/jax_lane/searches/split_search.py:_halves_table": "marked by _may_underflow",

@@ -25,6 +25,7 @@ from hifi_ref.exact import f32, wall
 from hifi_ref.formats.search.grid_lists import Book, Lists
 from hifi_ref.formats.search.nearest_row import LARGEST, Target
 from hifi_ref.lanes.jax_lane.searches.grid_shelf import FULL_LIST, NOTHING, SHORT_LIST, shelf
+from hifi_ref.lanes.jax_lane.searches.judging import CLOSE, HUGE
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Complex64, Float32, Int32, UInt8
@@ -37,8 +38,6 @@ ROWS, WORDS = 12, 4
 FAR, BELOW = 0, 4
 # And of the list: rows that are near are left out; the first row is
 LONG, STRAY = np.int32(1 << 8), np.int32(1 << 9)
-# Sums of four errors, rounded in any order, differ by less than this part of them, and from here on they may overflow
-CLOSE, HUGE = np.float32(2.0**-18), np.float32(2.0**100)
 
 
 @functools.cache

@@ -11,6 +11,8 @@ those gathered, which are judged as the build does.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +22,25 @@ import numpy as np
 from jax import lax
 
 from hifi_ref import exact
-from hifi_ref.exact import pair, unpair, wall
-from hifi_ref.exact.traced_products import TracedProduct
+from hifi_ref.exact import unpair, wall
 from hifi_ref.formats.search.grid_lists import Lists
 from hifi_ref.formats.search.nearest_row import LARGEST, Rows, Target
 from hifi_ref.lanes.jax_lane.searches import close_rows
 from hifi_ref.lanes.jax_lane.searches.grid_shelf import FULL_LIST, NOTHING, SHORT_LIST, shelf
+from hifi_ref.lanes.jax_lane.searches.judging import (
+    HUGE,
+    UNSURE,
+    as_one,
+    doubted,
+    held,
+    judge,
+    look,
+    none_yet,
+    pick,
+    read,
+    shelf_number,
+    short_list_will_do,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float32, Int32
@@ -36,12 +51,6 @@ if TYPE_CHECKING:
 FEW = {"IQ1_S": 16, "IQ2_XXS": 24, "IQ2_XS": 24, "IQ2_S": 16, "IQ3_XXS": 8, "IQ3_S": 8}
 # Lanes that are gathered at a time
 BATCH = 1024
-# Sums of at most eight errors, rounded and unrounded, differ by less than this part of them
-CLOSE = np.float32(2.0**-18)
-# From here on one of two such sums may overflow
-HUGE = np.float32(2.0**100)
-# In the place of a row that binary64 does not tell; no row has all of these bits
-UNSURE = np.uint32(0xFFFF)
 
 
 def nearest_rows(
@@ -95,41 +104,65 @@ def _may_underflow(target: Target, scales: Float32[Array, "trials subs"]) -> Boo
 
 def _nearest_rows(lists, target, scales, inverses, digits):
     book, listed = lists.book, shelf(lists, FEW[lists.grid])
-    if book.width == 4 and exact.fusing_now() is None:
-        points = wall(jax.vmap(lambda inverse: book.pack(digits(inverse)))(inverses))
-        rows, left = close_rows.judge(lists, target, scales, points)
-        found = (rows | points << 16).astype(np.uint32)
+    if exact.fusing_now() is not None:
+        found, left = _first_rows_of_a_build(book, listed, target, scales, inverses, digits)
     else:
-        found, left = _first_rows(book, listed, target, scales, inverses, digits)
+        points = wall(jax.vmap(lambda inverse: book.pack(digits(inverse)))(inverses))
+        if book.width == 4:
+            rows, left = close_rows.judge(lists, target, scales, points)
+        else:
+            rows, left = _first_rows(book, listed, target, scales, points)
+        found = (rows | points << 16).astype(np.uint32)
     found = _finish(book, listed, target, scales, found, left)
     return (found & np.uint32(0xFFFF)).astype(np.int32), (found >> np.uint32(16)).astype(np.int32)
 
 
-def _first_rows(book, shelf, target, scales, inverses, digits):
-    """The first few rows of each lane's short list, and what is left to judge."""
+def _first_rows(book, shelf, target, scales, points):
+    """The nearest of the first few rows of each lane's short list, of all trials at once; and what is left to judge."""
+    number = wall(shelf_number(book, book.digits(points)))
+    # Four rows a pair of words, which XLA reads at one go
+    pairs = wall(*(look(jnp.asarray(pair), number) for pair in shelf.first.view(np.complex64).T.copy()))
+    words = [lax.bitcast_convert_type(part, np.int32) for pair in pairs for part in (pair.real, pair.imag)]
+    mul, product = exact.sealed_by(scales)
+    values = [product(scales, np.float32(target.slope * step) + target.offset) for step in range(book.top + 1)]
+    differences = [[value - x for value in values] for x in target.x]
+    errors = [[mul(mul(w, d), d) for d in own] for w, own in zip(target.w, differences, strict=True)]
+
+    least, best = jnp.full(points.shape, LARGEST), words[0]
+    for j in range(shelf.first.shape[1]):
+        code = words[j // 2] >> 16 * (j % 2)
+        total = functools.reduce(operator.add, [pick(book, errors[i], i, code) for i in range(book.width)])
+        best, least = jnp.where(total < least, code, best), jnp.where(total < least, total, least)
+    left = jnp.where(look(jnp.asarray(shelf.long), number), SHORT_LIST, NOTHING)
+    left = jnp.where(short_list_will_do(book, errors, points), left, FULL_LIST)
+    # As one number: for a second one XLA would compute all of it again
+    both = wall(best & np.int32(0xFFFF) | left.astype(np.int32) << 16)
+    return both & np.int32(0xFFFF), (both >> 16).astype(np.uint8)
+
+
+def _first_rows_of_a_build(book, shelf, target, scales, inverses, digits):
+    """The same, one trial after the other. What is near to another is left to judge unrounded."""
     trials, n = scales.shape
     few = shelf.first.shape[1]
-    is_fused = exact.fusing_now() is not None
     first, long = jnp.asarray(shelf.first.reshape(-1)), jnp.asarray(shelf.long)
 
     def trial(k, state):
         found, left = state
         own = digits(inverses[k])
-        point, number = wall(book.pack(own), _number(book, own))
+        point, number = wall(book.pack(own), shelf_number(book, own))
         errors = wall(exact.rounded(target.errors(scales[k], book.top)))
-        codes = _read(first, number * few, few)
+        codes = read(first, number * few, few)
 
         def eight(j, best):
-            return _judge(book, errors, lax.dynamic_slice_in_dim(codes, 8 * j, 8), best, flag_close=is_fused)
+            return judge(book, errors, lax.dynamic_slice_in_dim(codes, 8 * j, 8), best, flag_close=True)
 
-        best = lax.fori_loop(0, few // 8, eight, _none(codes[0]))
-        rest = jnp.where(_look(long, number), SHORT_LIST, NOTHING)
-        rest = jnp.where(_short_list_will_do(book, errors, point, is_fused), rest, FULL_LIST)
-        if is_fused:
-            least, row = unpair(best)
-            is_close = lax.bitcast_convert_type(row, np.uint32) >> np.uint32(16) != 0
-            rest = jnp.where(is_close & (rest == NOTHING), SHORT_LIST, jnp.where(least < HUGE, rest, FULL_LIST))
-        return found.at[k].set(_as_one(best, point)), left.at[k].set(rest)
+        best = lax.fori_loop(0, few // 8, eight, none_yet(codes[0]))
+        rest = jnp.where(look(long, number), SHORT_LIST, NOTHING)
+        rest = jnp.where(short_list_will_do(book, errors, point, clearly=True), rest, FULL_LIST)
+        least, row = unpair(best)
+        is_close = lax.bitcast_convert_type(row, np.uint32) >> np.uint32(16) != 0
+        rest = jnp.where(is_close & (rest == NOTHING), SHORT_LIST, jnp.where(least < HUGE, rest, FULL_LIST))
+        return found.at[k].set(as_one(best, point)), left.at[k].set(rest)
 
     return lax.fori_loop(0, trials, trial, (jnp.zeros((trials, n), np.uint32), jnp.zeros((trials, n), np.uint8)))
 
@@ -150,25 +183,25 @@ def _finish(book, shelf, target, scales, found, left):
     def go_on(b, found):
         live = b * batch + np.arange(batch, dtype=np.int32) < total
         item = lax.dynamic_slice(items, (b * batch,), (batch,))
-        own = _read(together, item % n * beside, beside)
+        own = read(together, item % n * beside, beside)
         near = Target(own[: book.width], own[book.width : -1], target.slope, own[-1])
         with exact.watching() as doubts:
-            errors = _held(near.errors(wall(_look(flat_scales, item)), book.top))
-        point = wall((_look(found, item) >> np.uint32(16)).astype(np.int32))
-        number = _number(book, book.digits(point))
-        number = number + jnp.where(_look(left.reshape(-1), item) == FULL_LIST, 0, np.int32(len(shelf.long)))
-        begin, length = wall(_look(start, number), jnp.where(live, _look(count, number), 0))
+            errors = held(near.errors(wall(look(flat_scales, item)), book.top))
+        point = wall((look(found, item) >> np.uint32(16)).astype(np.int32))
+        number = shelf_number(book, book.digits(point))
+        number = number + jnp.where(look(left.reshape(-1), item) == FULL_LIST, 0, np.int32(len(shelf.long)))
+        begin, length = wall(look(start, number), jnp.where(live, look(count, number), 0))
 
         def eight(state):
             j, best = state
-            codes = _read(rows, jnp.minimum(begin + j, len(shelf.rows) - 8), 8)
-            return j + 8, _judge(book, errors, codes, best, length - j)
+            codes = read(rows, jnp.minimum(begin + j, len(shelf.rows) - 8), 8)
+            return j + 8, judge(book, errors, codes, best, length - j)
 
         # Of a strict search _may_underflow has told
-        best = _none(_look(rows, begin))
-        state = np.int32(0), _doubted(doubts, best) if is_fused else best
+        best = none_yet(look(rows, begin))
+        state = np.int32(0), doubted(doubts, best) if is_fused else best
         _, best = lax.while_loop(lambda state: state[0] < length.max(), eight, state)
-        return found.at[jnp.where(live, item, size)].set(_as_one(best, point), mode="drop", unique_indices=True)
+        return found.at[jnp.where(live, item, size)].set(as_one(best, point), mode="drop", unique_indices=True)
 
     return lax.fori_loop(0, (total + batch - 1) // batch, go_on, found.reshape(-1)).reshape(found.shape)
 
@@ -188,116 +221,3 @@ def _places(chosen, spare):
     at = jnp.where(word & bit != 0, at, n + spare).reshape(-1)[:n]
     places = jnp.zeros(n + spare, np.int32)
     return places.at[at].set(np.arange(n, dtype=np.int32), mode="drop", unique_indices=True), upto[-1]
-
-
-def _number(book, digits):
-    """The number of a point on the shelf."""
-    return sum(digit * np.int32((book.top + 1) ** i) for i, digit in enumerate(digits))
-
-
-def _look(table, at):
-    return table.at[at].get(mode="promise_in_bounds")
-
-
-def _read(table, at, length):
-    """[length, lanes]: table[at : at + length] for each lane. XLA copies runs far faster than single elements."""
-    run = lax.GatherDimensionNumbers(offset_dims=(1,), collapsed_slice_dims=(), start_index_map=(0,))
-    mode = lax.GatherScatterMode.PROMISE_IN_BOUNDS
-    return wall(wall(lax.gather(table, at[:, None], run, slice_sizes=(length,), mode=mode)).T)
-
-
-def _none(codes):
-    """The least sum so far, and its row, as a pair."""
-    code = lax.bitcast_convert_type(codes.astype(np.int32), np.float32)
-    return wall(pair(jnp.full(codes.shape, LARGEST), code))
-
-
-def _as_one(best, point):
-    """Row and point in 16 bits each."""
-    least, row = unpair(wall(best))
-    row = lax.bitcast_convert_type(row, np.uint32)
-    if exact.fusing_now() is not None:
-        row = jnp.where(least == least, row & np.uint32(0xFFFF), UNSURE)
-    return row | point.astype(np.uint32) << np.uint32(16)
-
-
-def _held(errors):
-    """wall(errors), of which a build keeps what they are unrounded."""
-    if isinstance(errors, TracedProduct):
-        return TracedProduct(errors.value, *wall(*errors.factors))
-    return wall(errors)
-
-
-def _doubted(doubts, best):
-    """best, the sum being NaN where there are marks: no other is below it."""
-    if not doubts:
-        return best
-    least, row = unpair(best)
-    return pair(jnp.where(exact.any_of(doubts, least.shape), np.float32(np.nan), least), row)
-
-
-def _judge(book, errors, codes, best, length=None, flag_close=False):
-    """best, after eight more rows were looked at; only the first ``length`` of them count.
-
-    ``flag_close``: a row's bit 16 says that another row is as near to x, but for what sums may differ by.
-    """
-    least, row = unpair(best)
-    codes = [code.astype(np.int32) for code in codes]
-    # Taken apart once: what is traced for each of the eight rows, XLA works through eight times
-    costs = [[errors[i][step] for step in range(book.top + 1)] for i in range(book.width)]
-    totals = []
-    with exact.watching() as doubts:
-        for code in codes:
-            total = exact.rounded(_pick(book, costs[0], 0, code))
-            for i in range(1, book.width):
-                total = total + _pick(book, costs[i], i, code)
-            totals.append(total)
-    for j, (code, total) in enumerate(zip(codes, totals, strict=True)):
-        better = total < least if length is None else (total < least) & (j < length)
-        if flag_close:
-            # The last row of a short list is repeated
-            is_other = (lax.bitcast_convert_type(row, np.int32) ^ code) & np.int32(0xFFFF) != 0
-            is_close = is_other & (abs(total - least) * (np.float32(1) / CLOSE) <= least)
-        row = jnp.where(better, lax.bitcast_convert_type(code, np.float32), row)
-        if flag_close:
-            flagged = lax.bitcast_convert_type(row, np.int32) | np.int32(1 << 16)
-            row = jnp.where(is_close, lax.bitcast_convert_type(flagged, np.float32), row)
-        least = jnp.where(better, total, least)
-    return _doubted(doubts, pair(least, row))
-
-
-def _pick(book, choices, i, code):
-    """choices[digit i of the code], by the bits of the digit."""
-    for bit in range(book.bits):
-        is_set = code & np.int32(1 << (book.bits * i + bit)) != 0
-        # Of three steps the last one has no partner
-        choices = [
-            _select(is_set, choices[k + 1], choices[k]) if k + 1 < len(choices) else choices[k]
-            for k in range(0, len(choices), 2)
-        ]
-    return choices[0]
-
-
-def _select(where, a, b):
-    if isinstance(a, TracedProduct):
-        factors = (lax.select(where, *both) for both in zip(a.factors, b.factors, strict=True))
-        return TracedProduct(lax.select(where, a.value, b.value), *factors)
-    return lax.select(where, a, b)
-
-
-def _short_list_will_do(book, errors, point, clearly=False):
-    """Whether in every digit the errors grow, or stay, with each step away from the point's own; never with a NaN.
-
-    ``clearly``: they stay at zero, or grow by more than such sums may differ.
-    """
-    will_do = None
-    for i, digit in enumerate(book.digits(point)):
-        for step in range(book.top):
-            here, next_one = errors[i][step], errors[i][step + 1]
-            if clearly:
-                nearer, farther = (jnp.where(step < digit, *both) for both in ((next_one, here), (here, next_one)))
-                growing = nearer * (np.float32(1) + CLOSE) <= farther
-            else:
-                growing = jnp.where(step < digit, here >= next_one, here <= next_one)
-            will_do = growing if will_do is None else will_do & growing
-    return will_do
