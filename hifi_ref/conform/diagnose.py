@@ -77,7 +77,9 @@ def _diagnose(cell: Cell) -> Diagnosis | None:
     found = reproduced(cell, wrong)
     if found is not None:
         name = found.bug.name if isinstance(found.bug, Bug) else None
-        says = f"{found.bug.says.rstrip('.')}{f', in {found.where} alone' if found.where else ''}."
+        # Another way of encoding may have no vector that shows it
+        seen = "seen in" if found.where.startswith("encoding") else "in"
+        says = f"{found.bug.says.rstrip('.')}{f', {seen} {found.where} alone' if found.where else ''}."
         if cell.suite.operation == "encode" and len(wrong) == 1 and found.bug.kind in LAST_BITS:
             says += " A single vector fails: what else changes a last bit there would do the same."
         says = " Or: ".join(dict.fromkeys([says, *(bug.says for bug in found.others)]))

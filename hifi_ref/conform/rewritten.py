@@ -189,6 +189,11 @@ def _in_places(layout: Layout, rows: Rows) -> str:
     found = [(bit, sources.get(observed[:, bit].tobytes())) for bit in wrong]
     if any(source is None for _, source in found):
         return ""
+    if all(source == f"what belongs in {_bit(layout, int(bit))}, turned over" for bit, source in found):
+        signs = [layout.field_at(int(bit) // 8) for bit in wrong]
+        if all(field.dtype in ("f16", "f32") for field in signs) and (wrong % 8 == 7).all():
+            return f"The sign of {' and of '.join(dict.fromkeys(field.name for field in signs))} is turned over."
+        return f"Turned over: {', '.join(_bit(layout, int(bit)) for bit in wrong[:3])}{' and more' * (len(found) > 3)}."
     said = ", ".join(f"{_bit(layout, int(bit))} holds {source}" for bit, source in found[:3])
     return f"Bits stand in wrong places: {said}{f', and {len(found) - 3} more' if len(found) > 3 else ''}."
 

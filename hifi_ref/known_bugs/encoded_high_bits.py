@@ -61,8 +61,7 @@ def bugs() -> Iterator[Bug]:
         least = 2**width
         above: Callable[[np.ndarray, int], np.ndarray] = np.greater
         ways = [
-            ("high bit above", f"Takes the high bit of codes above {least} alone, so that {least} keeps it among the "
-             "low bits, where it spills into the neighbour.", above, True),
+            ("high bit above", f"Sets the high bit of codes above {least} alone, not of {least} itself.", above, True),
             ("high bit too early", f"Sets the high bit of codes from {least - 1} on, not from {least} on.",
              lambda code, least: code >= least - 1, True),
             ("high bit not taken off", f"Does not take the high bit, {least}, off the code, which spills into the "

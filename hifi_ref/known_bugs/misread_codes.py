@@ -125,7 +125,7 @@ def _codes() -> Iterator[Bug]:
     )  # fmt: skip
     yield from misread(
         "high-bit plane", ("Q5_0", "Q5_1"), "high bits of the halves swapped",
-        "Takes the first sixteen high bits for the last sixteen weights.",
+        "Takes the high bits of the other sixteen weights.",
         lambda name: in_field(name, "qh", lambda v: np.roll(v, 2, axis=-1)),
     )  # fmt: skip
     signed = {"Q4_0": ("qs", 0x88), "Q5_0": ("qh", 0xFF), "Q6_K": ("qh", 0xAA)}

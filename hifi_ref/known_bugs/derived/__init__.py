@@ -15,7 +15,8 @@ added, compared or read in another way.
     exchange      how a function runs with other code, and an operation with it (runners)
     stages        searches that are not run anew for each bug
     words         what a site is about, in the field's words
-    equivalent    derived bugs that are none, each with the reason; equivalent_searches, those of encoders that search
+    equivalent    derived bugs that are none, each with the reason; of encoders that search in equivalent_searches, and
+                  of those that search a grid in equivalent_grids
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ ABOUT_RUNNING = {"axis", "unroll", "at_once", "kind", "mode", "dtype", "shape"}
 ONLY_IN_DOT = ("integer overflow",)
 # They name what they are about.
 SAID = ("order of a field", "order of numbers", "stride")
+# So they do of the fields of a block.
+ABOUT_FIELDS = ("field", "offset of codes")
 # Statements of a function that C may have as lines of its own, twice.
 SHORT = 8
 # Numbers that are off by one there need a vector for each of the lines.
@@ -146,7 +149,7 @@ def _derived(format: str, operation: str, function: Function, place: Place, chan
     old = _short(ast.unparse(place.node))
     new = _short(re.sub(r"__import__\(.*?\)\.", "", ast.unparse(change.node)))
     site = f"{function.name}: {old}"
-    said = change.kind in SAID
+    said = change.kind in SAID or (change.kind in ABOUT_FIELDS and "unpack(" in old)
     about = "" if said else subject(function.name.partition(".")[0], function.tree, place.node)
     return Derived(
         f"{format}.{operation} {function.name}: {old} -> {new}", change.kind, format, operation,

@@ -246,7 +246,11 @@ def _read_otherwise(node: ast.Call, layout: Layout) -> Iterator[Change]:
     for field in layout.fields:
         name, at = field.name, layout.offset(field.name)
         places = {1: "a byte too late", -1: "a byte too early"}
-        places |= {layout.offset(f.name) - at: f"at the place of {f.name}" for f in layout.fields if f is not field}
+        for other_field in layout.fields:
+            far = layout.offset(other_field.name) - at
+            # Of a run of numbers some may still lie in the field
+            far_says = f"{abs(far)} bytes too {'late' if far > 0 else 'early'}"
+            places[far] = f"at the place of {other_field.name}" if field.count == 1 else far_says
         places |= {layout.type_size - field.size - at: "at the end of the block"}
         for shift, where in places.items():
             if shift:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from hifi_ref.known_bugs.derived.equivalent_grids import GRIDS
 from hifi_ref.known_bugs.derived.equivalent_searches import SEARCHES
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ RULES = tuple(
     Rule(*rule)
     for rule in (
         *SEARCHES,
+        *GRIDS,
         # EXACT ARITHMETIC
         ("decode", r".*\.decode", "truncated arithmetic", r".*product_cut", ".*",
          "The product of a scale and a code is exact: there is nothing to cut off."),
@@ -125,10 +127,16 @@ RULES = tuple(
          "Q4_0|Q4_1|Q4_K|IQ4_NL|IQ4_XS|IQ1_M|IQ2_XS|MXFP4|NVFP4",
          "There are two planes of nibbles, and p is 1."),
         ("encode", r"packing\.gather", "factor", r"p \* width -> p", "Q1_0", "The width is 1."),
+        ("encode", r"packing\.gather", "one factor", r"p \* width -> width, in gather\(.*, 4\)$", ".*",
+         "There are two planes of nibbles, and p is 1."),
+        ("encode", r"packing\.gather", "one factor", r"p \* width -> p, in gather\(.*, (width|1)\)$",
+         "Q5_0|Q5_1|Q3_K|IQ3_S", "The width is 1."),
         ("encode", r"q5_0\.encode", "reciprocal", r"exact.div\(.*np.float32\(-16\)", ".*",
          "The reciprocal of a power of two is exact."),
         ("encode", r"q6_k\.encode", "reciprocal", r"div\(np.float32\(-128\)", ".*",
          "A power of two times the reciprocal is the quotient, and the scales, at most 2^127 / 16, have one."),
+        ("encode", r"q[36]_k\.encode", "narrowed first", r"d -> exact.round_f16\(d\) \(2\)", ".*",
+         "The scale is narrowed to binary16 anyway."),
         ("encode", r"q6_k\.encode", "half precision", r"div\(np.float32\(1\), inverse", ".*",
          "The scale is narrowed to binary16 anyway."),
         ("encode", r"q6_k\.encode", "truncated arithmetic", r"exact.round_f16\(d\).*product_cut", ".*",

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 from hifi_ref.known_bugs.derived import importances
 from hifi_ref.known_bugs.derived.calls import PRODUCTS, Change
@@ -118,13 +120,7 @@ def _of_name(node: ast.Name | ast.Attribute, parent: ast.AST, field: str, functi
             yield change("start", "Begins with 0, not below all numbers", "np.float32(0)")
         return
     if name == "SEARCH":
-        for step in SISTERS[1]:
-            yield change("another constant", f"Tries scales {step} apart", f"SEARCH._replace(step={step})")
-        for around in AROUND:
-            says = f"Tries {2 * around + 1} scales, {around} on each side"
-            yield change("another constant", says, f"SEARCH._replace(around={around})")
-        for again, says in AGAIN.items():
-            yield change("condition", says, f"SEARCH._replace(again={again!r})")
+        yield from _of_search(vars(sys.modules[function.function.__module__])["SEARCH"])
     stored = isinstance(parent, ast.keyword | ast.Tuple) or "round_f16" in ast.unparse(parent)
     if name == "d" and not stored:
         yield change("narrowed first", "Goes on with the scale as it is stored, an f16", "exact.round_f16(d)")
@@ -133,6 +129,20 @@ def _of_name(node: ast.Name | ast.Attribute, parent: ast.AST, field: str, functi
     if name == "inverse" and isinstance(parent, ast.Call) and name_of(parent) == "product":
         text = "exact.reciprocal_or_zero(exact.round_f16(exact.reciprocal_or_zero(inverse)))"
         yield change("narrowed first", "Takes the inverse of the scale as it is stored, an f16", text)
+
+
+def _of_search(own: Any) -> Iterator[Change]:
+    """Steps, numbers of trials and what is found again, as in other searches of a grid."""
+    for step in SISTERS[1]:
+        if step != own.step:
+            yield change("another constant", f"Tries scales {step} apart", f"SEARCH._replace(step={step})")
+    for around in AROUND:
+        if around != own.around:
+            says = f"Tries {2 * around + 1} scales, {around} on each side"
+            yield change("another constant", says, f"SEARCH._replace(around={around})")
+    for again, says in AGAIN.items():
+        if again != own.again:
+            yield change("condition", says, f"SEARCH._replace(again={again!r})")
 
 
 # CONDITIONS
