@@ -126,7 +126,7 @@ SEARCHES = (
      "The reciprocal of a power of two is exact."),
     ("encode", r"super_block\.fit_with_mins", "truncated arithmetic", r"div\(squares", "Q4_K|Q5_K",
      "An inexact quotient is subnormal: all errors of so small weights are 0, and the first trial stays."),
-    ("encode", r"k_scales\.pack$", "bits", r"(high_mins & 15 -> high_mins|15 -> 31 \(2\))", ".*",
+    ("encode", r"k_scales\.pack$", "(one )?bits", r"(high_mins & 15 -> high_mins|15 -> 31 \(2\))", ".*",
      "Four bits higher a byte has room for no others."),
     ("encode", r"k_scales\.pack_capped", "clamp|constant|bits",
      r"(exact.at_most|63 -> (64|126)|(scales|mins) & 255|255 -> )", "Q4_K",
