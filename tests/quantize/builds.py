@@ -59,7 +59,8 @@ class Model(NamedTuple):
 def model(folder: Path) -> Model:
     source, matrix = folder / "source.gguf", folder / "importance.dat"
     make_sample.write_model(source, layers=1, rows=ROWS)
-    matrix.write_bytes(sources.dat_imatrix(make_sample.importance()))
+    given = {name: row for name, row in make_sample.importance().items() if not name.startswith("blk.1.")}
+    matrix.write_bytes(sources.dat_imatrix(given))
     rows = read_imatrix(matrix).rows
     return Model(source, matrix, rows, families.keys(matrix, rows))
 
