@@ -125,8 +125,8 @@ def _first_rows(book, shelf, target, scales, points):
     words = [lax.bitcast_convert_type(part, np.int32) for pair in pairs for part in (pair.real, pair.imag)]
     mul, product = exact.sealed_by(scales)
     values = [product(scales, np.float32(target.slope * step) + target.offset) for step in range(book.top + 1)]
-    differences = [[value - x for value in values] for x in target.x]
-    errors = [[mul(mul(w, d), d) for d in own] for w, own in zip(target.w, differences, strict=True)]
+    differences = [[value - target.x[i] for value in values] for i in range(book.width)]
+    errors = [[mul(mul(target.w[i], d), d) for d in own] for i, own in enumerate(differences)]
 
     least, best = jnp.full(points.shape, LARGEST), words[0]
     for j in range(shelf.first.shape[1]):
